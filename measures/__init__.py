@@ -1,0 +1,1 @@
+"""What a cohort's predictions say: gap, bias and variance, memorization, privacy. Arrays in, numbers out."""

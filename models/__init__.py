@@ -1,0 +1,1 @@
+"""Networks, and training R replicas of one network together as a cohort."""

@@ -1,0 +1,1 @@
+"""What is asked (a study) and how it runs: search, trials, tracking, leaderboards."""
