@@ -1,0 +1,83 @@
+"""Recurrent networks: plain (Elman), GRU and LSTM cells."""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.dropout import Dropout
+
+CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+
+
+class Recurrent(nn.Module):
+    """`depth` recurrent layers of `width` units; the hidden states of all time steps feed a linear read-out.
+
+    A vector or a [T] sequence is read one number a step, an [H, W] image one row a step. Reading out
+    all steps, as the GRU of Greydanus & Kobak 2024 does, keeps early inputs within reach.
+    `fused` selects torch's fused kernels (fast, cannot be stacked) or an explicit loop over time
+    (stackable); both use the same parameters and agree within float tolerance.
+    inputs [B, ...shape] -> [B, outputs]
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        shape: tuple[int, ...],
+        outputs: int,
+        width: int = 16,
+        depth: int = 1,
+        activation: str = "tanh",
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.cell = cell
+        self.nonlinearity = "relu" if activation == "relu" else "tanh"
+        self.features = shape[-1] if len(shape) > 1 else 1
+        self.time = prod(shape) // self.features
+        options = {"nonlinearity": self.nonlinearity} if cell == "rnn" else {}
+        self.layers = nn.ModuleList(
+            CELLS[cell](self.features if layer == 0 else width, width, batch_first=True, **options)
+            for layer in range(depth)
+        )
+        self.dropouts = nn.ModuleList(Dropout(dropout) if dropout > 0 else nn.Identity() for _ in range(depth))
+        self.readout = nn.Linear(self.time * width, outputs)
+        self.fused = False
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = inputs.reshape(-1, self.time, self.features)  # [B, T, I]
+        for layer, dropout in zip(self.layers, self.dropouts, strict=True):
+            hidden = layer(hidden)[0] if self.fused else self.unroll(layer, hidden)  # [B, T, H]
+            hidden = dropout(hidden)
+        return self.readout(hidden.flatten(1))
+
+    def unroll(self, layer: nn.RNNBase, inputs: Tensor) -> Tensor:
+        """The layer's hidden states [B, T, H], one explicit step at a time."""
+        step = getattr(self, f"step_{self.cell}")
+        projected = F.linear(inputs, layer.weight_ih_l0, layer.bias_ih_l0)  # [B, T, gates x H]
+        state = torch.zeros(inputs.shape[0], layer.hidden_size, dtype=projected.dtype, device=inputs.device)
+        memory, states = state, []
+        # Slicing projected[:, t] would make backward quadratic in time.
+        for now in projected.unbind(1):
+            state, memory = step(now, F.linear(state, layer.weight_hh_l0, layer.bias_hh_l0), state, memory)
+            states.append(state)
+        return torch.stack(states, 1)
+
+    def step_rnn(self, now: Tensor, past: Tensor, state: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        total = now + past
+        return (total.relu() if self.nonlinearity == "relu" else total.tanh()), memory
+
+    def step_gru(self, now: Tensor, past: Tensor, state: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        reset_now, update_now, new_now = now.chunk(3, -1)
+        reset_past, update_past, new_past = past.chunk(3, -1)
+        update = torch.sigmoid(update_now + update_past)
+        new = torch.tanh(new_now + torch.sigmoid(reset_now + reset_past) * new_past)
+        return new + update * (state - new), memory
+
+    def step_lstm(self, now: Tensor, past: Tensor, state: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        enter, forget, candidate, leave = (now + past).chunk(4, -1)
+        memory = torch.sigmoid(forget) * memory + torch.sigmoid(enter) * torch.tanh(candidate)
+        return torch.sigmoid(leave) * torch.tanh(memory), memory

@@ -1,0 +1,358 @@
+"""Train a cohort: batches, steps, schedules, clipping, early stopping, evaluation, checkpoints.
+
+Sees arrays and a `TrainingConfig`; knows nothing of studies or datasets by name.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models import streams
+from models.cohort import Cohort, Part
+from models.config import TrainingConfig
+
+# Augmentation: (inputs [R, B, ...], uniforms [R, B, K]) -> inputs; and K for a shape.
+Augment = tuple[Callable[[Tensor, Tensor], Tensor], int]
+EVALUATION_FLOATS = 2**22  # activations per evaluation pass: bounds memory, not results
+
+
+@dataclass(frozen=True)
+class Examples:
+    """inputs [N, ...] float32 and targets [N] int64 (classes) or [N, K] float32 (values)."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def to(self, device: torch.device) -> Examples:
+        return Examples(self.inputs.to(device), self.targets.to(device))
+
+
+@dataclass(frozen=True)
+class Report:
+    """One evaluation: where training stands, and per replica [R] error and loss on each set.
+
+    Error is the share of wrong classes, or the mean squared error of values; loss is the
+    cross-entropy in nats, or the mean squared error.
+    """
+
+    epoch: int
+    step: int
+    seconds: float
+    error: dict[str, Tensor]
+    loss: dict[str, Tensor]
+    diverged: Tensor
+    stopped: Tensor
+
+
+@dataclass
+class EarlyStopping:
+    """Per replica: the best validation loss, how long ago, and the weights then."""
+
+    patience: int
+    best_loss: Tensor
+    waited: Tensor
+    best_step: Tensor
+    stopped: Tensor
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+
+def steps_of(config: TrainingConfig, train_size: int) -> tuple[int, int]:
+    """(steps in an epoch, steps in all) for a training set of this size."""
+    per_epoch = math.ceil(train_size / config.batch_size)
+    return per_epoch, config.steps or config.epochs * per_epoch
+
+
+def evaluation_steps(config: TrainingConfig, train_size: int) -> list[int]:
+    """The steps after which the cohort is evaluated; the last step is always among them."""
+    per_epoch, total = steps_of(config, train_size)
+    epochs = math.ceil(total / per_epoch)
+    every = config.evaluate_every or max(1, round(epochs / 20))
+    return [*range(every * per_epoch, total, every * per_epoch), total]
+
+
+class Trainer:
+    """Trains a cohort from evaluation to evaluation.
+
+    pool: the examples that the subsets index; members: int64 [R, m]; sets: named evaluation sets
+    ("validation", "test"), shared by the replicas; keys: one name per replica for its random
+    streams, so that replica k is the same network whoever stands beside it.
+    """
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        pool: Examples,
+        members: Tensor,
+        sets: dict[str, Examples],
+        config: TrainingConfig,
+        keys: list[int],
+        augment: Augment | None = None,
+    ):
+        if len(keys) != cohort.replicas or members.shape[0] != cohort.replicas:
+            raise ValueError(f"{cohort.replicas} replicas need as many keys ({len(keys)}) and subsets ({members.shape[0]})")
+        self.cohort, self.config, self.device = cohort, config, cohort.device
+        self.pool = pool.to(self.device)
+        self.members = members.to(self.device)
+        self.sets = {name: examples.to(self.device) for name, examples in sets.items() if len(examples)}
+        self.keys = keys
+        self.key_tensor = torch.tensor(keys, dtype=torch.int64, device=self.device)
+        self.augment = augment
+        self.classification = not pool.targets.is_floating_point()
+        self.steps_per_epoch, self.total_steps = steps_of(config, members.shape[1])
+        self.evaluations = evaluation_steps(config, members.shape[1])
+        self.step = 0
+        self.seconds = 0.0
+        self.diverged = torch.zeros(cohort.replicas, dtype=torch.bool, device=self.device)
+        self.early_stopping = self._early_stopping()
+        self.optimizer = self._optimizer()
+
+    # -- what a newcomer reads first ------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        all_stopped = self.early_stopping is not None and bool(self.early_stopping.stopped.all())
+        return self.step >= self.total_steps or all_stopped or bool(self.diverged.all())
+
+    def advance(self) -> Report:
+        """Train up to the next evaluation, evaluate, and say how it stands."""
+        started = time.perf_counter()
+        target = next(s for s in self.evaluations if s > self.step)
+        self.cohort.train(True)
+        while self.step < target:
+            epoch, within = divmod(self.step, self.steps_per_epoch)
+            last = min(self.steps_per_epoch, within + target - self.step)
+            self._train_epoch(epoch, within, last)
+        report = self.evaluate()
+        self._update_early_stopping(report)
+        if self.finished:
+            self._restore_best()
+        self.seconds += time.perf_counter() - started
+        return report
+
+    def _train_epoch(self, epoch: int, first: int, last: int) -> None:
+        """Steps [first, last) of an epoch; each replica in its own order."""
+        order = self._order(epoch)  # [R, m] pool indices
+        size = self.config.batch_size
+        purposes = len(self.cohort.dropouts) + 1
+        step_streams = streams.step_streams(self.key_tensor, purposes, self.step, last - first)
+        for position in range(first, last):
+            stream = step_streams[position - first]  # [purposes, R]
+            self.cohort.set_streams(stream[1:])
+            self._train_step(order[:, position * size : (position + 1) * size], stream[0])
+
+    def _train_step(self, batch: Tensor, augmentation_stream: Tensor) -> None:
+        """One optimizer step of all replicas; batch: pool indices [R, B]."""
+        flat = batch.reshape(-1)
+        inputs = self.pool.inputs.index_select(0, flat).view(*batch.shape, *self.pool.inputs.shape[1:])
+        targets = self.pool.targets.index_select(0, flat).view(*batch.shape, *self.pool.targets.shape[1:])
+        if self.augment is not None:
+            transform, count = self.augment
+            numbers = streams.uniforms(augmentation_stream, batch.shape[1] * count)
+            inputs = transform(inputs, numbers.view(*batch.shape, count))
+        self._set_learning_rate()
+        self.cohort.zero_grad()
+        for part in self.cohort.parts:
+            self._loss(part, inputs[part.replicas], targets[part.replicas]).backward()
+        if self.config.clip is not None:
+            self._clip(self.config.clip)
+        self.optimizer.step()
+        self.step += 1
+
+    def _loss(self, part: Part, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Sum over the part's replicas of each one's mean loss: their gradients stay apart."""
+        if self.cohort.unstackable:
+            # Randomness inside a user's module: tie torch's own stream to the replica and step.
+            torch.manual_seed(streams.key(self.keys[part.start], "module", self.step))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            outputs = self.cohort.forward(part, inputs)
+        loss = example_losses(outputs.float(), targets).mean(1).sum()
+        if self.config.l1 > 0:
+            loss = loss + self.config.l1 * sum(p.abs().sum() for p in part.parameters.values())
+        return loss
+
+    # -- evaluation -----------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def evaluate(self) -> Report:
+        """Error and loss of each replica on its own training subset and on each shared set, in eval mode."""
+        error, loss = {}, {}
+        error["train"], loss["train"] = self._scores(self.pool, self.members)
+        for name, examples in self.sets.items():
+            error[name], loss[name] = self._scores(examples, None)
+        self.diverged = self.diverged | ~torch.stack(list(loss.values())).isfinite().all(0)
+        stopped = self.early_stopping.stopped if self.early_stopping else torch.zeros_like(self.diverged)
+        return Report(
+            epoch=math.ceil(self.step / self.steps_per_epoch),
+            step=self.step,
+            seconds=self.seconds,
+            error={n: e.double().cpu() for n, e in error.items()},
+            loss={n: e.double().cpu() for n, e in loss.items()},
+            diverged=self.diverged.cpu(),
+            stopped=stopped.cpu(),
+        )
+
+    def _scores(self, examples: Examples, members: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean error and loss [R]; members [R, m]: each replica on its own examples, None: on all."""
+        count = len(examples) if members is None else members.shape[1]
+        error = torch.zeros(self.cohort.replicas, dtype=torch.float64, device=self.device)
+        loss = error.clone()
+        for part, outputs, index in self._passes(examples, members):
+            targets = examples.targets[index]
+            if members is None:
+                targets = targets.expand(outputs.shape[0], *targets.shape)
+            losses = example_losses(outputs, targets).double()
+            loss[part.replicas] += losses.sum(1)
+            wrong = (outputs.argmax(-1) != targets).double() if self.classification else losses
+            error[part.replicas] += wrong.sum(1)
+        return error / count, loss / count
+
+    @torch.no_grad()
+    def predict(self, examples: Examples) -> Tensor:
+        """Outputs [R, N, C] (logits, or values) on shared examples, in eval mode, float32 on the CPU."""
+        examples = examples.to(self.device)
+        pieces: dict[int, list[Tensor]] = {}
+        for part, outputs, _ in self._passes(examples, None):
+            pieces.setdefault(part.start, []).append(outputs.cpu())
+        return torch.cat([torch.cat(piece, 1) for _, piece in sorted(pieces.items())])
+
+    def _passes(self, examples: Examples, members: Tensor | None):
+        """(part, outputs [r, b, C], index of the examples) over pieces that bound memory."""
+        self.cohort.train(False)
+        count = len(examples) if members is None else members.shape[1]
+        per_example = max(examples.inputs[0].numel(), 256)
+        for part in self.cohort.parts:
+            size = max(1, EVALUATION_FLOATS // (per_example * (part.stop - part.start)))
+            for start in range(0, count, size):
+                piece = slice(start, start + size)
+                index = piece if members is None else members[part.replicas, piece]
+                outputs = self.cohort.forward(part, examples.inputs[index], shared=members is None)
+                yield part, outputs.float(), index
+        self.cohort.train(True)
+
+    # -- pieces of a step -----------------------------------------------------------------------
+
+    def _order(self, epoch: int) -> Tensor:
+        """Each replica's examples in this epoch's order: pool indices [R, m]."""
+        size = self.members.shape[1]
+        orders = [torch.randperm(size, generator=streams.generator(key, "order", epoch)) for key in self.keys]
+        return self.members.gather(1, torch.stack(orders).to(self.device))
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        config, parameters = self.config, list(self.cohort.parameters.values())
+        if config.optimizer == "sgd":
+            return torch.optim.SGD(parameters, config.lr, config.momentum, weight_decay=config.weight_decay, fused=True)
+        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        return kind(parameters, config.lr, weight_decay=config.weight_decay, fused=True)
+
+    def _set_learning_rate(self) -> None:
+        config = self.config
+        if config.schedule == "constant" and config.warmup == 0:
+            return
+        warmup = round(config.warmup * self.total_steps)
+        factor = 1.0
+        if self.step < warmup:
+            factor = (self.step + 1) / warmup
+        elif config.schedule != "constant":
+            progress = (self.step - warmup) / max(1, self.total_steps - warmup)
+            factor = 1 - progress if config.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.lr * factor
+
+    def _clip(self, limit: float) -> None:
+        """Scale each replica's gradient to a norm of at most `limit`, on its own."""
+        gradients = [p.grad for p in self.cohort.parameters.values() if p.grad is not None]
+        norm = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)  # [R]
+        scale = (limit / (norm + 1e-6)).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(scale.view(-1, *[1] * (gradient.dim() - 1)))
+
+    # -- early stopping -------------------------------------------------------------------------
+
+    def _early_stopping(self) -> EarlyStopping | None:
+        if self.config.early_stopping is None:
+            return None
+        if "validation" not in self.sets:
+            raise ValueError("early stopping needs a validation set")
+        zeros = torch.zeros(self.cohort.replicas, dtype=torch.int64, device=self.device)
+        infinite = torch.full(zeros.shape, math.inf, dtype=torch.float64, device=self.device)
+        return EarlyStopping(self.config.early_stopping, infinite, zeros, zeros.clone(), zeros.bool())
+
+    def _update_early_stopping(self, report: Report) -> None:
+        """Note which replicas improved; those that waited too long stop and keep their best weights."""
+        state = self.early_stopping
+        if state is None:
+            return
+        loss = report.loss["validation"].to(self.device)
+        better = (loss < state.best_loss) & ~state.stopped
+        state.best_loss = torch.where(better, loss, state.best_loss)
+        state.best_step = torch.where(better, self.step, state.best_step)
+        state.waited = torch.where(better, 0, state.waited + 1)
+        state.stopped = state.stopped | (state.waited >= state.patience)
+        for name, tensor in {**self.cohort.parameters, **self.cohort.buffers}.items():
+            kept = state.best.get(name, tensor.detach())
+            state.best[name] = torch.where(better.view(-1, *[1] * (tensor.dim() - 1)), tensor.detach(), kept).clone()
+
+    def _restore_best(self) -> None:
+        if self.early_stopping is not None:
+            self.cohort.load_state_dict(self.early_stopping.best)
+
+    # -- checkpoints ----------------------------------------------------------------------------
+
+    def state_dict(self) -> dict:
+        """Everything needed to go on exactly: tensors and plain numbers only.
+
+        The random streams are functions of (key, step), so the step is all there is to keep of them.
+        """
+        optimizer = {
+            f"{index}.{name}": value.detach().cpu().clone()
+            for index, state in self.optimizer.state_dict()["state"].items()
+            for name, value in state.items()
+            if isinstance(value, Tensor)
+        }
+        state: dict = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "cohort": self.cohort.state_dict(),
+            "optimizer": optimizer,
+            "diverged": self.diverged.cpu().clone(),
+        }
+        if self.early_stopping is not None:
+            stop = self.early_stopping
+            state["early_stopping"] = {
+                name: getattr(stop, name).cpu().clone() for name in ("best_loss", "waited", "best_step", "stopped")
+            }
+            state["best"] = {n: t.cpu().clone() for n, t in stop.best.items()}
+        return state
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from a state made by `state_dict`; KeyError or RuntimeError when it does not fit."""
+        self.cohort.load_state_dict(state["cohort"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.diverged = state["diverged"].to(self.device)
+        entries: dict[int, dict[str, Tensor]] = {}
+        for name, value in state["optimizer"].items():
+            index, _, entry = name.partition(".")
+            entries.setdefault(int(index), {})[entry] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": entries})
+        if self.early_stopping is not None:
+            for name, value in state["early_stopping"].items():
+                setattr(self.early_stopping, name, value.to(self.device))
+            self.early_stopping.best = {n: t.to(self.device) for n, t in state["best"].items()}
+
+
+def example_losses(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Loss of each example [R, B]: cross-entropy of logits [R, B, C], or squared error averaged over values."""
+    if targets.is_floating_point():
+        return (outputs - targets).square().flatten(2).mean(2)
+    losses = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
+    return losses.view(outputs.shape[:2])
