@@ -1,0 +1,260 @@
+"""Membership inference: can one tell from a network's confidence whether it was trained on an example?
+
+Every replica is attacked in turn, the others serving as shadow models; the target never shadows itself."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from scipy.special import log_ndtr, logsumexp
+
+from measures import arrays, intervals
+from measures.arrays import Bools, Floats
+from measures.intervals import Interval
+
+Mode = Literal["online", "offline", "global"]
+
+# Below this many models the variance per example is noise: Carlini et al. 2022, section VI-C.
+POOLED_BELOW = 64
+# A side whose shadows all agree would make any other confidence infinitely surprising.
+SD_FLOOR_SHARE = 1e-3
+
+
+@dataclass(frozen=True)
+class Roc:
+    """A receiver operating characteristic: fpr, tpr at every distinct score, from (0, 0) to (1, 1)."""
+
+    fpr: Floats
+    tpr: Floats
+    auc: float
+
+    def at(self, fpr: float) -> float:
+        """The largest true-positive rate whose false-positive rate is at most `fpr`; no interpolation."""
+        arrays.within("fpr", fpr, 0, 1, ends=True)
+        return float(self.tpr[self.fpr <= fpr].max()) if self.fpr.size else math.nan
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The best mean of true-positive and true-negative rate over thresholds."""
+        return float(((self.tpr + 1 - self.fpr) / 2).max()) if self.fpr.size else math.nan
+
+
+@dataclass(frozen=True)
+class Attack:
+    """The outcome of an attack on R models.
+
+    scores: [R, N], larger = more likely a member, NaN where an example lacks shadows; member: [R, N]; roc
+    pools all defined (model, example) pairs; auc: 0.5 is guessing."""
+
+    scores: Floats
+    member: Bools
+    roc: Roc
+
+    @property
+    def auc(self) -> float:
+        """Area under the pooled ROC: P(a member's score > a non-member's), ties counting half."""
+        return self.roc.auc
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The best balanced accuracy of any one threshold."""
+        return self.roc.balanced_accuracy
+
+    def tpr(self, fpr: float) -> float:
+        """True-positive rate at a false-positive rate of at most `fpr`."""
+        return self.roc.at(fpr)
+
+    def auc_interval(self, level: float = 0.95, *, samples: int = 1000, seed: int = 0) -> Interval:
+        """Bootstrap by model: whole models are resampled, scores kept as they are."""
+        wins, positive, negative = self._pairs
+        count = len(positive)
+        weight = np.random.default_rng(seed).multinomial(
+            count, np.full(count, 1 / count), size=samples
+        )
+        pairs = (weight @ positive) * (weight @ negative)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            draws = ((weight @ wins) * weight).sum(axis=1) / np.where(pairs > 0, pairs, math.nan)
+        return intervals.percentile_interval(self.auc, draws, count, level)
+
+    def tpr_interval(
+        self, fpr: float, level: float = 0.95, *, samples: int = 300, seed: int = 0
+    ) -> Interval:
+        """Bootstrap by model of `tpr(fpr)`; with few non-members below `fpr`, take the low end seriously."""
+        arrays.within("fpr", fpr, 0, 1, ends=True)
+        model, inside, ends = self._order
+        count = self.scores.shape[0]
+        if not ends.size:
+            return Interval(math.nan, math.nan, math.nan, math.nan, count, level)
+        generator = np.random.default_rng(seed)
+        draws = np.full(samples, math.nan)
+        for s in range(samples):
+            weight = np.bincount(generator.integers(count, size=count), minlength=count)[model]
+            hits = np.cumsum(weight * inside)
+            alarms = np.cumsum(weight) - hits
+            if hits[-1] and alarms[-1]:
+                at = np.searchsorted(alarms[ends], fpr * alarms[-1], side="right")
+                draws[s] = hits[ends][at - 1] / hits[-1] if at else 0.0
+        return intervals.percentile_interval(self.tpr(fpr), draws, count, level)
+
+    @property
+    def per_replica(self) -> Floats:
+        """Jackknife pseudo-values of the AUC, [R], with the AUC as mean: to pair with another trial's."""
+        wins, positive, negative = self._pairs
+        count = len(positive)
+        if count < 3 or math.isnan(self.auc):
+            return np.full(count, math.nan)
+        left = wins.sum() - wins.sum(axis=0) - wins.sum(axis=1) + np.diag(wins)
+        pairs = (positive.sum() - positive) * (negative.sum() - negative)
+        pseudo = count * self.auc - (count - 1) * left / np.where(pairs > 0, pairs, math.nan)
+        return pseudo - pseudo.mean() + self.auc
+
+    @cached_property
+    def _pairs(self) -> tuple[Floats, Floats, Floats]:
+        """wins[a, b]: (member of model a, non-member of model b) pairs won; and both counts per model."""
+        known = ~np.isnan(self.scores)
+        inside, outside = known & self.member, known & ~self.member
+        positive = np.sort(self.scores[inside])
+        owner = np.nonzero(inside)[0][np.argsort(self.scores[inside], kind="stable")]
+        count = self.scores.shape[0]
+        wins = np.zeros((count, count))
+        for b in range(count):
+            rivals = np.sort(self.scores[b, outside[b]])
+            below = np.searchsorted(rivals, positive, side="left")
+            equal = np.searchsorted(rivals, positive, side="right")
+            wins[:, b] = np.bincount(owner, weights=(below + equal) / 2, minlength=count)
+        return (
+            wins,
+            inside.sum(axis=1).astype(np.float64),
+            outside.sum(axis=1).astype(np.float64),
+        )
+
+    @cached_property
+    def _order(self) -> tuple[Any, Any, Any]:
+        """Pairs from the largest score down: model, member, and the last index of each tie."""
+        known = ~np.isnan(self.scores)
+        score = self.scores[known]
+        order = np.argsort(-score, kind="stable")
+        ends = np.nonzero(np.append(np.diff(score[order]) != 0, True))[0] if score.size else order
+        return np.nonzero(known)[0][order], self.member[known][order], ends
+
+
+def phi(log_probabilities: Any, labels: Any) -> Floats:
+    """Logit-scaled confidence: log p_y - log Σ_{c≠y} p_c, about normal where p itself piles up at 1.
+
+    log_probabilities: [..., N, C] from log_softmax (any constant may be added per row); labels: [N]
+    -> [..., N]. Sums the other classes in log space, where 1 - p would lose every digit.
+    Source: Carlini et al. 2022, arXiv:2112.03570, section IV-C."""
+    values = arrays.floats(log_probabilities, "log_probabilities")
+    if values.ndim < 2 or values.shape[-1] < 2:
+        raise ValueError(
+            f"log_probabilities has shape {values.shape}; it must be [..., N, C] with 2 classes or more"
+        )
+    examples, classes = values.shape[-2:]
+    target = arrays.labels(labels, "labels", examples=examples, classes=classes)
+    right = np.eye(classes, dtype=bool)[target]  # [N, C]
+    others = np.where(right, -np.inf, values)
+    return values[..., np.arange(examples), target] - logsumexp(others, axis=-1)
+
+
+def lira(
+    confidence: Any,
+    member: Any,
+    mode: Mode = "online",
+    *,
+    fixed_variance: bool | None = None,
+    center: Literal["median", "mean"] = "median",
+) -> Attack:
+    """Likelihood-ratio attack on each model, the other models being its shadows.
+
+    confidence: [R, N], `phi` of each model on each example (regression: minus the log squared error);
+    member: [R, N]. online: log N(s; in) - log N(s; out), Gaussians per example over the shadows that did
+    and did not train on it; offline: log Φ((s - out)/sd_out), without the in side; global: the
+    confidence itself, one threshold for all. fixed_variance: one sd per side, pooled over examples (the
+    residuals about each example's mean); None pools below 64 models. A pair is undefined (NaN) when the
+    target's example has no shadow on a side that is needed. No sd falls below a thousandth of the pooled
+    one. A departure from the paper: shadows are the cohort itself, one model left out at a time.
+    Source: Carlini et al. 2022, arXiv:2112.03570, algorithm 1 and section IV-D."""
+    values = arrays.floats(confidence, "confidence", ndim=2)
+    inside = arrays.members(member, "member", values.shape)
+    if mode not in ("online", "offline", "global"):
+        raise ValueError(f"mode = {mode!r}; it must be 'online', 'offline' or 'global'")
+    if center not in ("median", "mean"):
+        raise ValueError(f"center = {center!r}; it must be 'median' or 'mean'")
+    pooled = values.shape[0] < POOLED_BELOW if fixed_variance is None else fixed_variance
+    if mode == "global":
+        scores = values
+    else:
+        out_center, out_sd = _shadows(values, ~inside, center, pooled)
+        if mode == "offline":
+            scores = log_ndtr((values - out_center) / out_sd)
+        else:
+            in_center, in_sd = _shadows(values, inside, center, pooled)
+            scores = _log_density(values, in_center, in_sd) - _log_density(
+                values, out_center, out_sd
+            )
+    return Attack(scores, inside, roc(scores, inside))
+
+
+def roc(scores: Any, member: Any) -> Roc:
+    """ROC of scores against membership, any equal shapes; ties move together; NaN scores are left out.
+
+    The area is the trapezoid's, which equals P(member > non-member) + ½ P(equal). NaN if a side is empty."""
+    score = arrays.floats(scores, "scores", nan=True)
+    inside = arrays.members(member, "member", score.shape)
+    known = ~np.isnan(score)
+    score, inside = score[known], inside[known]
+    if not inside.any() or inside.all():
+        return Roc(np.empty(0), np.empty(0), math.nan)
+    order = np.argsort(-score, kind="stable")
+    ends = np.append(np.diff(score[order]) != 0, True)
+    hits = np.cumsum(inside[order])
+    alarms = np.cumsum(~inside[order])
+    tpr = np.concatenate([[0.0], hits[ends] / hits[-1]])
+    fpr = np.concatenate([[0.0], alarms[ends] / alarms[-1]])
+    return Roc(fpr, tpr, float(np.trapezoid(tpr, fpr)))
+
+
+def _shadows(values: Floats, side: Bools, center: str, pooled: bool) -> tuple[Floats, Floats]:
+    """Center and sd of one side as model r sees them, itself left out: [R, N] each, NaN without shadows.
+
+    All R leave-one-outs at once: sums lose one term, sorted columns lose one rank."""
+    count = side.sum(axis=0)  # [N]
+    left = count - side  # [R, N]
+    some = np.where(left > 0, left, 1)
+    mean = np.where(side, values, 0).sum(axis=0) / np.maximum(count, 1)
+    residual = np.where(side, values - mean, 0)  # [R, N]
+    squares = (residual**2).sum(axis=0) - residual**2 * np.where(
+        left > 0, count / some, 1
+    )  # about the mean of the rest
+    squares = np.maximum(squares, 0)  # round-off only: a sum of squares
+    total = left.sum(axis=1, keepdims=True)
+    common = np.sqrt(squares.sum(axis=1, keepdims=True) / np.maximum(total, 1))  # [R, 1]
+    floor = np.maximum(common * SD_FLOOR_SHARE, 1e-12)
+    sd = np.broadcast_to(common, values.shape) if pooled else np.sqrt(squares / some)
+    middle = mean - residual / some if center == "mean" else _medians(values, side, left)
+    return np.where(left > 0, middle, math.nan), np.maximum(sd, floor)
+
+
+def _medians(values: Floats, side: Bools, left: np.ndarray) -> Floats:
+    """Median of each column's `side` with row r left out, for every r: [R, N]."""
+    padded = np.where(side, values, np.inf)
+    order = np.argsort(padded, axis=0, kind="stable")
+    ranked = np.take_along_axis(padded, order, axis=0)
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.arange(len(values))[:, None], axis=0)
+
+    def at(k: np.ndarray) -> Floats:
+        k = np.clip(k, 0, None)
+        shifted = k + (side & (k >= rank))  # step over the row that is left out
+        return np.take_along_axis(ranked, np.minimum(shifted, len(values) - 1), axis=0)
+
+    middle = at((left - 1) // 2), at(left // 2)
+    return np.where(left > 0, middle[0] / 2 + middle[1] / 2, math.nan)
+
+
+def _log_density(values: Floats, center: Floats, sd: Floats) -> Floats:
+    return -(((values - center) / sd) ** 2) / 2 - np.log(sd) - math.log(2 * math.pi) / 2
