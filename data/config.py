@@ -9,22 +9,64 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 Draw = Literal["disjoint", "subset", "bootstrap", "fresh", "complementary"]
 AugmentationName = Literal["none", "shift", "scale", "noise", "flip", "crop", "cutout"]
 
+# The kinds of data that each augmentation is for.
+AUGMENTATION_KINDS: dict[str, tuple[str, ...]] = {
+    "none": ("vector", "sequence", "image"),
+    "shift": ("sequence",),
+    "scale": ("sequence",),
+    "noise": ("vector", "sequence", "image"),
+    "flip": ("image",),
+    "crop": ("image",),
+    "cutout": ("image",),
+}
+
 
 class DataConfig(BaseModel):
     """Which examples a trial sees. One value per key; the sweep replaces single values."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field("mnist1d", min_length=1, description="dataset: mnist1d, mnist1d_stream, digits, openml:NAME, idx:DIR, npz:FILE, csv:FILE, parquet:FILE or package.module:function")
+    name: str = Field(
+        "mnist1d",
+        min_length=1,
+        description="dataset: mnist1d, mnist1d_stream, digits, openml:NAME, idx:DIR, npz:FILE, csv:FILE, parquet:FILE or package.module:function",
+    )
     train_size: StrictInt = Field(2000, ge=1, description="examples each replica trains on (m)")
-    pool_size: StrictInt | None = Field(None, ge=2, description="examples the subsets are drawn from, validation included (n); null: all of a finite dataset, as many as the draw needs of a generated one")
-    test_size: StrictInt | None = Field(None, ge=1, description="test examples; null: the dataset's own test set, 1000 of a generated one, a sixth of a file that has none")
-    validation: StrictInt | float = Field(0.2, ge=0, description="fraction (below 1) or count of the pool held out once for selection; 0: none")
-    label_noise: float = Field(0.0, ge=0, le=1, description="share of pool labels replaced by another class, once per example; for regression: standard deviation of added noise in units of the target's own")
-    random_labels: StrictBool = Field(False, description="replace every pool label by a uniform random class (nothing but memorization can fit them)")
-    augmentation: AugmentationName = Field("none", description="random change of each training example at each use: shift, scale, noise for sequences; flip, crop, cutout, noise for images")
-    target: str | None = Field(None, description="target column of a csv or parquet file; null: the last one")
-    task: Literal["auto", "classification", "regression"] = Field("auto", description="auto: whole-number or text targets are classes, others are values")
+    pool_size: StrictInt | None = Field(
+        None,
+        ge=2,
+        description="examples the subsets are drawn from, validation included (n); null: all of a finite dataset, as many as the draw needs of a generated one",
+    )
+    test_size: StrictInt | None = Field(
+        None,
+        ge=1,
+        description="test examples; null: the dataset's own test set, 1000 of a generated one, a sixth of a file that has none",
+    )
+    validation: StrictInt | float = Field(
+        0.2,
+        ge=0,
+        description="fraction (below 1) or count of the pool held out once for selection; 0: none",
+    )
+    label_noise: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of pool labels replaced by another class, once per example; for regression: standard deviation of added noise in units of the target's own",
+    )
+    random_labels: StrictBool = Field(
+        False,
+        description="replace every pool label by a uniform random class (nothing but memorization can fit them)",
+    )
+    augmentation: AugmentationName = Field(
+        "none",
+        description="random change of each training example at each use: shift, scale, noise for sequences; flip, crop, cutout, noise for images; noise for vectors",
+    )
+    target: str | None = Field(
+        None, description="target column of a csv or parquet file; null: the last one"
+    )
+    task: Literal["auto", "classification", "regression"] = Field(
+        "auto", description="auto: whole-number or text targets are classes, others are values"
+    )
 
 
 class ReplicasConfig(BaseModel):
@@ -33,7 +75,22 @@ class ReplicasConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     count: StrictInt = Field(8, ge=1, le=4096, description="networks per trial (R)")
-    draw: Draw = Field("subset", description="how training subsets are drawn from the pool: subset (without replacement, each its own), disjoint (blocks of one permutation), bootstrap (with replacement), fresh (new examples each, generated data only), complementary (pairs that together cover the pool evenly)")
-    inits: StrictInt = Field(1, ge=1, description="networks per subset; above 1 the variance is split in data and initialization; count = draws x inits")
-    seed: StrictInt = Field(0, ge=0, lt=2**31, description="seed of subsets, validation, label noise, initialization, batch order and dropout")
-    stack: Literal["auto"] | StrictInt = Field("auto", description="replicas trained in one stack: auto, or a number (1: one by one); results agree within float tolerance")
+    draw: Draw = Field(
+        "subset",
+        description="how training subsets are drawn from the pool: subset (without replacement, each its own), disjoint (blocks of one permutation), bootstrap (with replacement), fresh (new examples each, generated data only), complementary (pairs that together cover the pool evenly)",
+    )
+    inits: StrictInt = Field(
+        1,
+        ge=1,
+        description="networks per subset; above 1 the variance is split in data and initialization; count = draws x inits",
+    )
+    seed: StrictInt = Field(
+        0,
+        ge=0,
+        lt=2**31,
+        description="seed of subsets, validation, label noise, initialization, batch order and dropout",
+    )
+    stack: Literal["auto"] | StrictInt = Field(
+        "auto",
+        description="replicas trained in one stack: auto, or a number (1: one by one); results agree within float tolerance",
+    )

@@ -1,0 +1,155 @@
+"""Random changes of the training examples at each use, as pure functions of given uniforms.
+
+The caller owns the random streams (one per replica) and hands the numbers over, so the result is
+the same on every device and for a replica alone or in company. Inputs are [R, B, ...example];
+uniforms u are [R, B, K] in [0, 1), K = uniforms(example shape).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from data.config import AUGMENTATION_KINDS
+from data.subsets import wrong_kind
+
+
+class Augmentation(Protocol):
+    """A random change of examples."""
+
+    def uniforms(self, shape: tuple[int, ...]) -> int:
+        """How many uniforms one example of this shape needs."""
+        ...
+
+    def __call__(self, inputs: Tensor, u: Tensor) -> Tensor:
+        """inputs [R, B, ...], u [R, B, K] -> changed inputs of the same shape and type."""
+        ...
+
+
+def get(name: str, kind: str) -> Augmentation | None:
+    """The augmentation of this name; None for "none". DataError where the kind does not fit."""
+    if name == "none":
+        return None
+    if kind not in AUGMENTATION_KINDS[name]:
+        raise wrong_kind(name, kind)
+    return _BY_NAME[name]()
+
+
+class Shift:
+    """Sequences: turned in a circle by up to a tenth of the length, either way."""
+
+    def uniforms(self, shape: tuple[int, ...]) -> int:
+        return 1
+
+    def __call__(self, inputs: Tensor, u: Tensor) -> Tensor:
+        length = inputs.shape[-1]
+        reach = max(1, length // 10)
+        step = _whole(u[..., 0], 2 * reach + 1) - reach  # [R, B] in -reach..reach
+        place = torch.arange(length, device=inputs.device) - step[..., None]  # [R, B, T]
+        index = _like(place % length, inputs, trailing=1).expand(inputs.shape)
+        return inputs.gather(-1, index)
+
+
+class Scale:
+    """Sequences: multiplied by a factor between 0.8 and 1.2, as MNIST-1D's own templates are."""
+
+    def uniforms(self, shape: tuple[int, ...]) -> int:
+        return 1
+
+    def __call__(self, inputs: Tensor, u: Tensor) -> Tensor:
+        factor = (0.8 + 0.4 * u[..., 0]).to(inputs.dtype)  # [R, B]
+        return inputs * _like(factor, inputs, trailing=0)
+
+
+class Noise:
+    """Any kind: normal noise of standard deviation 0.1 on every value."""
+
+    def uniforms(self, shape: tuple[int, ...]) -> int:
+        return math.prod(shape)
+
+    def __call__(self, inputs: Tensor, u: Tensor) -> Tensor:
+        # Inverse of the normal distribution; the ends are kept off so that u = 0 stays finite.
+        inside = u.clamp(2**-24, 1 - 2**-24)
+        normal = math.sqrt(2) * torch.erfinv(2 * inside - 1)
+        return inputs + 0.1 * normal.reshape(inputs.shape).to(inputs.dtype)
+
+
+class Flip:
+    """Images: left and right exchanged with probability one half."""
+
+    def uniforms(self, shape: tuple[int, ...]) -> int:
+        return 1
+
+    def __call__(self, inputs: Tensor, u: Tensor) -> Tensor:
+        turned = _like(u[..., 0] < 0.5, inputs, trailing=0)
+        return torch.where(turned, inputs.flip(-1), inputs)
+
+
+class Crop:
+    """Images: moved by up to an eighth of the side in each direction, zeros coming in."""
+
+    def uniforms(self, shape: tuple[int, ...]) -> int:
+        return 2
+
+    def __call__(self, inputs: Tensor, u: Tensor) -> Tensor:
+        for axis, uniform in ((-2, u[..., 0]), (-1, u[..., 1])):
+            inputs = self._move(inputs, uniform, axis)
+        return inputs
+
+    @staticmethod
+    def _move(inputs: Tensor, uniform: Tensor, axis: int) -> Tensor:
+        side = inputs.shape[axis]
+        reach = max(1, math.ceil(side / 8))
+        step = _whole(uniform, 2 * reach + 1) - reach  # [R, B]
+        place = torch.arange(side, device=inputs.device) + step[..., None]  # [R, B, side]
+        inside = _like((place >= 0) & (place < side), inputs, trailing=1)
+        index = _like(place.clamp(0, side - 1), inputs, trailing=1)
+        if axis == -2:  # [R, B, .., 1, H] -> [R, B, .., H, 1]
+            inside, index = inside.transpose(-1, -2), index.transpose(-1, -2)
+        return inputs.gather(axis, index.expand(inputs.shape)) * inside
+
+
+class Cutout:
+    """Images: a square of a quarter of the shorter side set to zero, anywhere, cut at the edges."""
+
+    def uniforms(self, shape: tuple[int, ...]) -> int:
+        return 2
+
+    def __call__(self, inputs: Tensor, u: Tensor) -> Tensor:
+        height, width = inputs.shape[-2:]
+        size = max(1, min(height, width) // 4)
+        rows = self._covered(u[..., 0], height, size)[..., :, None]  # [R, B, H, 1]
+        columns = self._covered(u[..., 1], width, size)[..., None, :]  # [R, B, 1, W]
+        return inputs.masked_fill(_like(rows & columns, inputs, trailing=2), 0.0)
+
+    @staticmethod
+    def _covered(uniform: Tensor, side: int, size: int) -> Tensor:
+        first = _whole(uniform, side)[..., None] - size // 2  # [R, B, 1]
+        place = torch.arange(side, device=uniform.device)
+        return (place >= first) & (place < first + size)
+
+
+def _whole(u: Tensor, count: int) -> Tensor:
+    """Uniforms in [0, 1) -> whole numbers in 0..count-1, were the product to round up."""
+    return (u * count).long().clamp(max=count - 1)
+
+
+def _like(values: Tensor, inputs: Tensor, trailing: int) -> Tensor:
+    """[R, B, *trailing axes] -> the same with ones between, to broadcast against the inputs."""
+    ones = (1,) * (inputs.dim() - values.dim())
+    lead = values.dim() - trailing
+    return values.reshape(values.shape[:lead] + ones + values.shape[lead:])
+
+
+_BY_NAME: dict[str, type] = {
+    "shift": Shift,
+    "scale": Scale,
+    "noise": Noise,
+    "flip": Flip,
+    "crop": Crop,
+    "cutout": Cutout,
+}
+assert set(_BY_NAME) == set(AUGMENTATION_KINDS) - {"none"}

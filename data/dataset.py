@@ -1,0 +1,95 @@
+"""What a dataset is: its arrays, its facts, its digest, and the error every unusable one ends in.
+
+Knows nothing of files, names or subsets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+Kind = Literal["vector", "sequence", "image"]
+KINDS: tuple[Kind, ...] = ("vector", "sequence", "image")
+
+
+class DataError(ValueError):
+    """A dataset or draw that cannot be used: the key at fault, its value, the rule and the fix."""
+
+    def __init__(self, key: str, value: Any, rule: str, fix: str) -> None:
+        super().__init__(f"{key} = {value}: {rule}\n    {fix}")
+        self.key, self.value, self.rule, self.fix = key, value, rule, fix
+
+    def __reduce__(self) -> tuple[Any, ...]:  # four arguments, so the default pickling fails
+        return type(self), (self.key, self.value, self.rule, self.fix)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Sizes and kinds, known before any training. `pool` None: as many examples as wanted."""
+
+    pool: int | None
+    test: int
+    shape: tuple[int, ...]
+    classes: int | None
+    kind: Kind
+    generated: bool
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A pool, out of which subsets are drawn, and a test set, which nothing is chosen on.
+
+    inputs: float32 [n, features] vectors, [n, T] sequences, [n, H, W] or [n, C, H, W] images.
+    targets: int64 [n] labels in 0..classes-1, or float32 [n] or [n, K] values (classes is None).
+    digest: sha256 (hex) of the dtype, shape and bytes of the four arrays in order.
+    """
+
+    name: str
+    inputs: np.ndarray
+    targets: np.ndarray
+    test_inputs: np.ndarray
+    test_targets: np.ndarray
+    classes: int | None
+    kind: Kind
+    digest: str
+    generated: bool = False
+
+    @property
+    def facts(self) -> Facts:
+        pool = None if self.generated else len(self.inputs)
+        shape = self.inputs.shape[1:]
+        return Facts(pool, len(self.test_inputs), shape, self.classes, self.kind, self.generated)
+
+
+def digest(arrays: Sequence[np.ndarray]) -> str:
+    """sha256 (hex) over dtype, shape and bytes of each array in order."""
+    total = hashlib.sha256()
+    for array in arrays:
+        array = np.ascontiguousarray(array)
+        total.update(f"{array.dtype.str}{array.shape}".encode())
+        total.update(array.data.cast("B") if array.size else b"")
+    return total.hexdigest()
+
+
+def assemble(
+    name: str,
+    pool: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    *,
+    classes: int | None,
+    kind: Kind,
+    generated: bool = False,
+) -> Dataset:
+    """A Dataset of arrays already checked: cast to the house's types, with its digest."""
+    dtype = np.float32 if classes is None else np.int64
+    arrays = (
+        np.ascontiguousarray(pool[0], np.float32),
+        np.ascontiguousarray(pool[1], dtype),
+        np.ascontiguousarray(test[0], np.float32),
+        np.ascontiguousarray(test[1], dtype),
+    )
+    return Dataset(name, *arrays, classes, kind, digest(arrays), generated)
