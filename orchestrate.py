@@ -1,0 +1,264 @@
+#!/usr/bin/env python3
+"""The command line: parse, call, print. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+STUDY = "a path to a .yaml file, or the name of a shipped study"
+SET = "replace one value of the study, as in training.epochs=10 (repeatable)"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    parser = _parser()
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as stop:  # argparse has printed the help or the usage
+        return stop.code if isinstance(stop.code, int) else BAD_INPUT
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return BAD_INPUT
+    try:
+        code = arguments.body(arguments)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of a pipe, head for one, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except Exception as error:
+        if isinstance(error, _bad_input_errors()):
+            print(error, file=sys.stderr)
+            return BAD_INPUT
+        if arguments.debug:
+            raise
+        print(f"{type(error).__name__}: {error}\n{_keep_traceback()}", file=sys.stderr)
+        return FAILED
+
+
+def _bad_input_errors() -> tuple[type[Exception], ...]:
+    """The errors that name what a person should mend, of the modules loaded so far."""
+    names = {
+        "sweeps.problems": "StudyError",
+        "data.dataset": "DataError",
+        "models.family": "ModelError",
+    }
+    return tuple(
+        getattr(sys.modules[name], error) for name, error in names.items() if name in sys.modules
+    )
+
+
+def _keep_traceback() -> str:
+    """Appends the traceback to the log; says where it is."""
+    import datetime
+    import traceback
+
+    from sweeps import state
+
+    path = state.log_file()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as log:
+            log.write(
+                f"{datetime.datetime.now().astimezone().isoformat()} {sys.argv}\n{traceback.format_exc()}\n"
+            )
+    except OSError as error:
+        return f"    the same command with --debug shows where ({path} cannot be written: {error.strerror})"
+    return f"    the traceback is in {path}; --debug prints it"
+
+
+def _load(arguments: argparse.Namespace):
+    from sweeps import study
+
+    return study.load(arguments.study, arguments.set, data=True)
+
+
+def studies(arguments: argparse.Namespace) -> int:
+    from sweeps import study, study_file
+
+    shipped = {name: study.load(path) for name, path in study_file.shipped().items()}
+    width = max(map(len, shipped), default=0)
+    for name, loaded in shipped.items():
+        print(f"{name:{width}}  {loaded.question}")
+    return DONE
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    study = _load(arguments)
+    from sweeps import plan
+
+    return plan.plan(study)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.name is not None:
+        from sweeps import state
+
+        state.study_dir(arguments.name)  # refuses a name that is no plain word
+    study = _load(arguments)
+    from sweeps import runner
+
+    return runner.run(study, name=arguments.name, address=arguments.address)
+
+
+def leaderboard(arguments: argparse.Namespace) -> int:
+    from sweeps import leaderboard
+
+    return leaderboard.command(arguments.name, arguments.by, arguments.top, arguments.format)
+
+
+def report(arguments: argparse.Namespace) -> int:
+    from sweeps import report
+
+    return report.command(arguments.name, arguments.out)
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    from sweeps import doctor
+
+    return doctor.doctor(arguments.address)
+
+
+def schema(arguments: argparse.Namespace) -> int:
+    import json
+
+    from sweeps import study
+
+    print(json.dumps(study.schema(), indent=2, ensure_ascii=False))
+    return DONE
+
+
+class _Help(argparse.HelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with the nearest command named where one is misspelled."""
+
+    def __init__(self, **options) -> None:
+        super().__init__(formatter_class=_Help, **options)
+
+    def error(self, message: str) -> NoReturn:
+        if "invalid choice: " in message:
+            import difflib
+
+            given = message.split("'")[1]
+            known = [word.strip(" ')") for word in message.partition("choose from")[2].split(",")]
+            close = difflib.get_close_matches(given, known, n=1)
+            message += f"; did you mean '{close[0]}'?" if close else ""
+        super().error(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="orchestrate.py",
+        description="Sweeps that show what a neural network memorizes, and why.",
+        epilog="begin with: python orchestrate.py run quickstart",
+    )
+    parser.add_argument(
+        "--debug", action="store_true", help="show the traceback of an unexpected failure"
+    )
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", title="commands", parser_class=_Parser
+    )
+
+    def command(body: Callable[[argparse.Namespace], int], summary: str, more: str, example: str):
+        added = commands.add_parser(
+            body.__name__,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}. {more}".rstrip(),
+            epilog=f"example: python orchestrate.py {example}",
+        )
+        added.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )
+        added.set_defaults(body=body)
+        return added
+
+    command(studies, "list the shipped studies, each with its question", "", "studies")
+
+    planned = command(
+        plan,
+        "print what would run: trials, replicas, steps, time, memory, disk",
+        "Starts nothing and writes nothing.",
+        "plan quickstart --set replicas.count=16",
+    )
+    ran = command(
+        run,
+        "run a study, or resume it where it stopped",
+        "Ends in the leaderboards and where to look next. Exit code 3: finished, but some trials failed.",
+        "run quickstart --set training.epochs=10",
+    )
+    for added in (planned, ran):
+        added.add_argument("study", metavar="STUDY", help=STUDY)
+        added.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=SET)
+    ran.add_argument("--name", metavar="N", help="name of this run; the study's name without it")
+    ran.add_argument(
+        "--address",
+        metavar="A",
+        help="Ray cluster to run on, as in ray://host:10001; this machine without it",
+    )
+
+    ranked = command(
+        leaderboard,
+        "rank a study's trials from the store",
+        "Works while a study runs or years later.",
+        "leaderboard quickstart --by variance --format markdown",
+    )
+    ranked.add_argument(
+        "name", metavar="NAME", nargs="?", help="name of the run; the latest without it"
+    )
+    ranked.add_argument("--by", metavar="COLUMN", help="measure to rank by")
+    ranked.add_argument("--top", metavar="N", type=_count, help="show the first N trials")
+    ranked.add_argument(
+        "--format",
+        choices=["table", "json", "csv", "markdown"],
+        default="table",
+        help="table, json, csv or markdown",
+    )
+
+    told = command(
+        report,
+        "write one self-contained page about a run",
+        "Question, verdict, leaderboards, pictures, how it was run.",
+        "report quickstart --out quickstart.html",
+    )
+    told.add_argument("name", metavar="NAME", help="name of the run")
+    told.add_argument("--out", metavar="FILE", help="file to write; in the state folder without it")
+
+    checked = command(
+        doctor,
+        "say what works here, each with the fix where it does not",
+        "Python, torch, GPUs, Ray, store, search, disk, memory, cluster. Exit code 1: something needed is missing.",
+        "doctor --address http://127.0.0.1:8265",
+    )
+    checked.add_argument(
+        "--address", metavar="A", help="Ray cluster to look for; RAY_ADDRESS without it"
+    )
+
+    command(
+        schema,
+        "print the study file's JSON Schema, for editors",
+        "",
+        "schema > study.schema.json",
+    )
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
