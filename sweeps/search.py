@@ -59,10 +59,10 @@ class Proposal:
 class Search:
     """The search of one study: `ask` for a trial, `tell` its record; both are durable.
 
-    path: the journal file. One process owns it at a time (the runner holds the study's lock).
+    path: the journal file; name: of the execution. One process owns it at a time (the runner holds the study's lock).
     """
 
-    def __init__(self, study: Study, path: Path):
+    def __init__(self, study: Study, path: Path, name: str | None = None):
         self.study = study
         self._lock = threading.RLock()
         self._distributions = {key: _distribution(choice) for key, choice in study.sweep.items()}
@@ -71,7 +71,7 @@ class Search:
         directions = ["minimize" if d == "min" else "maximize" for d in self._objectives.values()]
         with _quiet():
             self._optuna = optuna.create_study(
-                storage=self._storage, study_name=study.name, directions=directions, load_if_exists=True
+                storage=self._storage, study_name=name or study.name, directions=directions, load_if_exists=True
             )
         version = self._optuna.user_attrs.get("engram.format")
         if version is None:
@@ -96,6 +96,13 @@ class Search:
     def planned(self) -> int | None:
         """Trials this study asks for in all; None: until the budget is spent."""
         return self.study.planned_trials()
+
+    @property
+    def finished(self) -> bool:
+        """Whether every planned trial is committed, or there is nothing left to propose."""
+        with self._lock:
+            enough = self._exhausted or (self.planned is not None and self._asked >= self.planned)
+            return enough and self._committed >= self._asked
 
     def ask(self) -> Proposal | None:
         """The next trial to train: an interrupted one first, then a new one; None when there is none."""

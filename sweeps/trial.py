@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -120,11 +120,32 @@ def _tensor(array: np.ndarray) -> Tensor:
     return tensor[:, None] if tensor.is_floating_point() and tensor.dim() == 1 else tensor
 
 
+def summary(report: Report) -> dict[str, float]:
+    """Means over the replicas that did not diverge, of what each evaluation tells; NaN where all did."""
+    return {name: float(np.mean(values)) if len(values) else math.nan for name, values in _per_replica(report).items()}
+
+
+def intervals_of(report: Report) -> dict[str, dict[str, float | None]]:
+    """The same with t intervals, as a record holds them: what is known of a trial that is stopped here."""
+    found: dict[str, Any] = {"measures": {}, "replica_values": {}}
+    note = _Note(found, 1)
+    for name, values in _per_replica(report).items():
+        note.values(name, values)
+    return found["measures"]
+
+
+def _per_replica(report: Report) -> dict[str, np.ndarray]:
+    alive = ~report.diverged.numpy()
+    values = {f"{name}_error": error.numpy()[alive] for name, error in report.error.items()}
+    values |= {f"{name}_loss": loss.numpy()[alive] for name, loss in report.loss.items()}
+    values["generalization_gap"] = values["test_error"] - values["train_error"]
+    return values
+
+
 # -- from a trained cohort to a record ---------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What a trial ends in.
 
     record: plain JSON values, committed to the ledger (keys: status, replicas, parameters, epochs,
@@ -151,6 +172,7 @@ def measure(trial: Trial, wanted: MeasuresConfig) -> Result:
         "steps": last.step,
         "train_examples": trial.members.shape[1],
         "pool_examples": len(trial.pool_ids),
+        "chance_error": _chance_error(trial),
         "measures": {},
         "replica_values": {},
         "selection": {},
@@ -192,11 +214,19 @@ def _measure_alive(
         )
         validation = _predictions(trainer, "validation", alive)
         selection.update(_selection_bias_variance(validation, trainer.sets["validation"].targets.cpu().numpy()))
-    note.interval("epochs_to_convergence", *_epochs_to_convergence(trial, alive))
+    _convergence(trial, alive, note)
     if wanted.predictions:
         _keep(arrays, "test_predictions", test.astype(np.float16), record)
     if wanted.memorization or wanted.membership:
         _pool_measures(trial, wanted, alive, note, arrays)
+
+
+def _chance_error(trial: Trial) -> float:
+    """Error of the constant answer on the pool: the commonest class, or the mean."""
+    targets = trial.targets[trial.pool_ids]
+    if trial.trainer.classification:
+        return float(1 - np.bincount(targets).max() / len(targets))
+    return float(np.var(targets, axis=0, dtype=np.float64).mean())
 
 
 class _Note:
@@ -267,8 +297,7 @@ def _components_interval(name: str, split: np.ndarray, note: _Note) -> None:
 
 
 def _ensemble_error(trial: Trial, predictions: np.ndarray, targets: np.ndarray, note: _Note) -> None:
-    measure_error = ensemble.error if trial.trainer.classification else ensemble.squared_error
-    note.statistic("ensemble_error", lambda p: float(measure_error(p, targets)), predictions)
+    note.statistic("ensemble_error", lambda p: ensemble.ensemble(p, targets).error, predictions)
 
 
 def _selection_bias_variance(predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
@@ -276,12 +305,10 @@ def _selection_bias_variance(predictions: np.ndarray, targets: np.ndarray) -> di
     if len(predictions) < 2:
         return {}
     decomposed = bias_variance.squared(predictions, targets)
-    classes = targets.ndim == 1
-    combined = ensemble.error if classes else ensemble.squared_error
     return {
         "bias2": decomposed.bias2,
         "variance": decomposed.variance,
-        "ensemble_error": float(combined(predictions, targets)),
+        "ensemble_error": ensemble.ensemble(predictions, targets).error,
     }
 
 
@@ -290,12 +317,14 @@ def _shaped(targets: np.ndarray) -> np.ndarray:
     return targets[:, None] if targets.dtype.kind == "f" and targets.ndim == 1 else targets
 
 
-def _epochs_to_convergence(trial: Trial, alive: np.ndarray) -> tuple[Interval, np.ndarray | None]:
+def _convergence(trial: Trial, alive: np.ndarray, note: _Note) -> None:
+    """Epochs to convergence of the training loss; null where half of the replicas never arrived."""
     curves = np.stack([r.loss["train"].numpy() for r in trial.history], axis=1)[alive]  # [R, E]
-    epochs = np.array([r.epoch for r in trial.history])
-    found = convergence.epochs_to(curves, epochs)
-    values = found.epochs if np.isfinite(found.epochs).all() else None
-    return found.median, values
+    found = convergence.epochs_to(curves, np.array([r.epoch for r in trial.history]))
+    values = None if found.censored.any() else found.per_replica
+    low, high = (x if math.isfinite(x) else math.nan for x in (found.low, found.high))
+    note.interval("epochs_to_convergence", Interval(found.median, low, high, math.nan, len(curves)), values)
+    note.record["censored_replicas"] = int(found.censored.sum())
 
 
 def _pool_measures(
