@@ -237,6 +237,15 @@ def replicas_needed(
     return high - now.n if high - now.n <= most else None
 
 
+def sign_test(above: int, below: int) -> float:
+    """Two-sided p-value that `above` against `below` is a fair coin's doing; ties are left out before.
+
+    1.0 when there is nothing to compare. Below 0.05 needs at least six, all alike. Source: Dixon & Mood 1946."""
+    if min(above, below) < 0:
+        raise ValueError(f"counts {above} and {below}; they must be at least 0")
+    return float(stats.binomtest(above, above + below).pvalue) if above + below else 1.0
+
+
 def expected_best(n: int) -> float:
     """Expected maximum of n standard normals: by how many sd the best of n equal trials flatters itself.
 
