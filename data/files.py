@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data.config import DataConfig
-from data.dataset import KINDS, Dataset
+from data.dataset import Dataset
 from data.tidy import DataError, Raw, bad, checked
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def csv(config: DataConfig, cache: Path | None = None) -> Raw:
     if len(frame.columns) and all(_is_number(str(name)) for name in frame.columns):
         names = ", ".join(map(str, frame.columns[:3]))
         raise bad(config, f"its first line is numbers ({names})", "put the column names first")
-    return table(frame, config, first_row=2)
+    return table(frame, config, config.target, first_row=2)
 
 
 def parquet(config: DataConfig, cache: Path | None = None) -> Raw:
@@ -129,11 +129,14 @@ def parquet(config: DataConfig, cache: Path | None = None) -> Raw:
         frame = pd.read_parquet(path)
     except (ValueError, OSError, EOFError) as error:  # ArrowInvalid is a ValueError
         raise bad(config, f"{path} cannot be read: {error}", "save it as Parquet") from error
-    return table(frame, config, first_row=0)
+    return table(frame, config, config.target, first_row=0)
 
 
-def table(frame: pd.DataFrame, config: DataConfig, first_row: int) -> Raw:
-    """A data frame with its target column taken off; standardized later, over the pool."""
+def table(frame: pd.DataFrame, config: DataConfig, target: str | None, first_row: int) -> Raw:
+    """A data frame with its target column (None: the last) taken off, to be standardized.
+
+    first_row: the number that a message gives to the first row (of a CSV file, its line).
+    """
     names = [str(name) for name in frame.columns]
     frame = frame.set_axis(names, axis=1)
     if len(names) < 2 or not len(frame):
@@ -142,7 +145,7 @@ def table(frame: pd.DataFrame, config: DataConfig, first_row: int) -> Raw:
             f"has {len(frame)} rows and {len(names)} columns",
             "give rows of one feature or more and a target",
         )
-    target = names[-1] if config.target is None else config.target
+    target = names[-1] if target is None else target
     if target not in names:
         raise DataError(
             "data.target",
@@ -228,9 +231,7 @@ def _from_mapping(arrays: dict[str, Any], config: DataConfig) -> Raw:
     if lacking or unknown:
         rule = f"lacks {', '.join(lacking)}" if lacking else f"has also {', '.join(unknown)}"
         raise bad(config, rule, "give x and y, perhaps x_test and y_test, and no others")
-    kind = str(arrays["kind"]) if "kind" in arrays else None
-    if kind is not None and kind not in KINDS:
-        raise bad(config, f"its kind is {kind!r}", f"use one of {', '.join(KINDS)}")
+    kind: Any = str(arrays["kind"]) if "kind" in arrays else None
     return Raw(arrays["x"], arrays["y"], arrays.get("x_test"), arrays.get("y_test"), kind)
 
 

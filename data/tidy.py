@@ -6,6 +6,7 @@ Every array that a person brings passes here; what cannot be learned from is ref
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,7 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
         if classes is None:
             targets, test_targets = _standardize(targets, test_targets)
     kind = raw.kind or ("vector" if inputs.ndim == 2 else "image")
+    check_kind(kind, inputs.ndim, config)
     whole = assemble(
         config.name, (inputs, targets), (test_inputs, test_targets), classes=classes, kind=kind
     )
@@ -106,6 +108,15 @@ def check_size(key: str, size: int | None, available: int, name: str) -> None:
         raise DataError(key, size, rule, f"write at most {available}, or null for all")
 
 
+def check_kind(kind: str, axes: int, config: DataConfig) -> None:
+    """Vectors and sequences have two axes, images three or four (with channels)."""
+    if kind not in KINDS:
+        raise bad(config, f"its kind is {kind!r}", f"use one of {', '.join(KINDS)}")
+    if (axes > 2) != (kind == "image"):
+        shape = "[n, H, W] or [n, C, H, W]" if kind == "image" else "[n, T]"
+        raise bad(config, f"{kind} data with inputs of {axes} axes", f"give x as {shape}")
+
+
 def bad(config: DataConfig, rule: str, fix: str) -> DataError:
     """The error of data that cannot be used, at the key that names the data."""
     return DataError("data.name", config.name, rule, fix)
@@ -118,17 +129,12 @@ def checked(found: Dataset, config: DataConfig) -> Dataset:
     test = (_inputs(raw, found.test_inputs, "x_test", config), raw.test_targets)
     _same_length(pool[0], pool[1], "x", "y", config)
     _same_length(test[0], found.test_targets, "x_test", "y_test", config)
-    if found.kind not in KINDS:
-        raise bad(config, f"its kind is {found.kind!r}", f"use one of {', '.join(KINDS)}")
-    for targets in (found.targets, found.test_targets):
+    check_kind(found.kind, pool[0].ndim, config)
+    for name, targets in (("y", found.targets), ("y_test", found.test_targets)):
         if found.classes is None:
-            _finite(raw, np.asarray(targets, np.float64), "y", config)
-        elif targets.min() < 0 or targets.max() >= found.classes:
-            raise bad(
-                config,
-                f"has labels from {targets.min()} to {targets.max()} and {found.classes} classes",
-                "number the classes from 0",
-            )
+            _values(raw, np.asarray(targets), name, config)
+        else:
+            _labels(np.asarray(targets), found.classes, name, config)
     return assemble(
         config.name,
         (pool[0], found.targets),
@@ -136,6 +142,17 @@ def checked(found: Dataset, config: DataConfig) -> Dataset:
         classes=found.classes,
         kind=found.kind,
     )
+
+
+def _labels(labels: np.ndarray, classes: int, name: str, config: DataConfig) -> None:
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        rule = f"{name} is {labels.dtype} of shape {labels.shape}"
+        raise bad(config, rule, "give one whole number per row")
+    if labels.min() < 0 or labels.max() >= classes:
+        rule = f"{name} has labels from {labels.min()} to {labels.max()}; classes = {classes}"
+        raise bad(config, rule, f"number the classes from 0 to {classes - 1}")
+    if name == "y" and len(np.unique(labels)) < 2:
+        raise bad(config, f"all rows are of class {labels[0]}", "give two classes or more")
 
 
 def _inputs(raw: Raw, inputs: Any, name: str, config: DataConfig) -> np.ndarray:
@@ -181,8 +198,8 @@ def _same_length(x: np.ndarray, y: Any, x_name: str, y_name: str, config: DataCo
 
 def _targets(raw: Raw, config: DataConfig) -> tuple[np.ndarray, np.ndarray | None, int | None]:
     """Labels 0..classes-1 or float values, of the pool and of the test set if there is one."""
-    targets = _column(raw.targets)
-    test = None if raw.test_targets is None else _column(raw.test_targets)
+    targets = _column(raw.targets, config)
+    test = None if raw.test_targets is None else _column(raw.test_targets, config)
     if not _is_classes(targets, config):
         values = _values(raw, targets, "y", config)
         if len(values) and (values == values[:1]).all():
@@ -222,11 +239,18 @@ def _targets(raw: Raw, config: DataConfig) -> tuple[np.ndarray, np.ndarray | Non
     return labels, place, len(names)
 
 
-def _column(targets: Any) -> np.ndarray:
+def _column(targets: Any, config: DataConfig) -> np.ndarray:
+    """Numbers, truth values or text as an array of one such type; [n, 1] as [n]."""
     array = np.asarray(targets)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    return array.astype(str) if array.dtype.kind in "OS" else array
+    if array.dtype.kind == "O" and all(isinstance(v, numbers.Number) for v in array.flat):
+        array = array.astype(np.float64)
+    if array.dtype.kind in "OST":
+        array = array.astype(str)
+    if array.dtype.kind not in "biufU":
+        raise bad(config, f"targets are of type {array.dtype}", "give numbers or class names")
+    return array
 
 
 def _is_classes(targets: np.ndarray, config: DataConfig) -> bool:
