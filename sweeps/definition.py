@@ -84,6 +84,9 @@ class Study(BaseModel):
         description="dotted key of data, model or training -> a list of values, or a distribution: "
         "{uniform: [low, high]}, {loguniform: [low, high]}, {int: [low, high]}, {logint: [low, high]}",
     )
+    cases: tuple[dict[str, Scalar], ...] = Field(
+        (), description="values that go together, one mapping a case; written as sweep.cases"
+    )
     search: SearchConfig = Field(default_factory=SearchConfig)
     scheduler: SchedulerConfig = Field(default_factory=SchedulerConfig)
     resources: ResourcesConfig = Field(default_factory=ResourcesConfig)
@@ -127,7 +130,9 @@ class Study(BaseModel):
         """Where a key was written, or value in that key's sweep; the study's name where it was not."""
         axis = self.sweep.get(key)
         if isinstance(axis, Values) and value in axis.values:
-            return self._places[f"sweep.{key}[{axis.values.index(value)}]"]
+            item = f"sweep.{key}[{axis.values.index(value)}]"
+            if item in self._places:
+                return self._places[item]
         for known in (f"sweep.{key}", key, key.partition(".")[0], "name"):
             if known in self._places:
                 return self._places[known]
@@ -150,17 +155,28 @@ class Study(BaseModel):
         return Configuration(**sections, replicas=self.replicas)
 
     def grid(self) -> list[dict[str, Scalar]]:
-        """Every combination of the listed values; the last key of the sweep varies fastest."""
+        """Every case with every combination of the lists; the last key of the sweep varies fastest."""
         ranges = [key for key, axis in self.sweep.items() if isinstance(axis, Range)]
         if ranges:
             raise ValueError(f"{', '.join(ranges)} is drawn from a distribution: there is no grid")
-        axes = [axis.values for axis in self.sweep.values() if isinstance(axis, Values)]
-        return [dict(zip(self.sweep, chosen, strict=True)) for chosen in itertools.product(*axes)]
+        lists = {key: axis.values for key, axis in self._uncased() if isinstance(axis, Values)}
+        return [
+            {**case, **dict(zip(lists, chosen, strict=True))}
+            for case in self.cases or ({},)
+            for chosen in itertools.product(*lists.values())
+        ]
+
+    def _uncased(self) -> list[tuple[str, Axis]]:
+        """The axes that are combined freely."""
+        cased = self.cases[0].keys() if self.cases else ()
+        return [(key, axis) for key, axis in self.sweep.items() if key not in cased]
 
     def combinations(self) -> int | None:
         """How many configurations differ; None where a distribution makes them endless."""
-        sizes = [len(axis.values) for axis in self.sweep.values() if isinstance(axis, Values)]
-        return math.prod(sizes) if len(sizes) == len(self.sweep) else None
+        if any(isinstance(axis, Range) for axis in self.sweep.values()):
+            return None
+        sizes = [len(axis.values) for _, axis in self._uncased() if isinstance(axis, Values)]
+        return math.prod(sizes) * (len(self.cases) or 1)
 
     def planned_trials(self) -> int | None:
         """Trials to run; None where only the budget's hours end the search."""

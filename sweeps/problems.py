@@ -47,8 +47,8 @@ class StudyError(ValueError):
     """A study that cannot be run as it is written. str() prints all its problems, in file order."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        unique = dict.fromkeys(problems)
-        self.problems = sorted(unique, key=lambda problem: problem.place)
+        unique = {str(problem): problem for problem in problems}
+        self.problems = sorted(unique.values(), key=lambda problem: problem.place)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
     def __reduce__(self) -> tuple[type[StudyError], tuple[list[Problem]]]:

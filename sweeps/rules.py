@@ -5,6 +5,7 @@ A rule is left out where one of its keys is wrong by itself: its complaint would
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 
 from sweeps.definition import LARGEST_GRID, Study
@@ -47,6 +48,16 @@ def _taken(study: Study, key: str) -> tuple[Scalar, ...]:
         return (axis.low, axis.high)
     section, _, name = key.partition(".")
     return (getattr(getattr(study, section), name),)
+
+
+def _pairs(study: Study, first: str, second: str) -> Iterator[tuple[Scalar, Scalar]]:
+    """The values that two keys take together."""
+    if study.cases:
+        for point in study.grid():
+            values = study.configure(point).dotted()
+            yield values[first], values[second]
+    else:
+        yield from itertools.product(_taken(study, first), _taken(study, second))
 
 
 @reads("data.validation", "training.early_stopping", "sweep")
@@ -104,6 +115,13 @@ def grid_has_an_end(study: Study) -> Found:
         yield Problem(
             place, rule, "list fewer values, or set search.sampler to random or tpe", "sweep"
         )
+
+
+@reads("search.sampler", "sweep")
+def cases_are_for_the_grid(study: Study) -> Found:
+    if study.cases and study.search.sampler != "grid":
+        rule = "chooses each key by itself, and sweep.cases ties keys together"
+        yield _problem(study, "search.sampler", rule, "use grid, or list the keys without cases")
 
 
 @reads("search.sampler", "sweep")
@@ -172,21 +190,12 @@ def device_has_resources(study: Study) -> Found:
 
 @reads("model.family", "model.depth", "sweep")
 def only_feedforward_is_linear(study: Study) -> Found:
-    others = [
-        str(family)
-        for family in _taken(study, "model.family")
-        if family != "feedforward" and ":" not in str(family)
-    ]
-    for depth in _taken(study, "model.depth"):
-        if depth == 0 and others:
-            rule = f"is a linear model, and a {others[0]} network has at least one hidden layer"
-            yield _problem(
-                study,
-                "model.depth",
-                rule,
-                "set depth to 1 or more, or the family to feedforward",
-                depth,
-            )
+    for family, depth in _pairs(study, "model.family", "model.depth"):
+        if depth == 0 and family != "feedforward" and ":" not in str(family):
+            rule = f"is a linear model, and a {family} network has at least one hidden layer"
+            fix = "set depth to 1 or more, or pair the two under sweep.cases"
+            yield _problem(study, "model.depth", rule, fix, depth)
+            return
 
 
 @reads("training.optimizer", "training.momentum", "sweep")

@@ -58,8 +58,21 @@ def _sweep(description: str | None) -> dict[str, Any]:
         for name, field in SECTIONS[section].model_fields.items():
             if f"{section}.{name}" not in HELD_FIXED:
                 keys[f"{section}.{name}"] = _axis(f"{section}.{name}", field)
+    case = {key: keys[key]["anyOf"][0]["items"] for key in keys}
     for alias, key in ALIASES.items():
+        case[alias] = case[key]
         keys[alias] = {**keys[key], "description": f"short for {key}: {keys[key]['description']}"}
+    keys["cases"] = {
+        "description": "values that go together: one mapping of dotted keys a case, for the grid",
+        "type": "array",
+        "minItems": 1,
+        "items": {
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": False,
+            "properties": case,
+        },
+    }
     return {
         "type": ["object", "null"],
         "description": description,
@@ -197,6 +210,17 @@ Any key may be swept, text and `null` included (`training.clip: [null, 1.0]`), e
 (all trials share subsets and seeds, so that they are compared in pairs). Four keys have short names:
 `dropout`, `lr` or `learning_rate`, `weight_decay`, `train_size` or `dataset_size`.
 
+Values that only make sense together are listed as cases, a key left out taking its base value; a
+grid combines the cases with the other lists:
+
+```yaml
+sweep:
+  cases:
+    - {model.family: feedforward, model.depth: 0}
+    - {model.family: gru, model.depth: 1, training.lr: 3e-3}
+  train_size: [1000, 4000]
+```
+
 A grid takes lists alone. `random`, `tpe`, `gp`, `cmaes` and `nsga2` take both; without
 `search.trials` and without a budget they run 50 trials. With `search.trials` or `budget.trials`, a
 grid stops after that many, in order (the last key varies fastest).
@@ -208,7 +232,8 @@ TAIL = """
 - `data.validation: 0` with `training.early_stopping`, with a scheduler other than `fifo`, or with a
   sampler other than `grid` and `random`: these select, and nothing is held out to select on.
 - An objective on the test set: test is reported, never selected on.
-- A grid with a distribution, an empty list, a value listed twice, one key under two names.
+- A grid with a distribution, an empty list, a value listed twice, one key under two names; cases
+  with another sampler than `grid`.
 - `cmaes` with fewer than two distributions, or with several objectives; pruning with several.
 - Sizes that do not fit: a `train_size` beyond the pool, disjoint draws that need more than there is.
 - `depth: 0` for a family other than `feedforward`; a GPU for a trial on the CPU; a swept key without

@@ -26,7 +26,11 @@ class SweepReader:
     def __init__(self) -> None:
         self.axes: dict[str, Axis] = {}
         self.places: dict[str, Place] = {}
+        self.cases: list[dict[str, Scalar]] = []  # as written: a key left out takes the base value
         self.problems: list[Problem] = []
+        self._written: dict[str, tuple[str, Place]] = {}
+        self._cased: list[str] = []
+        self._case_places: dict[tuple[str, Scalar], Place] = {}
 
     def read(self, sweep: Entry) -> None:
         if sweep.value is None:
@@ -40,23 +44,69 @@ class SweepReader:
                 "write, indented below it: model.dropout: [0.0, 0.2, 0.5]",
             )
             return
-        written: dict[str, tuple[str, Place]] = {}
         written_down: dict[str, Entry] = sweep.value
         for name, entry in written_down.items():
+            if name == "cases":
+                self._cases(entry)
+                continue
             key = ALIASES.get(name, name)
-            if not self._known(name, key, entry):
+            if not self._known(name, key, entry) or self._again(name, key, entry):
                 continue
-            if key in written:
-                first, place = written[key]
-                where = f" (line {place.line})" if place.line else ""
-                rule = f"'{name}' sweeps {key} a second time, after '{first}'{where}"
-                self.problems.append(Problem(entry.place, rule, "keep one of the two"))
-                continue
-            written[key] = (name, entry.place)
             self.places[f"sweep.{key}"] = entry.place
             axis = self._axis(key, entry)
             if axis is not None:
                 self.axes[key] = axis
+
+    def _again(self, name: str, key: str, entry: Entry) -> bool:
+        """Whether the key is swept already, under this name or another."""
+        if key not in self._written:
+            self._written[key] = (name, entry.place)
+            return False
+        first, place = self._written[key]
+        where = f" (line {place.line})" if place.line else ""
+        rule = f"'{name}' sweeps {key} a second time, after '{first}'{where}"
+        self.problems.append(Problem(entry.place, rule, "keep one of the two"))
+        return True
+
+    def _cases(self, cases: Entry) -> None:
+        """Values that go together: a list of mappings from dotted key to one value."""
+        items = cases.value if isinstance(cases.value, list) else []
+        if not items or not all(isinstance(item.value, dict) and item.value for item in items):
+            fix = "write one mapping a case: - {model.family: gru, model.depth: 1}"
+            self._say(cases.place, "cases", cases.plain(), "is no list of mappings", fix)
+            return
+        for item in items:
+            case: dict[str, Scalar] = {}
+            for name, entry in item.value.items():
+                key = ALIASES.get(name, name)
+                if not self._known(name, key, entry):
+                    continue
+                value, wrong = check(key, entry.plain(), entry.place)
+                if wrong is not None:
+                    self.problems.append(wrong)
+                    continue
+                if key not in self._cased and self._again(f"{name}' in 'cases", key, entry):
+                    continue
+                self._cased.append(key)
+                case[key] = value
+                self.places.setdefault(f"sweep.{key}", entry.place)
+                self._case_places.setdefault((key, value), entry.place)
+            if case in self.cases:
+                self._say(item.place, "cases", item.plain(), "is listed twice", "keep one")
+            self.cases.append(case)
+
+    def complete_cases(
+        self, base: dict[str, Scalar]
+    ) -> tuple[tuple[dict[str, Scalar], ...], dict[str, Axis]]:
+        """Every case with every key of all cases, and the axes these make."""
+        keys = list(dict.fromkeys(self._cased))
+        cases = tuple({key: case.get(key, base[key]) for key in keys} for case in self.cases)
+        axes = {
+            key: Values(values=tuple(dict.fromkeys(case[key] for case in cases))) for key in keys
+        }
+        for (key, value), place in self._case_places.items():
+            self.places[f"sweep.{key}[{axes[key].values.index(value)}]"] = place
+        return cases, dict(axes)
 
     def _say(self, place: Place, key: str, value: object, rule: str, fix: str) -> None:
         self.problems.append(Problem(place, rule, fix, key, value))

@@ -7,22 +7,18 @@ Nothing is written and nothing is started here, and nobody reads YAML below.
 
 from __future__ import annotations
 
-import importlib
-import itertools
-import os
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from data.config import DataConfig
 from sweeps import rules, study_file
+from sweeps.data_checks import check_data
 from sweeps.definition import DEFAULT_TRIALS, Configuration, Study, label
 from sweeps.problems import Place, Problem, StudyError, nearest
 from sweeps.schema import schema
-from sweeps.sections import ALIASES, SECTIONS, Range, Scalar, Values
+from sweeps.sections import ALIASES, SECTIONS, Range, Values
 from sweeps.space import SweepReader
 from sweeps.study_file import Entry, kind_of
 from sweeps.values import check
@@ -88,7 +84,7 @@ class _Draft:
         elif name.partition(".")[0] not in SECTIONS[section].model_fields:
             self._say(entry.place, *_unknown_override(key))
         else:
-            if _mapping(tree.get("sweep")).keys() & _spellings(f"{section}.{name}"):
+            if _swept_names(tree.get("sweep")) & _spellings(f"{section}.{name}"):
                 rule = f"{section}.{name} is swept by this study, so that one value has no effect"
                 self._say(
                     entry.place,
@@ -130,7 +126,9 @@ class _Draft:
         if sweep.problems:
             self.bad.add("sweep")
         self.problems += sweep.problems
-        study = Study(**values, sweep=sweep.axes)
+        base = Study(**values).configure().dotted()
+        cases, axes = sweep.complete_cases(base)
+        study = Study(**values, sweep={**axes, **sweep.axes}, cases=cases)
         study._places = {**self.places, **sweep.places}
         return study
 
@@ -181,90 +179,14 @@ class _Draft:
             return model()
 
 
-def check_data(study: Study) -> list[Problem]:
-    """What the data and the model class themselves object to: sizes, files, imports.
-
-    Looks at every distinct data section of the study. Reads files, imports the user's code.
-    """
-    from data import catalog, subsets
-
-    _import_from_here()
-    problems: dict[Problem, None] = {}
-    for config in _data_configurations(study):
-        try:
-            facts = catalog.describe(config)
-            subsets.check(config, study.replicas, facts)
-        except catalog.DataError as error:
-            section, _, name = error.key.partition(".")
-            value = error.value
-            place = study.place(
-                error.key, getattr(config, name, None) if section == "data" else value
-            )
-            problems[Problem(place, error.rule, error.fix, error.key, value)] = None
-    return [*problems, *_check_family(study)]
-
-
-def _data_configurations(study: Study) -> Iterator[DataConfig]:
-    """Each distinct data section of the study; of a distribution, its two ends."""
-    axes: dict[str, tuple[Scalar, ...]] = {}
-    for key, axis in study.sweep.items():
-        section, _, name = key.partition(".")
-        if section == "data":
-            axes[name] = axis.values if isinstance(axis, Values) else (axis.low, axis.high)
-    base = study.data.model_dump()
-    for chosen in itertools.islice(itertools.product(*axes.values()), 1000):
-        yield DataConfig(**{**base, **dict(zip(axes, chosen, strict=True))})
-
-
-def _check_family(study: Study) -> Iterator[Problem]:
-    axis = study.sweep.get("model.family")
-    families = axis.values if isinstance(axis, Values) else (study.model.family,)
-    for family in families:
-        if ":" not in str(family):
-            continue
-        wrong = _class_misfit(str(family))
-        if wrong:
-            yield Problem(study.place("model.family", family), *wrong, "model.family", family)
-
-
-def _class_misfit(path: str) -> tuple[str, str] | None:
-    from torch import nn
-
-    module_name, _, attribute = path.partition(":")
-    _import_from_here()
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        return (
-            f"cannot be imported: no module '{error.name}'",
-            f"run from the folder that holds {module_name.partition('.')[0]}, or install it",
-        )
-    except Exception as error:  # whatever the user's module raises
-        return (
-            f"cannot be imported: {type(error).__name__}: {error}",
-            f"mend {module_name} until `import {module_name}` works",
-        )
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            close = nearest(part, [name for name in vars(found) if not name.startswith("_")])
-            return (
-                f"names no '{part}' in {module_name}",
-                f"did you mean '{close}'?" if close else "",
-            )
-        found = getattr(found, part)
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        return "is no class of modules", "name a subclass of torch.nn.Module"
-    return None
-
-
-def _import_from_here() -> None:
-    """Import paths resolve in the current folder too; last, so that no file there hides our own."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-
-
 def _mapping(entry: Entry | None) -> dict[str, Entry]:
     return entry.value if entry is not None and isinstance(entry.value, dict) else {}
+
+
+def _swept_names(sweep: Entry | None) -> set[str]:
+    swept = _mapping(sweep)
+    cases = swept["cases"].value if "cases" in swept else []
+    return {*swept, *(name for case in cases or [] for name in _mapping(case))}
 
 
 def _spellings(key: str) -> set[str]:
@@ -316,10 +238,6 @@ def _unknown_override(key: str) -> tuple[str, str]:
     return f"unknown key '{key}'" + (
         f"; did you mean '{close}'?" if close else ""
     ), "" if close else "write --set section.key=value, as in --set model.dropout=0.2"
-
-
-def problems_as_text(problems: Iterable[Problem]) -> str:
-    return str(StudyError(problems))
 
 
 __all__ = [

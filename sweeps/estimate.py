@@ -1,0 +1,250 @@
+"""What a study costs before it runs: steps, operations, memory and seconds of each configuration.
+
+Time comes from a short measurement of training steps where models.training offers `probe`, and else
+from arithmetic; the plan says which. Must not start Ray.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from data import catalog, subsets
+from data.config import DataConfig
+from data.dataset import Facts
+from sweeps.data_checks import NOT_THE_SOURCE
+from sweeps.definition import Configuration, Study
+from sweeps.sections import Range, Scalar, Values
+
+MOST_LOOKED_AT = 2000  # configurations; a larger study is scaled up from these
+MOST_PROBED = 6
+GIB = 2**30
+
+# Rough figures of one CPU core, for the estimate without measurement.
+FLOPS_PER_SECOND = 6e9
+STEP_OVERHEAD_S = 8e-4
+RAY_START_S = 12.0
+TRIAL_OVERHEAD_S = 0.5
+PROCESS_BYTES = 0.6 * GIB  # a worker with torch in it
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one configuration costs."""
+
+    configuration: Configuration
+    facts: Facts
+    parameters: int
+    steps: int
+    examples: int  # seen in training, all replicas
+    flops: float
+    bytes: float
+    stack: int
+    unstackable: str | None
+
+    @property
+    def arithmetic_s(self) -> float:
+        passes = math.ceil(self.configuration.replicas.count / self.stack)
+        return self.flops / FLOPS_PER_SECOND + self.steps * passes * STEP_OVERHEAD_S
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers behind the page; lines() is the page."""
+
+    study: Study
+    trials: int | None
+    loads: tuple[Load, ...]
+    seconds: tuple[float, ...]  # one per load
+    measured: bool
+    concurrent: int
+    pools: tuple[tuple[int, int], ...]  # (pool, held out) of each data configuration
+
+    @property
+    def total_s(self) -> float | None:
+        """Wall-clock seconds with `concurrent` trials at once; None where only the budget ends it."""
+        if self.trials is None:
+            return None
+        mean = sum(self.seconds) / len(self.seconds) + TRIAL_OVERHEAD_S
+        waves = self.trials * mean / self.concurrent
+        return RAY_START_S + max(waves, max(self.seconds))
+
+    @property
+    def artifact_bytes(self) -> float:
+        """Stored per trial: predictions in half precision, history, rows of the stores."""
+        outputs = max(load.facts.test * (load.facts.classes or 1) for load in self.loads)
+        kept = 2 * self.study.replicas.count * outputs if self.study.measures.predictions else 0
+        return kept + 100_000
+
+
+def make(study: Study) -> Plan:
+    """The plan as numbers."""
+    loads = tuple(_load(configuration) for configuration in _configurations(study))
+    measured = _measured(loads)
+    seconds = measured or tuple(load.arithmetic_s for load in loads)
+    trials = study.planned_trials()
+    pools = dict.fromkeys(_pool(study, load) for load in loads)
+    return Plan(
+        study,
+        trials,
+        loads,
+        seconds,
+        measured is not None,
+        _concurrent(study, trials),
+        tuple(pools),
+    )
+
+
+def _configurations(study: Study) -> Iterator[Configuration]:
+    """The grid, or for distributions their ends and middle: enough to know the cost."""
+    if study.search.sampler == "grid":
+        limit = min(study.planned_trials() or MOST_LOOKED_AT, MOST_LOOKED_AT)
+        yield from map(study.configure, study.grid()[:limit])
+        return
+    axes: dict[str, Iterable[Scalar]] = {}
+    for key, axis in study.sweep.items():
+        axes[key] = axis.values if isinstance(axis, Values) else _ends_and_middle(axis)
+    for chosen in itertools.islice(itertools.product(*axes.values()), MOST_LOOKED_AT):
+        yield study.configure(dict(zip(axes, chosen, strict=True)))
+
+
+def _ends_and_middle(axis: Range) -> tuple[int | float, ...]:
+    middle = math.sqrt(axis.low * axis.high) if axis.log else (axis.low + axis.high) / 2
+    return (axis.low, round(middle) if isinstance(axis.low, int) else middle, axis.high)
+
+
+@functools.cache
+def _facts(source: DataConfig) -> Facts:
+    return catalog.describe(source)
+
+
+def _load(configuration: Configuration) -> Load:
+    from models.training import evaluation_steps, steps_of
+
+    data, training, count = configuration.data, configuration.training, configuration.replicas.count
+    facts = _facts(data.model_copy(update=NOT_THE_SOURCE))
+    network = _network(configuration.model.model_dump_json(), facts)
+    _, steps = steps_of(training, data.train_size)
+    batch = min(training.batch_size, data.train_size)
+    examples = steps * batch * count
+    held = subsets.held_out(facts.pool or 2 * data.train_size, data.validation)
+    looked_at = (data.train_size + held + facts.test) * count
+    evaluated = len(evaluation_steps(training, data.train_size)) * looked_at
+    # 2 operations per weight forward, 4 backward; recurrent and convolutional weights are reused.
+    flops = 2.0 * network.parameters * network.reuse * (3 * examples + evaluated)
+    device_stack = configuration.replicas.stack
+    stack = network.stack(count) if device_stack == "auto" else min(device_stack, count)
+    width = max(configuration.model.width, math.prod(facts.shape))
+    activations = (
+        stack * batch * width * (configuration.model.depth + 2) * max(1, network.reuse // 4)
+    )
+    memory = 4.0 * (5 * count * network.parameters + 3 * activations)
+    return Load(
+        configuration,
+        facts,
+        network.parameters,
+        steps,
+        examples,
+        flops,
+        memory,
+        1 if network.unstackable else stack,
+        network.unstackable,
+    )
+
+
+@dataclass(frozen=True)
+class _Network:
+    family: str
+    parameters: int
+    reuse: int  # how often a weight is used for one example
+    unstackable: str | None
+
+    def stack(self, count: int) -> int:
+        import torch
+
+        from models.cohort import default_stack
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return default_stack(self.family, device, count)
+
+
+@functools.cache
+def _network(model: str, facts: Facts) -> _Network:
+    """Builds two networks of a configuration to count and to try stacking; [2 x shape] of zeros."""
+    import torch
+
+    from models.cohort import Cohort
+    from models.config import ModelConfig
+    from models.family import build
+
+    config = ModelConfig.model_validate_json(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        modules = [
+            build(config, facts.shape, facts.classes or 1, facts.kind == "image") for _ in "ab"
+        ]
+    own = ":" in config.family  # the house's families stack; a user's class is tried
+    example = torch.zeros(4, *facts.shape) if own else None
+    cohort = Cohort(modules, torch.device("cpu"), None, example)
+    steps = facts.shape[-1] if facts.kind == "sequence" else math.prod(facts.shape[-2:])
+    reuse = {"feedforward": 1, "convolutional": max(1, steps // 3)}.get(
+        config.family, facts.shape[0]
+    )
+    return _Network(config.family, cohort.parameter_count, reuse, cohort.unstackable)
+
+
+def _measured(loads: tuple[Load, ...]) -> tuple[float, ...] | None:
+    """Seconds of each load, scaled from the measured loads of each kind of network; None: no probe.
+
+    The hook: models.training.probe(configuration, facts) -> seconds per training step of the whole
+    cohort, evaluations included in proportion.
+    """
+    from models import training
+
+    probe = getattr(training, "probe", None)
+    if probe is None:
+        return None
+    kinds: dict[tuple, Load] = {}
+    for load in sorted(loads, key=lambda load: load.arithmetic_s):
+        model = load.configuration.model
+        kinds[model.family, load.configuration.training.optimizer] = load  # the costliest remains
+    factors: dict[tuple, float] = {}
+    for kind, load in itertools.islice(kinds.items(), MOST_PROBED):
+        factors[kind] = probe(load.configuration, load.facts) * load.steps / load.arithmetic_s
+    typical = sum(factors.values()) / len(factors)
+    return tuple(
+        load.arithmetic_s
+        * factors.get(
+            (load.configuration.model.family, load.configuration.training.optimizer), typical
+        )
+        for load in loads
+    )
+
+
+def _pool(study: Study, load: Load) -> tuple[int, int]:
+    """(pool, examples held out of it) for a configuration, as a run would have it."""
+    data = load.configuration.data
+    pool = data.pool_size or load.facts.pool
+    if pool is None:
+        largest = study.largest("data.train_size")
+        assert isinstance(largest, int)
+        pool = subsets.pool_needed(largest, data.validation, study.replicas)
+    return pool, subsets.held_out(pool, data.validation)
+
+
+def _concurrent(study: Study, trials: int | None) -> int:
+    """Trials at once: as asked, or as many as CPUs and GPUs hold."""
+    resources = study.resources
+    if resources.concurrent != "auto":
+        fit = resources.concurrent
+    else:
+        fit = max(1, int((os.cpu_count() or 1) / resources.cpu))
+        if resources.gpu > 0:
+            import torch
+
+            fit = max(1, min(fit, int(torch.cuda.device_count() / resources.gpu)))
+    return max(1, min(fit, trials)) if trials else fit
