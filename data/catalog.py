@@ -82,13 +82,13 @@ def _source(config: DataConfig) -> Source:
     prefix, colon, rest = config.name.partition(":")
     if config.name == "digits":
         return _digits
-    if not colon or not rest:
+    if not (prefix and colon and rest):
         names = ["mnist1d", "mnist1d_stream", "digits"]
         near = difflib.get_close_matches(config.name, names, 1)
         raise DataError(
             "data.name",
             config.name,
-            "is no dataset" if not colon else f"names nothing after {prefix}:",
+            "is no dataset" if not (prefix and colon) else f"names nothing after {prefix}:",
             (f"did you mean {near[0]}? " if near else "")
             + "Write mnist1d, mnist1d_stream, digits, openml:NAME, idx:DIR, npz:FILE, csv:FILE, "
             "parquet:FILE or package.module:function",

@@ -96,7 +96,7 @@ def npz(config: DataConfig, cache: Path | None = None) -> Raw:
     try:
         with np.load(path, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise bad(
             config,
             f"{path} cannot be read: {error}" if str(error) else f"{path} is empty",

@@ -1,0 +1,237 @@
+"""openml:NAME, downloaded once, verified against the checksum OpenML publishes, and kept.
+
+Three requests: the name's number, its description, its file (ARFF). The description and the file
+stay in the cache folder; the file's MD5 is checked at every load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from data.cache import keep
+from data.config import DataConfig
+from data.dataset import DataError
+from data.files import table
+from data.tidy import Raw, bad
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SERVER = "https://www.openml.org"
+TIMEOUT_S = 30.0
+
+_NAMES = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,{}]+"""
+_ATTRIBUTE = re.compile(rf"@attribute\s+({_NAMES})\s*(.+)", re.IGNORECASE)
+_CATEGORY = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^,]+""")
+_DATA = re.compile(rb"^\s*@data[^\n]*\n", re.IGNORECASE | re.MULTILINE)
+
+
+def source(config: DataConfig, cache: Path | None = None) -> Raw:
+    """openml:NAME (its oldest active version), openml:NAME@VERSION, or openml:NUMBER.
+
+    Columns pixel1..pixelN with N a square become images in [0, 1]. Otherwise nominal columns
+    become one column per category, and all are standardized.
+    """
+    about, content = _fetch(config, None if cache is None else Path(cache) / "openml")
+    frame = parse(content, config)
+    for key in ("ignore_attribute", "row_id_attribute"):
+        frame = frame.drop(columns=about.get(key) or [], errors="ignore")
+    target = config.target or about.get("default_target_attribute") or str(frame.columns[-1])
+    if target not in frame.columns:
+        raise DataError(
+            "data.target",
+            target,
+            f"{config.name} has no such column",
+            f"write one of: {', '.join(map(str, frame.columns[:20]))}",
+        )
+    frame = _one_hot(frame, target, config)
+    raw = table(frame, config, target, first_row=1)
+    side = _side(raw.columns or ())
+    if side:
+        return Raw(raw.inputs.reshape(-1, side, side) / 255, raw.targets, kind="image")
+    return raw
+
+
+def parse(content: bytes, config: DataConfig) -> pd.DataFrame:
+    """Dense ARFF -> data frame: numbers as float, nominal columns as categories, ? as missing."""
+    import pandas as pd
+
+    start = _DATA.search(content)
+    if start is None:
+        raise bad(config, "its file is no ARFF (it has no @data line)", "choose another dataset")
+    columns: dict[str, list[str] | str] = {}  # name -> categories, or the type's name
+    for line in content[: start.start()].decode("utf-8", "replace").splitlines():
+        found = _ATTRIBUTE.match(line.strip())
+        if found:
+            columns[_unquote(found[1])] = _type(found[2].strip())
+    rows = content[start.end() :]
+    if rows.lstrip().startswith(b"{"):
+        raise bad(config, "its file is sparse ARFF", "save it as npz:FILE with dense arrays")
+    numeric = [kind in ("numeric", "real", "integer") for kind in columns.values()]
+    try:
+        frame = pd.read_csv(
+            io.BytesIO(rows),
+            header=None,
+            index_col=False,
+            na_values=["?"],
+            keep_default_na=False,
+            comment="%",
+            quotechar="'" if b"'" in rows and b'"' not in rows else '"',
+            skipinitialspace=True,
+            escapechar="\\",
+            dtype={i: "float64" if number else "str" for i, number in enumerate(numeric)},
+        )
+        frame.columns = pd.Index(list(columns))
+    except ValueError as error:  # ParserError and a wrong number of columns too
+        raise bad(config, f"its ARFF cannot be read: {error}", "choose another dataset") from error
+    for name, kind in columns.items():
+        if isinstance(kind, list):
+            values = frame[name].map(_unquote, na_action="ignore")
+            frame[name] = pd.Categorical(values.where(values.isin(kind)), categories=kind)
+    return frame
+
+
+def _one_hot(frame: pd.DataFrame, target: str, config: DataConfig) -> pd.DataFrame:
+    """Nominal features as 0/1 columns; a nominal target as whole numbers where it is such."""
+    import pandas as pd
+
+    nominal = [n for n in frame.columns if isinstance(frame[n].dtype, pd.CategoricalDtype)]
+    for name in nominal:
+        lost = frame[name].isna().to_numpy()
+        if lost.any():
+            raise bad(
+                config,
+                f"row {int(lost.argmax()) + 1}, column {name!r} is missing; {lost.sum()} such rows",
+                "save it as csv:FILE without these rows",
+            )
+    if target in nominal:
+        nominal.remove(target)
+        text = frame[target].astype(str)
+        whole = text.str.fullmatch(r"-?\d{1,18}").all()
+        frame = frame.assign(**{target: text.astype("int64") if whole else text})
+    return pd.get_dummies(frame, columns=nominal, dtype=float)
+
+
+def _side(columns: tuple[str, ...]) -> int:
+    """The side of the square that pixel1..pixelN fill; 0 where the columns are something else."""
+    side = math.isqrt(len(columns))
+    square = side > 1 and side * side == len(columns)
+    return side if square and list(columns) == [f"pixel{i + 1}" for i in range(side**2)] else 0
+
+
+def _type(text: str) -> list[str] | str:
+    if not text.startswith("{"):
+        return text.split()[0].lower()
+    inside = text[1 : text.rindex("}")] if "}" in text else text[1:]
+    return [_unquote(name.strip()) for name in _CATEGORY.findall(inside) if name.strip()]
+
+
+def _unquote(text: str) -> str:
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        return re.sub(r"\\(.)", r"\1", text[1:-1])
+    return text
+
+
+def _fetch(config: DataConfig, folder: Path | None) -> tuple[dict[str, Any], bytes]:
+    """Description and file, out of the folder where it has them undamaged."""
+    name = config.name.partition(":")[2]
+    about_path = folder and folder / f"{quote(name, safe='@')}.json"
+    about = _kept_description(about_path)
+    if about is None:
+        about = _describe(name, config)
+        if about_path is not None:
+            keep(about_path, lambda out: out.write(json.dumps(about).encode()))
+    path = folder and folder / f"{int(about['id'])}.arff"
+    if path is not None and path.is_file():
+        content = path.read_bytes()
+        if _matches(content, about):
+            return about, content
+    content = _get(str(about["url"]), config)
+    if not _matches(content, about):
+        raise bad(
+            config,
+            f"the download has MD5 {hashlib.md5(content).hexdigest()}, and OpenML announces "
+            f"{about.get('md5_checksum')}",
+            "run it again; nothing was kept. If it stays so, the dataset is damaged at its source",
+        )
+    if path is not None:
+        keep(path, lambda out: out.write(content))
+    return about, content
+
+
+def _kept_description(path: Path | None) -> dict[str, Any] | None:
+    if path is None or not path.is_file():
+        return None
+    try:
+        about = json.loads(path.read_bytes())
+        return about if {"id", "url", "md5_checksum"} <= set(about) else None
+    except ValueError:
+        return None
+
+
+def _describe(name: str, config: DataConfig) -> dict[str, Any]:
+    number = name
+    if not name.isdigit():
+        plain, _, version = name.partition("@")
+        url = f"{SERVER}/api/v1/json/data/list/data_name/{quote(plain, safe='')}/limit/2"
+        url += f"/data_version/{quote(version, safe='')}" if version else "/status/active/"
+        found = _json(url, config)
+        try:
+            number = str(found["data"]["dataset"][0]["did"])
+        except (KeyError, IndexError, TypeError) as error:
+            raise bad(config, "OpenML's answer names no dataset", "check the name") from error
+    about = _json(f"{SERVER}/api/v1/json/data/{quote(number, safe='')}", config)
+    try:
+        described = dict(about["data_set_description"])
+    except (KeyError, TypeError) as error:
+        raise bad(config, "OpenML's answer describes no dataset", "check the name") from error
+    lacking = [key for key in ("id", "url", "md5_checksum") if key not in described]
+    if lacking or str(described.get("format", "")).lower() not in ("arff", ""):
+        what = f"lacks {lacking[0]}" if lacking else f"is of format {described['format']}"
+        raise bad(config, f"its description on OpenML {what}", "choose a dense ARFF dataset")
+    return described
+
+
+def _json(url: str, config: DataConfig) -> Any:
+    try:
+        return json.loads(_get(url, config))
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise bad(config, f"{url} answers no JSON", "try again later") from error
+
+
+def _get(url: str, config: DataConfig) -> bytes:
+    if not url.startswith(("https://", "http://")):
+        raise bad(config, f"OpenML names the address {url}", "choose another dataset")
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
+            return answer.read()
+    except urllib.error.HTTPError as error:
+        if error.code in (404, 412):  # 412 is OpenML's own "no results"
+            raise bad(
+                config, "OpenML has no such dataset", "check the name, or write openml:NUMBER"
+            ) from error
+        raise bad(config, f"OpenML answers {error.code} at {url}", "try again later") from error
+    except (OSError, ValueError, EOFError) as error:  # URLError and time-outs are OSErrors
+        reason = getattr(error, "reason", error)
+        raise bad(
+            config,
+            f"the cache has no sound copy, and {url.split('/api/')[0]} cannot be reached ({reason})",
+            "run once with a connection (it is kept then), or use csv:FILE or npz:FILE",
+        ) from error
+    except Exception as error:  # http.client's own, as a connection cut half-way
+        raise bad(config, f"the download of {url} broke off: {error!r}", "run it again") from error
+
+
+def _matches(content: bytes, about: dict[str, Any]) -> bool:
+    return hashlib.md5(content).hexdigest() == about.get("md5_checksum")
