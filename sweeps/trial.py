@@ -236,7 +236,10 @@ class _Note:
         self.record, self.unit = record, unit
 
     def values(self, name: str, values: np.ndarray) -> None:
-        """A measure that each replica has: its mean with a t interval."""
+        """A measure that each replica has: its mean with a t interval; null where every replica diverged."""
+        if not len(values):
+            self.record["measures"][name] = None
+            return
         usable = self.unit if len(values) % self.unit == 0 else 1
         self.interval(name, intervals.t_interval(values, inits=usable), intervals.units(values, usable))
 
