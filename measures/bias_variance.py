@@ -78,7 +78,7 @@ def squared(predictions: Any, targets: Any) -> Squared:
     made of them: the Brier score, summed over classes, in [0, 2]), else values of shape predictions.shape[1:].
     Finite-R corrected: variance = Σ(f_r - f̄)²/(R-1), bias2 = (f̄ - y)² - variance/R; both are NaN for R = 1.
     Refuses NaN, labels outside [0, C), shapes that disagree.
-    Source: Geman et al. 1992, eq. 4; Brier form as in Yang et al. 2020, arXiv:2002.11328, eq. 2 and 3."""
+    Source: Geman, Bienenstock & Doursat 1992, section 3.1; Brier form: Yang et al. 2020, arXiv:2002.11328."""
     values = arrays.floats(predictions, "predictions")
     if values.ndim < 2:
         raise ValueError(f"predictions has shape {values.shape}; it must be [R, N] or [R, N, C]")
@@ -110,7 +110,7 @@ def cross_entropy(log_probabilities: Any, labels: Any) -> CrossEntropy:
     bias = -log q_y, variance = -log Z with Z = Σ_c exp(mean_r log p_r,c). Finite-R: the variance is
     multiplied by R/(R-1) (exact to second order in the logits) and the increase taken off the bias, so that
     they still add up exactly; both are NaN for R = 1. Refuses -inf and rows that are not distributions.
-    Source: Heskes 1998; Yang et al. 2020, arXiv:2002.11328, appendix; Pfau 2013."""
+    Source: Heskes 1998; Yang et al. 2020, arXiv:2002.11328."""
     values = arrays.floats(log_probabilities, "log_probabilities", ndim=3)
     count, examples, classes = values.shape
     index = arrays.labels(labels, "labels", examples=examples, classes=classes)
@@ -147,7 +147,7 @@ def zero_one(predicted: Any, labels: Any) -> ZeroOne:
     effect = +1 where main = y, else -P(h = y | h ≠ main), -1 only with two classes; risk = bias + effect·V.
     Kohavi-Wolpert: bias² = ½ Σ_c (1[y = c] - p_c)², variance = ½ (1 - Σ p_c²); unbiased: variance·R/(R-1),
     the increase taken off bias². Domingos's V has no such correction and grows with R.
-    Source: Domingos 2000, section 2, theorem 2; Kohavi & Wolpert 1996, eq. 4 to 7."""
+    Source: Domingos 2000, A Unified Bias-Variance Decomposition (multiclass zero-one loss); Kohavi & Wolpert 1996."""
     votes = arrays.integers(predicted, "predicted", ndim=2)
     count, examples = votes.shape
     target = arrays.labels(labels, "labels", examples=examples)
@@ -194,8 +194,8 @@ def components(predictions: Any) -> Components:
     variance_data = (MSB - MSW)/S, summed over trailing dimensions, averaged over examples; may be negative.
     NaN where undefined: variance_init for S = 1, variance_data for D = 1 or S = 1.
     Their sum is the variance of one network; `squared` over all D·S replicas as if they were independent
-    underestimates it when S > 1. Source: Searle et al. 1992, Variance Components, 3.2; Neal et al. 2018,
-    arXiv:1810.08591, eq. 2."""
+    underestimates it when S > 1. Source: Searle et al. 1992, Variance Components; Neal et al. 2018,
+    arXiv:1810.08591."""
     values = arrays.floats(predictions, "predictions")
     if values.ndim < 3:
         raise ValueError(f"predictions has shape {values.shape}; it must be [D, S, N, ...]")

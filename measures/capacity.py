@@ -41,7 +41,7 @@ def largest_fitted(
     sizes: [S], increasing; accuracies: [S, R], training accuracy on random labels at the end; fitted means
     at least `threshold`, at this size and every smaller one. Resolved no finer than the sizes, and only
     as good as the training was long: report the epochs beside it.
-    Source: Zhang et al. 2017, arXiv:1611.03530, section 2; Arpit et al. 2017, arXiv:1706.05394, figure 5."""
+    Source: Zhang et al. 2017, arXiv:1611.03530, section 2; Arpit et al. 2017, arXiv:1706.05394."""
     sizes = _sizes(sizes)
     values = arrays.floats(accuracies, "accuracies", ndim=2)
     arrays.same("accuracies", values.shape[:1], "sizes", sizes.shape)

@@ -28,7 +28,7 @@ def training_flops(parameters: int, examples_seen: int, uses: float = 1.0) -> fl
     """Floating-point operations of training: 6 per parameter, use and example seen (epochs x train size).
 
     Two per multiply-add forward, four backward. Optimizer steps, activations and stacking are left out.
-    Source: Kaplan et al. 2020, arXiv:2001.08361, eq. 2.2: C ≈ 6·N·D."""
+    Source: Kaplan et al. 2020, arXiv:2001.08361, section 2.1: C ≈ 6·N·D."""
     return 6 * forward_multiplications(parameters, examples_seen, uses)
 
 

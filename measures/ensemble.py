@@ -41,7 +41,7 @@ def ensemble(predictions: Any, targets: Any) -> Ensemble:
     [N, ...]. Classes are predicted by the largest average, ties to the lowest label. ambiguity =
     mean_r (f_r - f̄)² ≥ 0 with divisor R, since it belongs to these R members.
     Refuses probabilities outside [0, 1] (log-probabilities, logits).
-    Source: Krogh & Vedelsby 1995, eq. 6."""
+    Source: Krogh & Vedelsby 1995."""
     values = arrays.floats(predictions, "predictions")
     if values.ndim < 2:
         raise ValueError(f"predictions has shape {values.shape}; it must be [R, N] or [R, N, C]")

@@ -27,7 +27,7 @@ def gap(train: Any, test: Any, level: float = 0.95, *, inits: int = 1) -> Gap:
     """test - train per replica, in whatever both are: error rates, nats or squared units.
 
     train, test: [R]. Positive when the test side is worse. `inits`: networks per draw, averaged first.
-    Source: Jiang et al. 2020, arXiv:1912.02178, section 2 (there train - test of accuracy)."""
+    Source: Jiang et al. 2020, arXiv:1912.02178 (there train - test of accuracy)."""
     before = arrays.floats(train, "train", ndim=1)
     after = arrays.floats(test, "test", ndim=1)
     arrays.same("test", after.shape, "train (one value per replica)", before.shape)

@@ -51,8 +51,8 @@ def drops(
     member: [R, N], the examples each replica trained on (None: all). Drops are in [-1, 1].
     rank_correlation: Spearman's between depth and mean excess (or mean clean drop, without noisy examples),
     NaN for fewer than 3 layers.
-    Source: Zhang, Bengio & Singer 2022, arXiv:1902.01996, section 2; clean against noisy as in
-    Maini et al. 2023, arXiv:2307.09542, section 4."""
+    Source: Zhang, Bengio & Singer 2022, arXiv:1902.01996; clean against noisy as in
+    Maini et al. 2023, arXiv:2307.09542."""
     before = arrays.booleans(intact, "intact", ndim=2)
     after = arrays.booleans(taken_back, "taken_back", ndim=3)
     runs, examples = before.shape

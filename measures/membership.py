@@ -5,7 +5,7 @@ Every replica is attacked in turn, the others serving as shadow models; the targ
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -17,8 +17,9 @@ from measures.arrays import Bools, Floats
 from measures.intervals import Interval
 
 Mode = Literal["online", "offline", "global"]
+Center = Literal["median", "mean"]
 
-# Below this many models the variance per example is noise: Carlini et al. 2022, section VI-C.
+# Below this many models the variance per example is noise: Carlini et al. 2022, arXiv:2112.03570.
 POOLED_BELOW = 64
 # A side whose shadows all agree would make any other confidence infinitely surprising.
 SD_FLOOR_SHARE = 1e-3
@@ -48,11 +49,15 @@ class Attack:
     """The outcome of an attack on R models.
 
     scores: [R, N], larger = more likely a member, NaN where an example lacks shadows; member: [R, N]; roc
-    pools all defined (model, example) pairs; auc: 0.5 is guessing."""
+    pools all defined (model, example) pairs; auc: 0.5 is guessing; the rest is how it was run."""
 
     scores: Floats
     member: Bools
     roc: Roc
+    confidence: Floats = field(repr=False)
+    mode: Mode
+    pooled: bool
+    center: Center
 
     @property
     def auc(self) -> float:
@@ -68,8 +73,37 @@ class Attack:
         """True-positive rate at a false-positive rate of at most `fpr`."""
         return self.roc.at(fpr)
 
-    def auc_interval(self, level: float = 0.95, *, samples: int = 1000, seed: int = 0) -> Interval:
-        """Bootstrap by model: whole models are resampled, scores kept as they are."""
+    def auc_interval(self, level: float = 0.95, *, inits: int = 1) -> Interval:
+        """Interval of the AUC over models: each is left out in turn, as target and as shadow.
+
+        Unknown below three models, or where leaving one out leaves nothing to attack. In simulations it
+        covers 93 to 99 % of the time, where the bootstrap of fixed scores covers 75 to 90 % online."""
+        values = self.pseudo_values(inits=inits)
+        if np.isnan(values).any():
+            return Interval(self.auc, math.nan, math.nan, math.nan, values.size, level)
+        return intervals.t_interval(values, level)
+
+    def pseudo_values(self, groups: int = 32, *, inits: int = 1) -> Floats:
+        """Jackknife pseudo-values of the AUC, their mean: to pair with another trial's of the same R.
+
+        The attack is run again without each model (each of `groups` groups of them when there are more),
+        since a model is also everyone else's shadow. NaN [R] where that is impossible."""
+        models = self.scores.shape[0]
+        if models // max(inits, 1) < 3 or math.isnan(self.auc):
+            return np.full(models, math.nan)
+
+        def auc(confidence: Floats, member: Bools) -> float:
+            return lira(
+                confidence, member, self.mode, fixed_variance=self.pooled, center=self.center
+            ).auc
+
+        return intervals.jackknife(auc, (self.confidence, self.member), groups, inits=inits)
+
+    def auc_bootstrap(self, level: float = 0.95, *, samples: int = 1000, seed: int = 0) -> Interval:
+        """Bootstrap by model: whole models are resampled, their scores kept as they are.
+
+        Right for scores that owe nothing to other models (mode "global"). Scores of an attack do: they share
+        shadows, and this interval is then too narrow; take `auc_interval`."""
         wins, positive, negative = self._pairs
         count = len(positive)
         weight = np.random.default_rng(seed).multinomial(
@@ -83,7 +117,7 @@ class Attack:
     def tpr_interval(
         self, fpr: float, level: float = 0.95, *, samples: int = 300, seed: int = 0
     ) -> Interval:
-        """Bootstrap by model of `tpr(fpr)`; with few non-members below `fpr`, take the low end seriously."""
+        """Bootstrap by model of `tpr(fpr)`, scores kept as they are: too narrow, as `auc_bootstrap` says."""
         arrays.within("fpr", fpr, 0, 1, ends=True)
         model, inside, ends = self._order
         count = self.scores.shape[0]
@@ -100,17 +134,10 @@ class Attack:
                 draws[s] = hits[ends][at - 1] / hits[-1] if at else 0.0
         return intervals.percentile_interval(self.tpr(fpr), draws, count, level)
 
-    @property
+    @cached_property
     def per_replica(self) -> Floats:
-        """Jackknife pseudo-values of the AUC, [R], with the AUC as mean: to pair with another trial's."""
-        wins, positive, negative = self._pairs
-        count = len(positive)
-        if count < 3 or math.isnan(self.auc):
-            return np.full(count, math.nan)
-        left = wins.sum() - wins.sum(axis=0) - wins.sum(axis=1) + np.diag(wins)
-        pairs = (positive.sum() - positive) * (negative.sum() - negative)
-        pseudo = count * self.auc - (count - 1) * left / np.where(pairs > 0, pairs, math.nan)
-        return pseudo - pseudo.mean() + self.auc
+        """`pseudo_values()`: the AUC's share of each model, or of each of 32 groups of models."""
+        return self.pseudo_values()
 
     @cached_property
     def _pairs(self) -> tuple[Floats, Floats, Floats]:
@@ -147,7 +174,7 @@ def phi(log_probabilities: Any, labels: Any) -> Floats:
 
     log_probabilities: [..., N, C] from log_softmax (any constant may be added per row); labels: [N]
     -> [..., N]. Sums the other classes in log space, where 1 - p would lose every digit.
-    Source: Carlini et al. 2022, arXiv:2112.03570, section IV-C."""
+    Source: Carlini et al. 2022, arXiv:2112.03570."""
     values = arrays.floats(log_probabilities, "log_probabilities")
     if values.ndim < 2 or values.shape[-1] < 2:
         raise ValueError(
@@ -166,7 +193,7 @@ def lira(
     mode: Mode = "online",
     *,
     fixed_variance: bool | None = None,
-    center: Literal["median", "mean"] = "median",
+    center: Center = "median",
 ) -> Attack:
     """Likelihood-ratio attack on each model, the other models being its shadows.
 
@@ -177,7 +204,7 @@ def lira(
     residuals about each example's mean); None pools below 64 models. A pair is undefined (NaN) when the
     target's example has no shadow on a side that is needed. No sd falls below a thousandth of the pooled
     one. A departure from the paper: shadows are the cohort itself, one model left out at a time.
-    Source: Carlini et al. 2022, arXiv:2112.03570, algorithm 1 and section IV-D."""
+    Source: Carlini et al. 2022, arXiv:2112.03570, algorithm 1."""
     values = arrays.floats(confidence, "confidence", ndim=2)
     inside = arrays.members(member, "member", values.shape)
     if mode not in ("online", "offline", "global"):
@@ -196,7 +223,7 @@ def lira(
             scores = _log_density(values, in_center, in_sd) - _log_density(
                 values, out_center, out_sd
             )
-    return Attack(scores, inside, roc(scores, inside))
+    return Attack(scores, inside, roc(scores, inside), values, mode, pooled, center)
 
 
 def roc(scores: Any, member: Any) -> Roc:

@@ -58,7 +58,7 @@ def influence(correct_test: Any, member: Any) -> Floats:
     """Accuracy on each test example with each training example inside minus outside.
 
     correct_test: [R, T]; member: [R, N] -> [T, N] in [-1, 1], NaN columns where a side is empty.
-    Takes T·N·8 bytes: pass the test examples of interest. Source: Feldman & Zhang 2020, eq. 2."""
+    Takes T·N·8 bytes: pass the test examples of interest. Source: Feldman & Zhang 2020, section 2."""
     score, inside = _cross(correct_test, member)
     return _cross_mean(score, inside) - _cross_mean(score, ~inside)
 
@@ -82,7 +82,7 @@ def summary(correct: Any, member: Any, level: float = 0.95, *, inits: int = 1) -
     correct, member: [R, N]. The interval is over replicas: each one's share in the mean is its
     infinitesimal jackknife value, residuals scaled by √(n/(n-1)) per side; it covers what other draws
     and seeds would change for this pool. inits: networks per draw; 2 for complementary pairs too.
-    Source: Feldman & Zhang 2020, eq. 1; Efron 1982, The Jackknife, chapter 6."""
+    Source: Feldman & Zhang 2020, eq. 1; Efron 1982, The Jackknife, the Bootstrap and Other Resampling Plans."""
     score, inside = _pair(correct, member)
     in_mean, out_mean = _mean(score, inside), _mean(score, ~inside)
     per_example = in_mean - out_mean

@@ -48,7 +48,7 @@ def fitted(predicted: Any, given: Any, wrong: Any, member: Any = None, true: Any
 
     predicted: [R, E, N] classes; given: [N] labels as trained on; wrong: [N] bool, corrupted or not;
     member: [R, N], the replica's own subset (all when None); true: [N] labels before corruption.
-    Source: Arpit et al. 2017, arXiv:1706.05394, section 3; Liu et al. 2020, arXiv:2007.00151, figure 1."""
+    Source: Arpit et al. 2017, arXiv:1706.05394; Liu et al. 2020, arXiv:2007.00151."""
     votes = arrays.integers(predicted, "predicted", ndim=3)
     runs, _, examples = votes.shape
     label = arrays.labels(given, "given", examples=examples)

@@ -87,7 +87,7 @@ def power_law(
     across sizes) unless NaN breaks the columns; for [S], residuals with S - 3 degrees of freedom.
     Unidentified: fewer than six sizes; errors that do not fall; β at an end of [-5, -0.01]; β's interval
     unknown, touching those ends, or wider than |β| itself. Refuses negative errors and sizes ≤ 0.
-    Source: Hestness et al. 2017, arXiv:1712.00409, eq. 1; Rosenfeld et al. 2020, arXiv:1909.12673, eq. 1."""
+    Source: Hestness et al. 2017, arXiv:1712.00409; Rosenfeld et al. 2020, arXiv:1909.12673."""
     size = arrays.floats(sizes, "sizes", ndim=1)
     if size[0] <= 0 or (np.diff(size) <= 0).any():
         raise ValueError(f"sizes = {size.tolist()}; they must be positive and increase")

@@ -99,6 +99,7 @@ def test_one_side_only_gives_no_auc():
     assert math.isnan(attack.auc)
     assert math.isnan(attack.tpr(0.01))
     assert math.isnan(attack.auc_interval().low)
+    assert math.isnan(attack.auc_bootstrap().low)
     assert math.isnan(attack.tpr_interval(0.01).low)
     assert np.isnan(attack.per_replica).all()
 
@@ -122,6 +123,8 @@ def test_per_replica_values_are_leave_one_out_of_the_auc():
     ]
     pseudo = len(left) * attack.auc - (len(left) - 1) * np.array(left)
     np.testing.assert_allclose(attack.per_replica, pseudo - pseudo.mean() + attack.auc, atol=1e-9)
+    assert attack.pseudo_values(inits=2).shape == (6,)
+    assert np.isnan(membership.lira(scores[:2], member[:2]).pseudo_values()).all()
 
 
 def test_bootstrap_by_model_resamples_models():
@@ -133,12 +136,12 @@ def test_bootstrap_by_model_resamples_models():
     for w in weight:
         rows = np.repeat(np.arange(5), w)
         draws.append(roc_auc_score(member[rows].ravel(), scores[rows].ravel()))
-    interval = attack.auc_interval(samples=50, seed=0)
+    interval = attack.auc_bootstrap(samples=50, seed=0)
     assert interval.se == pytest.approx(np.std(draws, ddof=1), abs=1e-9)
 
 
 @pytest.mark.parametrize("replicas", [8, 24])
-def test_intervals_cover(replicas):
+def test_bootstrap_covers_when_scores_are_fixed(replicas):
     """Models leak to different degrees; members' scores are normal with shift d: AUC = E Φ(d/√2)."""
     shifts = np.random.default_rng(0).normal(1.0, 0.4, 100_000)
     truth = norm.cdf(shifts / math.sqrt(2)).mean()
@@ -150,7 +153,7 @@ def test_intervals_cover(replicas):
         shift = generator.normal(1.0, 0.4, (replicas, 1))
         scores = generator.normal(size=member.shape) + shift * member
         attack = membership.lira(scores, member, "global")
-        interval = attack.auc_interval(samples=200)
+        interval = attack.auc_bootstrap(samples=200)
         hits += interval.low <= truth <= interval.high
         if seed < 100:
             interval = attack.tpr_interval(0.05, samples=100)
@@ -159,12 +162,31 @@ def test_intervals_cover(replicas):
     assert tpr_hits / 100 >= 0.85
 
 
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_interval_covers_though_models_share_shadows(mode):
+    """As above, attacked. The truth is the mean AUC with this many models, from other simulations."""
+    attacks = []
+    easy = np.random.default_rng(5).normal(size=60)
+    for seed in range(400):
+        generator = np.random.default_rng(seed)
+        member = generator.random((8, 60)) < 0.5
+        shift = generator.normal(1.0, 0.4, (8, 1))
+        scores = generator.normal(size=member.shape) + shift * member + easy
+        attacks.append(membership.lira(scores, member, mode))
+    truth = np.mean([a.auc for a in attacks])
+    found = [a.auc_interval() for a in attacks[:150]]
+    assert 0.9 <= np.mean([i.low <= truth <= i.high for i in found]) <= 1.0
+    assert found[0].mean == pytest.approx(attacks[0].auc, abs=1e-12)
+
+
 def test_large_cohorts_are_quick():
     scores, member = synthetic(7, replicas=64, examples=2000)
     start = time.perf_counter()
     attack = membership.lira(scores, member)
-    attack.auc_interval()
-    assert time.perf_counter() - start < 5.0  # 0.2 s on one core
+    assert time.perf_counter() - start < 10.0  # 0.06 s on one core
+    attack.auc_bootstrap()
+    assert attack.auc_interval().known
+    assert time.perf_counter() - start < 60.0  # 2 s: 32 attacks
 
 
 def test_phi_is_the_logit_and_survives_certainty():
