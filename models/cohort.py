@@ -47,7 +47,13 @@ class Cohort:
     reason why only one at a time is possible, or None), `parameter_count` (of one replica).
     """
 
-    def __init__(self, modules: Sequence[nn.Module], device: torch.device, stack: int | None = None, example: Tensor | None = None):
+    def __init__(
+        self,
+        modules: Sequence[nn.Module],
+        device: torch.device,
+        stack: int | None = None,
+        example: Tensor | None = None,
+    ):
         self.replicas = len(modules)
         self.device = device
         self.module = modules[0].to(device)
@@ -92,7 +98,9 @@ class Cohort:
             assert parameter.grad is not None
             leaf.grad = parameter.grad[index]
             leaves[name] = leaf
-        return Part(start, stop, leaves, {name: buffer[index] for name, buffer in self.buffers.items()})
+        return Part(
+            start, stop, leaves, {name: buffer[index] for name, buffer in self.buffers.items()}
+        )
 
     def zero_grad(self) -> None:
         """Forget gradients: dropped where one part owns them, zeroed in place where parts share them."""
@@ -116,7 +124,9 @@ class Cohort:
             own = inputs if shared else inputs[0]
             return functional_call(self.module, (part.parameters, part.buffers), (own,))[None]
         call: Callable = lambda p, b, x: functional_call(self.module, (p, b), (x,))  # noqa: E731
-        return vmap(call, in_dims=(0, 0, None if shared else 0))(part.parameters, part.buffers, inputs)
+        return vmap(call, in_dims=(0, 0, None if shared else 0))(
+            part.parameters, part.buffers, inputs
+        )
 
     def train(self, mode: bool) -> None:
         """Switch dropout and batch statistics on (training) or off (evaluation)."""
@@ -159,7 +169,9 @@ class Cohort:
                 for index in range(count):
                     own = {n: b[index].clone() for n, b in self.buffers.items()}
                     alone = call({n: p[index] for n, p in parameters.items()}, own, inputs[index])
-                    if not torch.allclose(stacked[index], alone, rtol=1e-3, atol=1e-4, equal_nan=True):
+                    if not torch.allclose(
+                        stacked[index], alone, rtol=1e-3, atol=1e-4, equal_nan=True
+                    ):
                         return "stacked and single passes disagree"
                     if any(not torch.equal(own[n], buffers[n][index]) for n in own):
                         return "its buffers change differently when stacked"

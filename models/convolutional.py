@@ -31,7 +31,9 @@ class Convolutional(nn.Module):
         super().__init__()
         dimensions = 2 if image else 1
         if len(shape) not in (dimensions, dimensions + 1):
-            raise ValueError(f"a {dimensions}-d convolution needs inputs of {dimensions} or {dimensions + 1} axes, not {shape}")
+            raise ValueError(
+                f"a {dimensions}-d convolution needs inputs of {dimensions} or {dimensions + 1} axes, not {shape}"
+            )
         self.channels = shape[0] if len(shape) == dimensions + 1 else 1
         self.size = tuple(shape[-dimensions:])
         convolution = nn.Conv2d if image else nn.Conv1d
@@ -40,7 +42,10 @@ class Convolutional(nn.Module):
         for layer in range(depth):
             kernel = 5 if layer == 0 and min(size) >= 5 else 3
             stride = 2 if min(size) >= 3 else 1
-            layers += [convolution(channels, width, kernel, stride, padding=1), ACTIVATIONS[activation]()]
+            layers += [
+                convolution(channels, width, kernel, stride, padding=1),
+                ACTIVATIONS[activation](),
+            ]
             if dropout > 0:
                 layers.append(Dropout(dropout))
             channels, size = width, tuple((s + 2 - kernel) // stride + 1 for s in size)

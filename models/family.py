@@ -18,7 +18,9 @@ class ModelError(ValueError):
     """A model that cannot be built: the message states the value and the rule."""
 
 
-def build(config: ModelConfig, shape: tuple[int, ...], outputs: int, image: bool = False) -> nn.Module:
+def build(
+    config: ModelConfig, shape: tuple[int, ...], outputs: int, image: bool = False
+) -> nn.Module:
     """One freshly initialized network from torch's current random state.
 
     shape: of one example; outputs: classes, or values to predict; image: inputs are [H, W] or [C, H, W].
@@ -58,6 +60,10 @@ def _user_module(path: str, shape: tuple[int, ...], outputs: int, options: dict)
     accepted = inspect.signature(cls).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     try:
-        return cls(shape, outputs, **{k: v for k, v in options.items() if takes_any or k in accepted})
+        return cls(
+            shape, outputs, **{k: v for k, v in options.items() if takes_any or k in accepted}
+        )
     except TypeError as error:
-        raise ModelError(f"model.family = {path!r} must be callable as Class(shape, outputs, ...): {error}") from error
+        raise ModelError(
+            f"model.family = {path!r} must be callable as Class(shape, outputs, ...): {error}"
+        ) from error

@@ -43,7 +43,9 @@ class Recurrent(nn.Module):
             CELLS[cell](self.features if layer == 0 else width, width, batch_first=True, **options)
             for layer in range(depth)
         )
-        self.dropouts = nn.ModuleList(Dropout(dropout) if dropout > 0 else nn.Identity() for _ in range(depth))
+        self.dropouts = nn.ModuleList(
+            Dropout(dropout) if dropout > 0 else nn.Identity() for _ in range(depth)
+        )
         self.readout = nn.Linear(self.time * width, outputs)
         self.fused = False
 
@@ -58,26 +60,36 @@ class Recurrent(nn.Module):
         """The layer's hidden states [B, T, H], one explicit step at a time."""
         step = getattr(self, f"step_{self.cell}")
         projected = F.linear(inputs, layer.weight_ih_l0, layer.bias_ih_l0)  # [B, T, gates x H]
-        state = torch.zeros(inputs.shape[0], layer.hidden_size, dtype=projected.dtype, device=inputs.device)
+        state = torch.zeros(
+            inputs.shape[0], layer.hidden_size, dtype=projected.dtype, device=inputs.device
+        )
         memory, states = state, []
         # Slicing projected[:, t] would make backward quadratic in time.
         for now in projected.unbind(1):
-            state, memory = step(now, F.linear(state, layer.weight_hh_l0, layer.bias_hh_l0), state, memory)
+            state, memory = step(
+                now, F.linear(state, layer.weight_hh_l0, layer.bias_hh_l0), state, memory
+            )
             states.append(state)
         return torch.stack(states, 1)
 
-    def step_rnn(self, now: Tensor, past: Tensor, state: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    def step_rnn(
+        self, now: Tensor, past: Tensor, state: Tensor, memory: Tensor
+    ) -> tuple[Tensor, Tensor]:
         total = now + past
         return (total.relu() if self.nonlinearity == "relu" else total.tanh()), memory
 
-    def step_gru(self, now: Tensor, past: Tensor, state: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    def step_gru(
+        self, now: Tensor, past: Tensor, state: Tensor, memory: Tensor
+    ) -> tuple[Tensor, Tensor]:
         reset_now, update_now, new_now = now.chunk(3, -1)
         reset_past, update_past, new_past = past.chunk(3, -1)
         update = torch.sigmoid(update_now + update_past)
         new = torch.tanh(new_now + torch.sigmoid(reset_now + reset_past) * new_past)
         return new + update * (state - new), memory
 
-    def step_lstm(self, now: Tensor, past: Tensor, state: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    def step_lstm(
+        self, now: Tensor, past: Tensor, state: Tensor, memory: Tensor
+    ) -> tuple[Tensor, Tensor]:
         enter, forget, candidate, leave = (now + past).chunk(4, -1)
         memory = torch.sigmoid(forget) * memory + torch.sigmoid(enter) * torch.tanh(candidate)
         return torch.sigmoid(leave) * torch.tanh(memory), memory

@@ -99,11 +99,15 @@ class Trainer:
         augment: Augment | None = None,
     ):
         if len(keys) != cohort.replicas or members.shape[0] != cohort.replicas:
-            raise ValueError(f"{cohort.replicas} replicas need as many keys ({len(keys)}) and subsets ({members.shape[0]})")
+            raise ValueError(
+                f"{cohort.replicas} replicas need as many keys ({len(keys)}) and subsets ({members.shape[0]})"
+            )
         self.cohort, self.config, self.device = cohort, config, cohort.device
         self.pool = pool.to(self.device)
         self.members = members.to(self.device)
-        self.sets = {name: examples.to(self.device) for name, examples in sets.items() if len(examples)}
+        self.sets = {
+            name: examples.to(self.device) for name, examples in sets.items() if len(examples)
+        }
         self.keys = keys
         self.key_tensor = torch.tensor(keys, dtype=torch.int64, device=self.device)
         self.augment = augment
@@ -153,8 +157,12 @@ class Trainer:
     def _train_step(self, batch: Tensor, augmentation_stream: Tensor) -> None:
         """One optimizer step of all replicas; batch: pool indices [R, B]."""
         flat = batch.reshape(-1)
-        inputs = self.pool.inputs.index_select(0, flat).view(*batch.shape, *self.pool.inputs.shape[1:])
-        targets = self.pool.targets.index_select(0, flat).view(*batch.shape, *self.pool.targets.shape[1:])
+        inputs = self.pool.inputs.index_select(0, flat).view(
+            *batch.shape, *self.pool.inputs.shape[1:]
+        )
+        targets = self.pool.targets.index_select(0, flat).view(
+            *batch.shape, *self.pool.targets.shape[1:]
+        )
         if self.augment is not None:
             transform, count = self.augment
             numbers = streams.uniforms(augmentation_stream, batch.shape[1] * count)
@@ -173,7 +181,9 @@ class Trainer:
         if self.cohort.unstackable:
             # Randomness inside a user's module: tie torch's own stream to the replica and step.
             torch.manual_seed(streams.key(self.keys[part.start], "module", self.step))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
+        ):
             outputs = self.cohort.forward(part, inputs)
         loss = example_losses(outputs.float(), targets).mean(1).sum()
         if self.config.l1 > 0:
@@ -190,7 +200,9 @@ class Trainer:
         for name, examples in self.sets.items():
             error[name], loss[name] = self._scores(examples, None)
         self.diverged = self.diverged | ~torch.stack(list(loss.values())).isfinite().all(0)
-        stopped = self.early_stopping.stopped if self.early_stopping else torch.zeros_like(self.diverged)
+        stopped = (
+            self.early_stopping.stopped if self.early_stopping else torch.zeros_like(self.diverged)
+        )
         return Report(
             epoch=math.ceil(self.step / self.steps_per_epoch),
             step=self.step,
@@ -244,13 +256,18 @@ class Trainer:
     def _order(self, epoch: int) -> Tensor:
         """Each replica's examples in this epoch's order: pool indices [R, m]."""
         size = self.members.shape[1]
-        orders = [torch.randperm(size, generator=streams.generator(key, "order", epoch)) for key in self.keys]
+        orders = [
+            torch.randperm(size, generator=streams.generator(key, "order", epoch))
+            for key in self.keys
+        ]
         return self.members.gather(1, torch.stack(orders).to(self.device))
 
     def _optimizer(self) -> torch.optim.Optimizer:
         config, parameters = self.config, list(self.cohort.parameters.values())
         if config.optimizer == "sgd":
-            return torch.optim.SGD(parameters, config.lr, config.momentum, weight_decay=config.weight_decay, fused=True)
+            return torch.optim.SGD(
+                parameters, config.lr, config.momentum, weight_decay=config.weight_decay, fused=True
+            )
         kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         return kind(parameters, config.lr, weight_decay=config.weight_decay, fused=True)
 
@@ -264,7 +281,11 @@ class Trainer:
             factor = (self.step + 1) / warmup
         elif config.schedule != "constant":
             progress = (self.step - warmup) / max(1, self.total_steps - warmup)
-            factor = 1 - progress if config.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2
+            factor = (
+                1 - progress
+                if config.schedule == "linear"
+                else (1 + math.cos(math.pi * progress)) / 2
+            )
         for group in self.optimizer.param_groups:
             group["lr"] = config.lr * factor
 
@@ -285,7 +306,9 @@ class Trainer:
             raise ValueError("early stopping needs a validation set")
         zeros = torch.zeros(self.cohort.replicas, dtype=torch.int64, device=self.device)
         infinite = torch.full(zeros.shape, math.inf, dtype=torch.float64, device=self.device)
-        return EarlyStopping(self.config.early_stopping, infinite, zeros, zeros.clone(), zeros.bool())
+        return EarlyStopping(
+            self.config.early_stopping, infinite, zeros, zeros.clone(), zeros.bool()
+        )
 
     def _update_early_stopping(self, report: Report) -> None:
         """Note which replicas improved; those that waited too long stop and keep their best weights."""
@@ -300,7 +323,9 @@ class Trainer:
         state.stopped = state.stopped | (state.waited >= state.patience)
         for name, tensor in {**self.cohort.parameters, **self.cohort.buffers}.items():
             kept = state.best.get(name, tensor.detach())
-            state.best[name] = torch.where(better.view(-1, *[1] * (tensor.dim() - 1)), tensor.detach(), kept).clone()
+            state.best[name] = torch.where(
+                better.view(-1, *[1] * (tensor.dim() - 1)), tensor.detach(), kept
+            ).clone()
 
     def _restore_best(self) -> None:
         if self.early_stopping is not None:
@@ -329,7 +354,8 @@ class Trainer:
         if self.early_stopping is not None:
             stop = self.early_stopping
             state["early_stopping"] = {
-                name: getattr(stop, name).cpu().clone() for name in ("best_loss", "waited", "best_step", "stopped")
+                name: getattr(stop, name).cpu().clone()
+                for name in ("best_loss", "waited", "best_step", "stopped")
             }
             state["best"] = {n: t.cpu().clone() for n, t in stop.best.items()}
         return state

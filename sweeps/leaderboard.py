@@ -218,13 +218,19 @@ def find(name: str | None, uri: str | None = None) -> Execution:
         raise StudyError([_unknown(name, known)])
     client, run = found
     records = tracking.read_json(client, run.info.run_id, "trials.json") or []
-    return Execution(run.data.tags["engram.name"], records, {"question": run.data.tags.get("engram.question", "")})
+    return Execution(
+        run.data.tags["engram.name"],
+        records,
+        {"question": run.data.tags.get("engram.question", "")},
+    )
 
 
 def _local() -> list[str]:
     """Executions with a ledger in the state folder, the newest first."""
     folders = (state.home() / "studies").glob("*/search.journal")
-    return [path.parent.name for path in sorted(folders, key=lambda p: p.stat().st_mtime, reverse=True)]
+    return [
+        path.parent.name for path in sorted(folders, key=lambda p: p.stat().st_mtime, reverse=True)
+    ]
 
 
 def _info(folder: Path) -> dict[str, Any]:
@@ -236,7 +242,11 @@ def _info(folder: Path) -> dict[str, Any]:
 
 def _unknown(name: str | None, known: list[str]) -> Problem:
     if name is None:
-        return Problem(Place("leaderboard"), "no study has been run here yet", "start with: python orchestrate.py run quickstart")
+        return Problem(
+            Place("leaderboard"),
+            "no study has been run here yet",
+            "start with: python orchestrate.py run quickstart",
+        )
     close = difflib.get_close_matches(name, known, 1)
     fix = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(known) or 'none yet'}"
     return Problem(Place("leaderboard"), "is no execution in this store", fix, "name", name)
@@ -286,12 +296,22 @@ def available(records: Sequence[Record]) -> list[str]:
 def _unknown_column(by: str, columns: list[str]) -> Problem:
     close = difflib.get_close_matches(by, columns, 1)
     fix = f"did you mean '{close[0]}'? " if close else ""
-    return Problem(Place("leaderboard"), "is no measure of this study", f"{fix}there are: {', '.join(columns)}", "--by", by)
+    return Problem(
+        Place("leaderboard"),
+        "is no measure of this study",
+        f"{fix}there are: {', '.join(columns)}",
+        "--by",
+        by,
+    )
 
 
 def show(boards: Sequence[Board], console: Console, top: int | None = 10, name: str = "") -> None:
     """The boards as tables for people."""
-    console = Console(width=max(console.width, NARROWEST), file=console.file, force_terminal=console.is_terminal or None)
+    console = Console(
+        width=max(console.width, NARROWEST),
+        file=console.file,
+        force_terminal=console.is_terminal or None,
+    )
     for board in boards:
         console.print()
         title = f"{name + ' · ' if name else ''}ranked by {_title(board.by)}"
@@ -304,11 +324,20 @@ def _table(board: Board, title: str, top: int | None) -> Table:
     columns = list(SHOWN)
     if board.by not in dict(columns):
         columns.insert(0, (board.by, SHORT.get(board.by, _title(board.by))))
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1), pad_edge=False)
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        padding=(0, 1),
+        pad_edge=False,
+    )
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("configuration", no_wrap=True, overflow="fold")
     for key, short in columns:
-        table.add_column(short, justify="right", no_wrap=True, style="bold" if key == board.by else "")
+        table.add_column(
+            short, justify="right", no_wrap=True, style="bold" if key == board.by else ""
+        )
     table.add_column("verdict", no_wrap=True)
     previous = None
     for row in board.rows[:top]:
@@ -337,7 +366,9 @@ def _footnotes(board: Board, top: int | None) -> list[str]:
         how = f"; about {more} more replicas would separate the first two" if more else ""
         notes.append(f"= cannot be told apart from the one above at 95 %, paired by replica{how}")
     if board.by in GAPS and any(_class(row.record, board.by) == 1 for row in board.rows):
-        notes.append("not ranked: train error not clearly below 3/4 of chance, so there is no gap to speak of")
+        notes.append(
+            "not ranked: train error not clearly below 3/4 of chance, so there is no gap to speak of"
+        )
     if board.by == "validation_error":
         completed = sum(row.record["status"] == "completed" for row in board.rows)
         notes.append(
@@ -345,7 +376,9 @@ def _footnotes(board: Board, top: int | None) -> list[str]:
             f"{intervals.expected_best(max(1, completed)):.1f} standard deviations of the noise"
         )
     elif board.by == "test_error":
-        notes.append("nothing was held out for validation: these are test errors, and choosing by them flatters the winner")
+        notes.append(
+            "nothing was held out for validation: these are test errors, and choosing by them flatters the winner"
+        )
     if top is not None and len(board.rows) > top:
         notes.append(f"{len(board.rows) - top} more; --top {len(board.rows)} shows them")
     return notes
@@ -390,7 +423,17 @@ def _flat(board: Board) -> tuple[list[str], list[list[Any]]]:
     records = [row.record for row in board.rows]
     params = list(dict.fromkeys(key for r in records for key in r["params"]))
     names = list(dict.fromkeys(key for r in records for key, m in r["measures"].items() if m))
-    columns = ["rank", "tie_group", "trial", "run_id", "status", "verdict", *params, "replicas", "parameters"]
+    columns = [
+        "rank",
+        "tie_group",
+        "trial",
+        "run_id",
+        "status",
+        "verdict",
+        *params,
+        "replicas",
+        "parameters",
+    ]
     columns += [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
     rows = []
     for row in board.rows:
@@ -416,7 +459,9 @@ def _csv(board: Board) -> str:
 def _markdown(board: Board) -> str:
     columns = [(board.by, _title(board.by))] if board.by not in dict(SHOWN) else []
     columns += SHOWN
-    lines = ["| rank | configuration | " + " | ".join(short for _, short in columns) + " | verdict |"]
+    lines = [
+        "| rank | configuration | " + " | ".join(short for _, short in columns) + " | verdict |"
+    ]
     lines.append("|---:|---|" + "---:|" * len(columns) + "---|")
     previous = None
     for row in board.rows:

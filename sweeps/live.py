@@ -32,7 +32,9 @@ class Display:
     that an earlier execution finished; concurrent: trials at the same time.
     """
 
-    def __init__(self, planned: int | None, replicas: int, done: int, objective: str, direction: str):
+    def __init__(
+        self, planned: int | None, replicas: int, done: int, objective: str, direction: str
+    ):
         self.planned, self.replicas, self.earlier = planned, replicas, done
         self.objective, self.lower_is_better = objective, direction == "min"
         self.counts = {"completed": 0, "pruned": 0, "diverged": 0, "failed": 0}
@@ -42,7 +44,9 @@ class Display:
         self.started = time.monotonic()
         self.first_started: float | None = None
         self.console = Console(stderr=False)
-        self.live = Live(get_renderable=self._table, console=self.console, refresh_per_second=4, transient=True)
+        self.live = Live(
+            get_renderable=self._table, console=self.console, refresh_per_second=4, transient=True
+        )
         self.on_terminal = self.console.is_terminal
 
     def __enter__(self) -> Display:
@@ -82,7 +86,9 @@ class Display:
             self.best = (value, label)
         if not self.on_terminal:
             seconds = time.monotonic() - was.since if was else 0.0
-            self.say(f"trial {number:>3}  {label}  {_outcome(record)}  {seconds:.1f} s  [{self._position()}]")
+            self.say(
+                f"trial {number:>3}  {label}  {_outcome(record)}  {seconds:.1f} s  [{self._position()}]"
+            )
 
     def _better(self, value: float) -> bool:
         if self.best is None:
@@ -98,7 +104,9 @@ class Display:
     def _position(self) -> str:
         done = self.earlier + self.finished
         left = self._time_left()
-        return f"{done}/{self.planned or '?'}" + (f", {_duration(left)} left" if left is not None else "")
+        return f"{done}/{self.planned or '?'}" + (
+            f", {_duration(left)} left" if left is not None else ""
+        )
 
     def _time_left(self) -> float | None:
         if not (self.planned and self.finished and self.first_started):
@@ -136,7 +144,11 @@ class Display:
             rows.add_row(str(number), trial.label, f"{trial.epoch}/{trial.epochs}", error)
         parts: list[Any] = [head, rows]
         if self.best:
-            parts.append(Text(f"best so far  {self.objective.replace('_', ' ')} {self.best[0]:.3f}  {self.best[1]}"))
+            parts.append(
+                Text(
+                    f"best so far  {self.objective.replace('_', ' ')} {self.best[0]:.3f}  {self.best[1]}"
+                )
+            )
         if self.note:
             parts.append(Text(self.note, "yellow"))
         return Group(*parts)
@@ -147,7 +159,12 @@ def _outcome(record: dict[str, Any]) -> str:
         return str(record["status"])
     measures = record["measures"]
     words = []
-    for name, short in (("test_error", "test error"), ("generalization_gap", "gap"), ("bias2", "bias²"), ("variance", "variance")):
+    for name, short in (
+        ("test_error", "test error"),
+        ("generalization_gap", "gap"),
+        ("bias2", "bias²"),
+        ("variance", "variance"),
+    ):
         if measures.get(name):
             words.append(f"{short} {measures[name]['mean']:.3f}")
     return "  ".join(words)

@@ -24,7 +24,10 @@ def load(study: Study) -> dict[str, Dataset]:
     for config in _sources(study):
         if key(config) not in found:
             found[key(config)] = catalog.load(
-                config, pool_size=_pool_size(study, config), seed=study.replicas.seed, cache=state.cache_dir()
+                config,
+                pool_size=_pool_size(study, config),
+                seed=study.replicas.seed,
+                cache=state.cache_dir(),
             )
     return found
 

@@ -78,7 +78,13 @@ def prepare(configuration: Configuration, dataset: Dataset, device: torch.device
     cohort = make_cohort(configuration, dataset, device)
     keys = [streams.key(replicas.seed, "replica", r) for r in range(replicas.count)]
     trainer = Trainer(
-        cohort, pool, torch.from_numpy(members), sets, configuration.training, keys, _augment(configuration, dataset)
+        cohort,
+        pool,
+        torch.from_numpy(members),
+        sets,
+        configuration.training,
+        keys,
+        _augment(configuration, dataset),
     )
     return Trial(configuration, dataset, trainer, members, pool_ids, targets, wrong)
 
@@ -122,7 +128,10 @@ def _tensor(array: np.ndarray) -> Tensor:
 
 def summary(report: Report) -> dict[str, float]:
     """Means over the replicas that did not diverge, of what each evaluation tells; NaN where all did."""
-    return {name: float(np.mean(values)) if len(values) else math.nan for name, values in _per_replica(report).items()}
+    return {
+        name: float(np.mean(values)) if len(values) else math.nan
+        for name, values in _per_replica(report).items()
+    }
 
 
 def intervals_of(report: Report) -> dict[str, dict[str, float | None]]:
@@ -189,7 +198,11 @@ def measure(trial: Trial, wanted: MeasuresConfig) -> Result:
 
 
 def _measure_alive(
-    trial: Trial, wanted: MeasuresConfig, alive: np.ndarray, record: dict, arrays: dict[str, np.ndarray]
+    trial: Trial,
+    wanted: MeasuresConfig,
+    alive: np.ndarray,
+    record: dict,
+    arrays: dict[str, np.ndarray],
 ) -> None:
     trainer = trial.trainer
     # Early stopping put the best weights back: the last report may describe others.
@@ -199,11 +212,16 @@ def _measure_alive(
     for name in final.error:
         note.values(f"{name}_error", final.error[name].numpy()[alive])
         note.values(f"{name}_loss", final.loss[name].numpy()[alive])
-    error, loss = {k: v.numpy()[alive] for k, v in final.error.items()}, {k: v.numpy()[alive] for k, v in final.loss.items()}
+    error, loss = (
+        {k: v.numpy()[alive] for k, v in final.error.items()},
+        {k: v.numpy()[alive] for k, v in final.loss.items()},
+    )
     note.values("generalization_gap", error["test"] - error["train"])
     note.values("generalization_gap_loss", loss["test"] - loss["train"])
     selection = record["selection"]
-    selection.update(train_error=float(error["train"].mean()), train_loss=float(loss["train"].mean()))
+    selection.update(
+        train_error=float(error["train"].mean()), train_loss=float(loss["train"].mean())
+    )
     test = _predictions(trainer, "test", alive)
     _bias_variance(trial, test, trial.dataset.test_targets, note, alive)
     if "validation" in final.error:
@@ -213,7 +231,9 @@ def _measure_alive(
             generalization_gap=float((error["validation"] - error["train"]).mean()),
         )
         validation = _predictions(trainer, "validation", alive)
-        selection.update(_selection_bias_variance(validation, trainer.sets["validation"].targets.cpu().numpy()))
+        selection.update(
+            _selection_bias_variance(validation, trainer.sets["validation"].targets.cpu().numpy())
+        )
     _convergence(trial, alive, note)
     if wanted.predictions:
         _keep(arrays, "test_predictions", test.astype(np.float16), record)
@@ -241,7 +261,9 @@ class _Note:
             self.record["measures"][name] = None
             return
         usable = self.unit if len(values) % self.unit == 0 else 1
-        self.interval(name, intervals.t_interval(values, inits=usable), intervals.units(values, usable))
+        self.interval(
+            name, intervals.t_interval(values, inits=usable), intervals.units(values, usable)
+        )
 
     def interval(self, name: str, interval: Interval, values: np.ndarray | None = None) -> None:
         if not math.isfinite(interval.mean):
@@ -259,7 +281,9 @@ class _Note:
             pseudo = intervals.jackknife(statistic, arrays, inits=usable)
             self.interval(name, intervals.t_interval(pseudo), pseudo)
         elif len(arrays) >= 2:
-            self.interval(name, Interval(statistic(arrays), math.nan, math.nan, math.nan, len(arrays)))
+            self.interval(
+                name, Interval(statistic(arrays), math.nan, math.nan, math.nan, len(arrays))
+            )
         else:
             self.record["measures"][name] = None
 
@@ -270,12 +294,16 @@ def _predictions(trainer: Trainer, name: str, alive: np.ndarray) -> np.ndarray:
     return (outputs.softmax(-1) if trainer.classification else outputs).numpy()
 
 
-def _bias_variance(trial: Trial, predictions: np.ndarray, targets: np.ndarray, note: _Note, alive: np.ndarray) -> None:
+def _bias_variance(
+    trial: Trial, predictions: np.ndarray, targets: np.ndarray, note: _Note, alive: np.ndarray
+) -> None:
     targets = _shaped(targets)
     if len(predictions) >= 2:
         decomposed = bias_variance.squared(predictions, targets)
         note.statistic("bias2", lambda p: bias_variance.squared(p, targets).bias2, predictions)
-        note.statistic("variance", lambda p: bias_variance.squared(p, targets).variance, predictions)
+        note.statistic(
+            "variance", lambda p: bias_variance.squared(p, targets).variance, predictions
+        )
         sampling = intervals.test_sampling_se(decomposed.per_example["risk"])
         note.record["test_sampling_se"] = {"squared_risk": sampling}
     inits = trial.configuration.replicas.inits
@@ -299,7 +327,9 @@ def _components_interval(name: str, split: np.ndarray, note: _Note) -> None:
         note.interval(name, Interval(statistic(split), math.nan, math.nan, math.nan, len(split)))
 
 
-def _ensemble_error(trial: Trial, predictions: np.ndarray, targets: np.ndarray, note: _Note) -> None:
+def _ensemble_error(
+    trial: Trial, predictions: np.ndarray, targets: np.ndarray, note: _Note
+) -> None:
     note.statistic("ensemble_error", lambda p: ensemble.ensemble(p, targets).error, predictions)
 
 
@@ -326,12 +356,18 @@ def _convergence(trial: Trial, alive: np.ndarray, note: _Note) -> None:
     found = convergence.epochs_to(curves, np.array([r.epoch for r in trial.history]))
     values = None if found.censored.any() else found.per_replica
     low, high = (x if math.isfinite(x) else math.nan for x in (found.low, found.high))
-    note.interval("epochs_to_convergence", Interval(found.median, low, high, math.nan, len(curves)), values)
+    note.interval(
+        "epochs_to_convergence", Interval(found.median, low, high, math.nan, len(curves)), values
+    )
     note.record["censored_replicas"] = int(found.censored.sum())
 
 
 def _pool_measures(
-    trial: Trial, wanted: MeasuresConfig, alive: np.ndarray, note: _Note, arrays: dict[str, np.ndarray]
+    trial: Trial,
+    wanted: MeasuresConfig,
+    alive: np.ndarray,
+    note: _Note,
+    arrays: dict[str, np.ndarray],
 ) -> None:
     """Memorization and membership over the pool, where examples are inside for some replicas and outside for others."""
     trainer, ids = trial.trainer, trial.pool_ids
@@ -340,14 +376,22 @@ def _pool_measures(
     member = subsets.members(trial.members[alive], len(trial.targets))[:, ids]
     labels = trial.targets[ids]
     if member.all() or not member.any(axis=1).all():
-        note.record["warnings"].append("every replica saw the whole pool: memorization and membership are undefined")
+        note.record["warnings"].append(
+            "every replica saw the whole pool: memorization and membership are undefined"
+        )
         return
-    logits = trainer.predict(Examples(trainer.pool.inputs[ids], trainer.pool.targets[ids]))[torch.from_numpy(alive)]
+    logits = trainer.predict(Examples(trainer.pool.inputs[ids], trainer.pool.targets[ids]))[
+        torch.from_numpy(alive)
+    ]
     correct = (logits.argmax(-1) == torch.from_numpy(labels)).numpy()
     unit = note.unit if len(correct) % note.unit == 0 else 1
     if wanted.memorization:
         found = memorization.summary(correct, member, inits=unit)
-        note.interval("memorization", found.mean, intervals.units(found.per_replica, unit) if found.mean.known else None)
+        note.interval(
+            "memorization",
+            found.mean,
+            intervals.units(found.per_replica, unit) if found.mean.known else None,
+        )
         _keep_memorization(trial, found, arrays)
         _noise_memorization(trial, correct, member, unit, note)
     if wanted.membership and len(correct) >= 4:
@@ -359,17 +403,23 @@ def _pool_measures(
     _keep(arrays, "correct", np.packbits(correct, axis=1), note.record)
 
 
-def _noise_memorization(trial: Trial, correct: np.ndarray, member: np.ndarray, unit: int, note: _Note) -> None:
+def _noise_memorization(
+    trial: Trial, correct: np.ndarray, member: np.ndarray, unit: int, note: _Note
+) -> None:
     """Memorization of wrong labels and of right ones apart, where the study has put wrong ones in."""
     wrong = trial.wrong[trial.pool_ids]
     if not wrong.any() or wrong.all():
         return
     for name, some in (("memorization_wrong", wrong), ("memorization_clean", ~wrong)):
         found = memorization.summary(correct[:, some], member[:, some], inits=unit)
-        note.interval(name, found.mean, intervals.units(found.per_replica, unit) if found.mean.known else None)
+        note.interval(
+            name, found.mean, intervals.units(found.per_replica, unit) if found.mean.known else None
+        )
 
 
-def _keep_memorization(trial: Trial, found: memorization.Memorization, arrays: dict[str, np.ndarray]) -> None:
+def _keep_memorization(
+    trial: Trial, found: memorization.Memorization, arrays: dict[str, np.ndarray]
+) -> None:
     """Each example's memorization, and the most memorized examples themselves, for pictures."""
     arrays["memorization"] = found.per_example.astype(np.float32)
     arrays["memorization_se"] = found.standard_error.astype(np.float32)
@@ -383,7 +433,9 @@ def _keep_memorization(trial: Trial, found: memorization.Memorization, arrays: d
 
 def _keep(arrays: dict[str, np.ndarray], name: str, array: np.ndarray, record: dict) -> None:
     if array.nbytes > LARGEST_KEPT_BYTES:
-        record["warnings"].append(f"{name} would take {array.nbytes / 2**20:.0f} MiB and was not kept")
+        record["warnings"].append(
+            f"{name} would take {array.nbytes / 2**20:.0f} MiB and was not kept"
+        )
         return
     arrays[name] = array
 
@@ -392,6 +444,10 @@ def _history(trial: Trial) -> dict[str, np.ndarray]:
     """Learning curves [E, R] of each set, and the epochs [E] at which they were taken."""
     arrays = {"epochs": np.array([r.epoch for r in trial.history])}
     for name in trial.history[-1].error:
-        arrays[f"{name}_error_curve"] = np.stack([r.error[name].numpy() for r in trial.history]).astype(np.float32)
-        arrays[f"{name}_loss_curve"] = np.stack([r.loss[name].numpy() for r in trial.history]).astype(np.float32)
+        arrays[f"{name}_error_curve"] = np.stack(
+            [r.error[name].numpy() for r in trial.history]
+        ).astype(np.float32)
+        arrays[f"{name}_loss_curve"] = np.stack(
+            [r.loss[name].numpy() for r in trial.history]
+        ).astype(np.float32)
     return arrays
