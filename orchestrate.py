@@ -139,6 +139,7 @@ def schema(arguments: argparse.Namespace) -> int:
 class _Help(argparse.HelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=32)
+        self._action_max_length = 17  # room for the longest command beside its summary
 
 
 class _Parser(argparse.ArgumentParser):

@@ -174,7 +174,7 @@ class _Network:
 
 @functools.cache
 def _network(model: str, facts: Facts) -> _Network:
-    """Builds two networks of a configuration to count and to try stacking; [2 x shape] of zeros."""
+    """Builds two networks of a configuration to count its weights and to try stacking them."""
     import torch
 
     from models.cohort import Cohort
@@ -182,18 +182,18 @@ def _network(model: str, facts: Facts) -> _Network:
     from models.family import build
 
     config = ModelConfig.model_validate_json(model)
+    own = ":" in config.family  # the house's families stack; a user's class is tried
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
+        example = torch.randn(4, *facts.shape) if own else None
         modules = [
             build(config, facts.shape, facts.classes or 1, facts.kind == "image") for _ in "ab"
         ]
-    own = ":" in config.family  # the house's families stack; a user's class is tried
-    example = torch.zeros(4, *facts.shape) if own else None
     cohort = Cohort(modules, torch.device("cpu"), None, example)
     steps = facts.shape[-1] if facts.kind == "sequence" else math.prod(facts.shape[-2:])
-    reuse = {"feedforward": 1, "convolutional": max(1, steps // 3)}.get(
-        config.family, facts.shape[0]
-    )
+    recurrent = facts.shape[0]
+    reuse = {"convolutional": max(1, steps // 3), "feedforward": 1}.get(config.family, recurrent)
+    reuse = 1 if own else reuse  # not known
     return _Network(config.family, cohort.parameter_count, reuse, cohort.unstackable)
 
 

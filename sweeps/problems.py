@@ -115,14 +115,15 @@ SYNONYMS = {
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that was probably meant: a synonym, the initials (wd), or the closest spelling."""
-    names = list(known)
+    spelled = {name.lower(): name for name in known}
+    names = list(spelled)
     lowered = word.strip().lower().replace("-", "_").replace(" ", "_")
     if lowered in names:
-        return lowered
+        return spelled[lowered]
     if SYNONYMS.get(lowered) in names:
-        return SYNONYMS[lowered]
+        return spelled[SYNONYMS[lowered]]
     for name in names:
         if "_" in name and "".join(part[:1] for part in name.split("_")) == lowered:
-            return name
+            return spelled[name]
     close = difflib.get_close_matches(lowered, names, n=1, cutoff=0.6)
-    return close[0] if close else None
+    return spelled[close[0]] if close else None

@@ -18,7 +18,7 @@ from sweeps.data_checks import check_data
 from sweeps.definition import DEFAULT_TRIALS, Configuration, Study, label
 from sweeps.problems import Place, Problem, StudyError, nearest
 from sweeps.schema import schema
-from sweeps.sections import ALIASES, SECTIONS, Range, Values
+from sweeps.sections import ALIASES, SECTIONS, Range, Scalar, Values
 from sweeps.space import SweepReader
 from sweeps.study_file import Entry, kind_of
 from sweeps.values import check
@@ -245,6 +245,7 @@ __all__ = [
     "Configuration",
     "Problem",
     "Range",
+    "Scalar",
     "Study",
     "StudyError",
     "Values",

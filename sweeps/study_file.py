@@ -74,7 +74,7 @@ def locate(study: str | Path) -> Path:
     try:
         if path.is_file():
             return path
-        found = path.exists()
+        found = bool(text.strip()) and path.exists()
     except (OSError, ValueError):  # a name too long, a null byte
         found = False
     if found:
@@ -266,7 +266,7 @@ def _syntax(error: yaml.MarkedYAMLError, source: str, first_line: int, text: str
         fix = "YAML is indented with spaces: replace the tab"
     elif "mapping values are not allowed" in said:
         fix = "put text that holds ': ' in quotes, or mend the indentation"
-    elif "single document" in said:
+    elif "another document" in said:
         fix = "a study is one document: take the second '---' away"
     elif "undefined alias" in said or "anchor" in said:
         fix = "put text that begins with * or & in quotes"

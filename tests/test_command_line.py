@@ -1,0 +1,218 @@
+"""The command line: its help, its cost, its exit codes.
+
+`REGENERATE=1 python -m pytest tests/test_command_line.py` writes the golden help texts anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import orchestrate
+from sweeps import doctor, estimate, plan, study
+
+ROOT = Path(__file__).parent.parent
+GOLDEN = Path(__file__).parent / "golden"
+HEAVY = ("torch", "ray", "numpy", "mlflow", "optuna", "pydantic", "yaml", "sweeps")
+
+
+def commands() -> list[str]:
+    parser = orchestrate._parser()
+    found = next(action for action in parser._actions if action.dest == "command")
+    return [str(name) for name in found.choices or ()]
+
+
+def helped(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> str:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert orchestrate.main([*arguments, "--help"]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["", *commands()])
+def test_help_is_the_golden_text(command: str, capsys, monkeypatch):
+    text = helped(capsys, monkeypatch, *command.split())
+    golden = GOLDEN / f"help_{command or 'all'}.txt"
+    if os.environ.get("REGENERATE"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(text)
+    assert text == golden.read_text(), (
+        "run: REGENERATE=1 python -m pytest tests/test_command_line.py"
+    )
+
+
+@pytest.mark.parametrize("command", commands())
+def test_help_ends_in_an_example_that_parses(command: str, capsys, monkeypatch):
+    example = helped(capsys, monkeypatch, command).rstrip().splitlines()[-1]
+    words = example.removeprefix("example: python orchestrate.py ").partition(" >")[0].split()
+    assert orchestrate._parser().parse_args(words).command == command
+
+
+def test_help_imports_nothing_heavy():
+    script = f"import sys, orchestrate; orchestrate.main(['--help']); print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_costs_about_ten_bare_starts_at_most():
+    def fastest(*arguments: str) -> float:
+        seconds = []
+        for _ in range(5):
+            started = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, check=True)
+            seconds.append(time.perf_counter() - started)
+        return min(seconds)
+
+    assert fastest("orchestrate.py", "--help") < 10 * fastest("-c", "pass")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "COMMAND"),
+        (["rnu"], "did you mean 'run'?"),
+        (["run"], "STUDY"),
+        (["plan", "quickstart", "--nonsense"], "--nonsense"),
+        (["leaderboard", "--top", "0"], "at least 1"),
+        (["leaderboard", "--format", "xml"], "json"),
+    ],
+)
+def test_usage_errors_exit_with_2(arguments: list[str], words: str, capsys):
+    assert orchestrate.main(arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert words in output.err
+
+
+def test_studies_lists_every_question(capsys):
+    assert orchestrate.main(["studies"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("quickstart ") for line in lines)
+    assert all(line.endswith("?") for line in lines)
+
+
+def test_schema_is_json(capsys):
+    assert orchestrate.main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["required"] == ["name"]
+
+
+def test_unexpected_failure_exits_with_1_and_says_where_the_log_is(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("ENGRAM_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(study, "schema", lambda: 1 / 0)
+    assert orchestrate.main(["schema"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("ZeroDivisionError: division by zero")
+    assert "Traceback" not in said
+    log = tmp_path / "home" / "engram.log"
+    assert str(log) in said
+    assert "ZeroDivisionError" in log.read_text()
+    with pytest.raises(ZeroDivisionError):
+        orchestrate.main(["schema", "--debug"])
+
+
+def test_interrupt_exits_with_130(monkeypatch, capsys):
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "schema", interrupt)
+    assert orchestrate.main(["schema"]) == 130
+
+
+def test_a_reader_that_leaves_early_is_no_failure():
+    command = f"{sys.executable} orchestrate.py schema | head -1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{\n", "")
+
+
+def test_plan_starts_and_writes_nothing(tmp_path):
+    script = (
+        "import sys, orchestrate; code = orchestrate.main(['plan', 'quickstart']);"
+        "print(code, [m for m in ('ray', 'mlflow', 'optuna') if m in sys.modules])"
+    )
+    environment = {**os.environ, "ENGRAM_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert done.stdout.splitlines()[-1] == "0 []", done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plan_tells_the_numbers():
+    made = estimate.make(study.load("quickstart"))
+    page = "\n".join(plan.lines(made))
+    assert made.trials == len(made.loads) == 6
+    for words in (
+        "8 per trial: 48 networks",
+        "15,210 parameters",
+        "m/n 0.31 to 0.78",
+        "600 steps",
+        "equal steps",
+    ):
+        assert words in page
+    assert made.total_s is not None
+    assert made.total_s < 120
+
+
+def test_plan_says_when_nothing_is_selected_and_when_replicas_cannot_be_stacked(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_noise.py").write_text(
+        "import torch\nclass Net(torch.nn.Linear):\n"
+        "    def __init__(self, shape, outputs):\n        super().__init__(shape[0], outputs)\n"
+        "    def forward(self, x):\n        return super().forward(x + torch.randn_like(x))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    options = ["data.validation=0", "model.family=own_noise:Net"]
+    page = "\n".join(plan.lines(estimate.make(study.load("quickstart", options, data=True))))
+    assert "validation is off" in page
+    assert "cannot be stacked" in page
+    assert "trained one by one" in page
+
+
+def test_doctor_finds_this_machine_in_order(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("ENGRAM_HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert orchestrate.main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    for subject in (
+        "python",
+        "torch",
+        "gpu",
+        "ray",
+        "mlflow",
+        "optuna",
+        "home",
+        "store",
+        "disk",
+        "memory",
+    ):
+        assert f"  {subject} " in said
+
+
+def test_doctor_names_the_fix(monkeypatch, tmp_path):
+    (tmp_path / "mlflow.db").write_text("no database")
+    monkeypatch.setenv("ENGRAM_HOME", str(tmp_path))
+    assert doctor.store().verdict == "fail"
+    monkeypatch.setenv("ENGRAM_HOME", str(tmp_path / "mlflow.db" / "x"))
+    assert doctor.home().verdict == "fail"
+    assert "ENGRAM_HOME" in doctor.home().fix
+    for address in ("127.0.0.1:9", "http://127.0.0.1:9", "nonsense"):
+        found = doctor.cluster(address)
+        assert found.verdict == "fail"
+        assert found.fix
