@@ -94,7 +94,7 @@ def npz(config: DataConfig, cache: Path | None = None) -> Raw:
     """npz:FILE with arrays x, y and perhaps x_test, y_test; `kind` may say what x is."""
     path = _file(config)
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise bad(

@@ -108,7 +108,7 @@ def _build() -> Arrays:
 def _read(path: Path) -> Arrays | None:
     """The kept arrays; None where there are none or they are damaged (then they are rebuilt)."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as kept:
             arrays = (kept["x"], kept["y"], kept["x_test"], kept["y_test"])
     except Exception:  # zip, header and value errors alike: whatever is wrong, it is rebuilt
         return None

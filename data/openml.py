@@ -217,6 +217,7 @@ def _get(url: str, config: DataConfig) -> bytes:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
             return answer.read()
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code in (404, 412):  # 412 is OpenML's own "no results"
             raise bad(
                 config, "OpenML has no such dataset", "check the name, or write openml:NUMBER"
