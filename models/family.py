@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from typing import Any
 
 from torch import nn
 
@@ -25,7 +26,7 @@ def build(
 
     shape: of one example; outputs: classes, or values to predict; image: inputs are [H, W] or [C, H, W].
     """
-    options = {
+    options: dict[str, Any] = {
         "width": config.width,
         "depth": config.depth,
         "activation": config.activation,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,9 +39,10 @@ class Recurrent(nn.Module):
         self.nonlinearity = "relu" if activation == "relu" else "tanh"
         self.features = shape[-1] if len(shape) > 1 else 1
         self.time = prod(shape) // self.features
-        options = {"nonlinearity": self.nonlinearity} if cell == "rnn" else {}
+        options: dict[str, Any] = {"nonlinearity": self.nonlinearity} if cell == "rnn" else {}
+        layer_class: Any = CELLS[cell]  # each knows its own name, which their common class asks for
         self.layers = nn.ModuleList(
-            CELLS[cell](self.features if layer == 0 else width, width, batch_first=True, **options)
+            layer_class(self.features if layer == 0 else width, width, batch_first=True, **options)
             for layer in range(depth)
         )
         self.dropouts = nn.ModuleList(
@@ -56,7 +58,7 @@ class Recurrent(nn.Module):
             hidden = dropout(hidden)
         return self.readout(hidden.flatten(1))
 
-    def unroll(self, layer: nn.RNNBase, inputs: Tensor) -> Tensor:
+    def unroll(self, layer: Any, inputs: Tensor) -> Tensor:
         """The layer's hidden states [B, T, H], one explicit step at a time."""
         step = getattr(self, f"step_{self.cell}")
         projected = F.linear(inputs, layer.weight_ih_l0, layer.bias_ih_l0)  # [B, T, gates x H]
