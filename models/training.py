@@ -135,7 +135,7 @@ class Trainer:
         while self.step < target:
             epoch, within = divmod(self.step, self.steps_per_epoch)
             last = min(self.steps_per_epoch, within + target - self.step)
-            self._train_epoch(epoch, within, last)
+            self.train_epoch(epoch, within, last)
         report = self.evaluate()
         self._update_early_stopping(report)
         if self.finished:
@@ -143,7 +143,7 @@ class Trainer:
         self.seconds += time.perf_counter() - started
         return report
 
-    def _train_epoch(self, epoch: int, first: int, last: int) -> None:
+    def train_epoch(self, epoch: int, first: int, last: int) -> None:
         """Steps [first, last) of an epoch; each replica in its own order."""
         order = self._order(epoch)  # [R, m] pool indices
         size = self.config.batch_size

@@ -1,7 +1,7 @@
 """What a study costs before it runs: steps, operations, memory and seconds of each configuration.
 
-Time comes from a short measurement of training steps where models.training offers `probe`, and else
-from arithmetic; the plan says which. Must not start Ray.
+Time comes from a short measurement of training steps, scaled to each configuration by arithmetic. Must
+not start Ray.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Load:
     steps: int
     examples: int  # seen in training, all replicas
     flops: float
+    training_flops: float  # of these, without evaluations
     bytes: float
     stack: int
     unstackable: str | None
@@ -60,7 +61,6 @@ class Plan:
     trials: int | None
     loads: tuple[Load, ...]
     seconds: tuple[float, ...]  # one per load
-    measured: bool
     concurrent: int
     pools: tuple[tuple[int, int], ...]  # (pool, held out) of each data configuration
 
@@ -74,6 +74,13 @@ class Plan:
         return RAY_START_S + max(waves, max(self.seconds))
 
     @property
+    def data_bytes(self) -> float:
+        """The examples, twice: as they are made, and in the memory that all trials share."""
+        facts = self.loads[0].facts
+        values = math.prod(facts.shape) + 2  # a target takes 8 bytes
+        return 2 * 4.0 * values * (max(pool for pool, _ in self.pools) + facts.test)
+
+    @property
     def artifact_bytes(self) -> float:
         """Stored per trial: predictions in half precision, history, rows of the stores."""
         outputs = max(load.facts.test * (load.facts.classes or 1) for load in self.loads)
@@ -84,8 +91,7 @@ class Plan:
 def make(study: Study) -> Plan:
     """The plan as numbers."""
     loads = tuple(_load(configuration) for configuration in _configurations(study))
-    measured = _measured(loads)
-    seconds = measured or tuple(load.arithmetic_s for load in loads)
+    seconds = _measured(loads)
     trials = study.planned_trials()
     pools = dict.fromkeys(_pool(study, load) for load in loads)
     return Plan(
@@ -93,7 +99,6 @@ def make(study: Study) -> Plan:
         trials,
         loads,
         seconds,
-        measured is not None,
         _concurrent(study, trials),
         tuple(pools),
     )
@@ -142,7 +147,9 @@ def _load(configuration: Configuration) -> Load:
     activations = (
         stack * batch * width * (configuration.model.depth + 2) * max(1, network.reuse // 4)
     )
-    memory = 4.0 * (5 * count * network.parameters + 3 * activations)
+    # Which examples each replica trains on, and this epoch's order of them: two int64 a replica.
+    indices = 4 * count * data.train_size
+    memory = 4.0 * (5 * count * network.parameters + 3 * activations + indices)
     return Load(
         configuration,
         facts,
@@ -150,6 +157,7 @@ def _load(configuration: Configuration) -> Load:
         steps,
         examples,
         flops,
+        2.0 * network.parameters * network.reuse * 3 * examples,
         memory,
         1 if network.unstackable else stack,
         network.unstackable,
@@ -197,32 +205,38 @@ def _network(model: str, facts: Facts) -> _Network:
     return _Network(config.family, cohort.parameter_count, reuse, cohort.unstackable)
 
 
-def _measured(loads: tuple[Load, ...]) -> tuple[float, ...] | None:
-    """Seconds of each load, scaled from the measured loads of each kind of network; None: no probe.
-
-    The hook: models.training.probe(configuration, facts) -> seconds per training step of the whole
-    cohort, evaluations included in proportion.
-    """
-    from models import training
-
-    probe = getattr(training, "probe", None)
-    if probe is None:
-        return None
+def _measured(loads: tuple[Load, ...]) -> tuple[float, ...]:
+    """Seconds of each load, scaled from measured steps of the costliest load of each kind of network."""
     kinds: dict[tuple, Load] = {}
     for load in sorted(loads, key=lambda load: load.arithmetic_s):
-        model = load.configuration.model
-        kinds[model.family, load.configuration.training.optimizer] = load  # the costliest remains
+        kinds[_kind(load)] = load  # the costliest remains
     factors: dict[tuple, float] = {}
     for kind, load in itertools.islice(kinds.items(), MOST_PROBED):
-        factors[kind] = probe(load.configuration, load.facts) * load.steps / load.arithmetic_s
+        factors[kind] = _measured_s(load) / load.arithmetic_s
     typical = sum(factors.values()) / len(factors)
-    return tuple(
-        load.arithmetic_s
-        * factors.get(
-            (load.configuration.model.family, load.configuration.training.optimizer), typical
-        )
-        for load in loads
+    return tuple(load.arithmetic_s * factors.get(_kind(load), typical) for load in loads)
+
+
+def _kind(load: Load) -> tuple:
+    return load.configuration.model.family, load.configuration.training.optimizer
+
+
+def _measured_s(load: Load) -> float:
+    """Training and evaluation of one trial: measured steps, and evaluations in proportion to their operations."""
+    from models.probe import seconds_per_step
+
+    configuration, facts = load.configuration, load.facts
+    step_s = seconds_per_step(
+        configuration.model,
+        configuration.training,
+        configuration.replicas.count,
+        configuration.data.train_size,
+        facts.shape,
+        facts.classes,
+        image=facts.kind == "image",
+        stack=load.stack,
     )
+    return load.steps * step_s * load.flops / load.training_flops
 
 
 def _pool(study: Study, load: Load) -> tuple[int, int]:

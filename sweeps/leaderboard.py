@@ -32,7 +32,7 @@ GAPS = ("generalization_gap", "generalization_gap_loss")
 ORDER = {"completed": 0, "not learned": 1, "pruned": 2, "diverged": 3, "failed": 4}
 BESIDES = ("parameters", "seconds", "epochs", "steps")  # columns that have no interval
 SHOWN = (
-    ("test_error", "test"),
+    ("test_error", "test error"),
     ("generalization_gap", "gap"),
     ("bias2", "bias²"),
     ("variance", "variance"),
@@ -267,7 +267,7 @@ def command(name: str | None, by: str | None, top: int | None, output: str) -> i
         return 0
     board = rank(execution.records, by or default_column(execution.records))
     rows = board.rows[:top]
-    write = {"json": _json, "csv": _csv, "markdown": _markdown}[output]
+    write = {"json": _json, "csv": _csv, "markdown": markdown}[output]
     print(write(Board(board.by, rows, board.more_replicas)))
     return 0
 
@@ -314,16 +314,16 @@ def show(boards: Sequence[Board], console: Console, top: int | None = 10, name: 
     )
     for board in boards:
         console.print()
-        title = f"{name + ' · ' if name else ''}ranked by {_title(board.by)}"
+        title = f"{name + ' · ' if name else ''}ranked by {title_of(board.by)}"
         console.print(_table(board, title, top))
-        for line in _footnotes(board, top):
+        for line in footnotes(board, top):
             console.print(f"  {line}", highlight=False, style="bright_black")
 
 
 def _table(board: Board, title: str, top: int | None) -> Table:
     columns = list(SHOWN)
     if board.by not in dict(columns):
-        columns.insert(0, (board.by, SHORT.get(board.by, _title(board.by))))
+        columns.insert(0, (board.by, SHORT.get(board.by, title_of(board.by))))
     table = Table(
         title=title,
         title_justify="left",
@@ -333,7 +333,7 @@ def _table(board: Board, title: str, top: int | None) -> Table:
         pad_edge=False,
     )
     table.add_column("#", justify="right", no_wrap=True)
-    table.add_column("configuration", no_wrap=True, overflow="fold")
+    table.add_column("configuration")
     for key, short in columns:
         table.add_column(
             short, justify="right", no_wrap=True, style="bold" if key == board.by else ""
@@ -343,13 +343,13 @@ def _table(board: Board, title: str, top: int | None) -> Table:
     for row in board.rows[:top]:
         tied = row.tie_group is not None and row.tie_group == previous
         previous = row.tie_group
-        cells = [_cell(row.record, key) for key, _ in columns]
+        cells = [cell(row.record, key, key in (board.by, "test_error")) for key, _ in columns]
         place = "=" if tied else str(row.rank)
-        table.add_row(place, label(row.record["params"]), *cells, _status(row, board.by))
+        table.add_row(place, label(row.record["params"]), *cells, status_of(row, board.by))
     return table
 
 
-def _status(row: Row, by: str) -> str:
+def status_of(row: Row, by: str) -> str:
     if row.record["status"] != "completed":
         return row.record["status"]
     if by in GAPS and row.tie_group is None:
@@ -357,7 +357,7 @@ def _status(row: Row, by: str) -> str:
     return row.verdict or ""
 
 
-def _footnotes(board: Board, top: int | None) -> list[str]:
+def footnotes(board: Board, top: int | None) -> list[str]:
     """What a reader must know to trust the table."""
     notes = []
     ties = [row for row in board.rows if row.tie_group == 1]
@@ -384,17 +384,17 @@ def _footnotes(board: Board, top: int | None) -> list[str]:
     return notes
 
 
-def _cell(record: Record, key: str) -> str:
+def cell(record: Record, key: str, interval: bool = True) -> str:
     measure = record["measures"].get(key)
     if measure is None:
         value = record.get(key) if key in BESIDES else None
         return "–" if value is None else f"{value:,.4g}"
-    if measure["low"] is None:
+    if measure["low"] is None or not interval:
         return f"{measure['mean']:.3f}"
     return f"{measure['mean']:.3f} ± {(measure['high'] - measure['low']) / 2:.3f}"
 
 
-def _title(column: str) -> str:
+def title_of(column: str) -> str:
     return column.replace("bias2", "bias²").replace("_", " ")
 
 
@@ -418,7 +418,7 @@ def _json(board: Board) -> str:
     return json.dumps(board.entries(), indent=1)
 
 
-def _flat(board: Board) -> tuple[list[str], list[list[Any]]]:
+def flat(board: Board) -> tuple[list[str], list[list[Any]]]:
     """Columns and rows: place, parameters, each measure with its ends."""
     records = [row.record for row in board.rows]
     params = list(dict.fromkeys(key for r in records for key in r["params"]))
@@ -450,14 +450,14 @@ def _flat(board: Board) -> tuple[list[str], list[list[Any]]]:
 def _csv(board: Board) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    columns, rows = _flat(board)
+    columns, rows = flat(board)
     writer.writerow(columns)
     writer.writerows(rows)
     return out.getvalue().rstrip("\n")
 
 
-def _markdown(board: Board) -> str:
-    columns = [(board.by, _title(board.by))] if board.by not in dict(SHOWN) else []
+def markdown(board: Board) -> str:
+    columns = [(board.by, title_of(board.by))] if board.by not in dict(SHOWN) else []
     columns += SHOWN
     lines = [
         "| rank | configuration | " + " | ".join(short for _, short in columns) + " | verdict |"
@@ -467,9 +467,9 @@ def _markdown(board: Board) -> str:
     for row in board.rows:
         place = "=" if row.tie_group is not None and row.tie_group == previous else str(row.rank)
         previous = row.tie_group
-        cells = " | ".join(_cell(row.record, key) for key, _ in columns)
+        cells = " | ".join(cell(row.record, key) for key, _ in columns)
         name = label(row.record["params"]).replace("|", "\\|")
-        lines.append(f"| {place} | {name} | {cells} | {_status(row, board.by)} |")
+        lines.append(f"| {place} | {name} | {cells} | {status_of(row, board.by)} |")
     return "\n".join(lines)
 
 
@@ -477,7 +477,7 @@ def write_tables(boards: Sequence[Board], folder: Path) -> list[Path]:
     """Each board as a table that MLflow shows: leaderboard_<column>.json."""
     paths = []
     for board in boards:
-        columns, rows = _flat(board)
+        columns, rows = flat(board)
         path = folder / f"leaderboard_{board.by}.json"
         state.write_text(path, json.dumps({"columns": columns, "data": rows}))
         paths.append(path)

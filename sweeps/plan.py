@@ -176,7 +176,6 @@ def _at_once(made: Plan) -> list[str]:
 def _time(made: Plan) -> list[str]:
     low, high = min(made.seconds), max(made.seconds)
     each = _duration(high) if high < 1.5 * low else f"{_duration(low)} to {_duration(high)}"
-    how = "from measured steps" if made.measured else "a rough estimate from arithmetic"
     budget = made.study.budget
     limits = [
         f"{value:g} {unit}"
@@ -185,11 +184,12 @@ def _time(made: Plan) -> list[str]:
     ]
     until = f"; ends after {' or '.join(limits)}" if limits else ""
     whole = "" if made.total_s is None else f"about {_duration(made.total_s)} in all, "
-    return [f"{whole}{each} a trial ({how}){until}"]
+    return [f"{whole}{each} a trial (from measured steps){until}"]
 
 
 def _memory(made: Plan) -> list[str]:
-    need = made.concurrent * (PROCESS_BYTES + max(load.bytes for load in made.loads)) + GIB
+    trials = made.concurrent * (PROCESS_BYTES + max(load.bytes for load in made.loads))
+    need = trials + made.data_bytes + GIB
     text = f"about {_bytes(need)} (an estimate)"
     try:
         import psutil

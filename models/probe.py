@@ -1,0 +1,70 @@
+"""How long a training step takes here: a few real steps of the real cohort on made-up examples."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from models.cohort import Cohort, default_stack
+from models.config import ModelConfig, TrainingConfig
+from models.family import build
+from models.training import Examples, Trainer
+
+STEPS, WARM_UP_STEPS = 6, 2
+LONGEST_S = 3.0  # slow networks are measured by fewer steps
+
+
+def seconds_per_step(
+    model: ModelConfig,
+    training: TrainingConfig,
+    replicas: int,
+    train_size: int,
+    shape: tuple[int, ...],
+    outputs: int | None,
+    *,
+    image: bool = False,
+    stack: int | None = None,
+    device: torch.device | None = None,
+) -> float:
+    """Seconds of one optimizer step of a whole cohort, without evaluations, on one thread.
+
+    outputs: classes, or None for one value to predict. Measured on at most LONGEST_S of steps, so
+    good to a few tens of per cent on a busy machine.
+    """
+    device = device or torch.device("cpu")
+    batch = min(training.batch_size, train_size)
+    inputs = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0))
+    targets = torch.zeros(batch, dtype=torch.int64) if outputs else torch.zeros(batch, 1)
+    modules = [build(model, shape, outputs or 1, image) for _ in range(replicas)]
+    stack = stack or default_stack(model.family, device, replicas)
+    own = ":" in model.family
+    cohort = Cohort(modules, device, stack, inputs[:4] if own else None)
+    members = torch.arange(batch).expand(replicas, batch)
+    config = training.model_copy(
+        update={"epochs": STEPS, "steps": None, "batch_size": batch, "early_stopping": None}
+    )
+    trainer = Trainer(cohort, Examples(inputs, targets), members, {}, config, list(range(replicas)))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _timed(trainer)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _timed(trainer: Trainer) -> float:
+    """The fastest of a few steps: what other programs take is not the study's."""
+    fastest, began = float("inf"), time.perf_counter()
+    trainer.cohort.train(True)
+    for step in range(WARM_UP_STEPS + STEPS):
+        started = time.perf_counter()
+        trainer.train_epoch(step, 0, 1)
+        if trainer.device.type == "cuda":
+            torch.cuda.synchronize()
+        ended = time.perf_counter()
+        if step >= WARM_UP_STEPS or ended - began > LONGEST_S:
+            fastest = min(fastest, ended - started)
+        if ended - began > LONGEST_S:
+            break
+    return fastest
