@@ -58,6 +58,14 @@ class Configuration(BaseModel):
         }
 
     @property
+    def epochs(self) -> int:
+        """Passes over the training set, the last one begun included where `training.steps` counts instead."""
+        if self.training.steps is None:
+            return self.training.epochs
+        per_epoch = math.ceil(self.data.train_size / self.training.batch_size)
+        return math.ceil(self.training.steps / per_epoch)
+
+    @property
     def hash(self) -> str:
         """Twelve hex digits, the same for the same experiment on any machine and in any session."""
         values = self.dotted()

@@ -218,11 +218,10 @@ def find(name: str | None, uri: str | None = None) -> Execution:
         raise StudyError([_unknown(name, known)])
     client, run = found
     records = tracking.read_json(client, run.info.run_id, "trials.json") or []
-    return Execution(
-        run.data.tags["engram.name"],
-        records,
-        {"question": run.data.tags.get("engram.question", "")},
-    )
+    info = tracking.read_json(client, run.info.run_id, "execution.json") or {
+        "question": run.data.tags.get("engram.question", "")
+    }
+    return Execution(run.data.tags["engram.name"], records, info)
 
 
 def _local() -> list[str]:

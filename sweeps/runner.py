@@ -123,7 +123,14 @@ class _Execution:
         tags = {f"engram.{key}": str(value) for key, value in origin.items()}
         tags |= {"engram.status": "running", "engram.question": study.question, "mlflow.note.content": study.question}
         self.recorder.study(tags, params)
-        execution = {"name": self.name, "study": study.name, "question": study.question, "started": time.time()}
+        execution = {
+            "name": self.name,
+            "study": study.name,
+            "question": study.question,
+            "started": time.time(),
+            "overrides": study.overrides,
+            "definition": _definition(study),
+        }
         files = {"study.yaml": study.text, "provenance.json": json.dumps(origin, indent=1), "execution.json": json.dumps(execution)}
         for name, text in files.items():
             self.recorder.artifact(tracking.STUDY, state.write_text(self.folder / name, text))
@@ -137,7 +144,7 @@ class _Execution:
             "engram.attempt": str(proposal.attempt),
         }
         self.recorder.trial(proposal.number, name, tags, configuration.dotted())
-        self.display.trial_started(proposal.number, name, _epochs(configuration))
+        self.display.trial_started(proposal.number, name, configuration.epochs)
 
     def reported(self, proposal: Proposal, progress: Progress, epoch: int) -> None:
         self.recorder.metrics(proposal.number, epoch, progress.metrics)
@@ -435,11 +442,12 @@ def _device(study: Study) -> str:
     return "cuda" if study.resources.gpu > 0 else "cpu"
 
 
-def _epochs(configuration: Any) -> int:
-    training = configuration.training
-    if training.steps is None:
-        return training.epochs
-    return -(-training.steps // -(-configuration.data.train_size // training.batch_size))
+def _definition(study: Study) -> dict[str, Any]:
+    """The study as it was understood, for whoever reads it later; passwords in addresses left out."""
+    definition = study.model_dump(mode="json")
+    uri = definition["tracking"]["uri"]
+    definition["tracking"]["uri"] = None if uri is None else tracking.without_password(uri)
+    return definition
 
 
 def _failed(why: str) -> dict[str, Any]:

@@ -182,8 +182,11 @@ class Search:
 
     def set_run(self, number: int, run_id: str) -> None:
         """Remember the tracking run of a trial. Safe from any thread."""
-        with self._lock, contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-            self._handle(number).set_user_attr(RUN_ID, run_id)
+        with self._lock:
+            try:
+                self._handle(number).set_user_attr(RUN_ID, run_id)
+            except optuna.exceptions.UpdateFinishedTrialError:  # it was quicker than the tracking
+                self._optuna.set_user_attr(f"{RUN_ID}.{number}", run_id)
 
     # -- the ledger -----------------------------------------------------------------------------
 
@@ -287,9 +290,11 @@ def read_records(path: Path, name: str) -> list[dict]:
 
 
 def _records(study: optuna.Study) -> Iterator[dict]:
+    late = study.user_attrs
     for frozen in study.get_trials(deepcopy=False):
         if RECORD in frozen.user_attrs and frozen.state.is_finished():
-            yield {**json.loads(frozen.user_attrs[RECORD]), "run_id": frozen.user_attrs.get(RUN_ID)}
+            run_id = frozen.user_attrs.get(RUN_ID) or late.get(f"{RUN_ID}.{frozen.number}")
+            yield {**json.loads(frozen.user_attrs[RECORD]), "run_id": run_id}
 
 
 def _distribution(axis: Axis) -> BaseDistribution:

@@ -121,7 +121,7 @@ class Recorder:
                 self.problem, pause = None, 1.0
             except Exception as error:  # whatever the network does, training goes on
                 self.problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]
-                log.warning("MLflow at %s: %s; trying again in %.0f s", _without_password(self.uri), self.problem, pause)
+                log.warning("MLflow at %s: %s; trying again in %.0f s", without_password(self.uri), self.problem, pause)
                 self._client = None
                 if self._closing.wait(pause) and pause > 1.0:
                     return  # the study is over and the server is away: the outbox keeps it
@@ -263,7 +263,7 @@ def run_url(uri: str, experiment_id: str, run_id: str) -> str | None:
     """Where a run is seen in MLflow's pages, for a server; None for a store without one."""
     if not uri.startswith("http"):
         return None
-    return f"{_without_password(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+    return f"{without_password(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
 def _experiment(client: Any, name: str, artifacts: str | None) -> str:
@@ -311,7 +311,7 @@ def _quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def _without_password(uri: str) -> str:
+def without_password(uri: str) -> str:
     """The URI as it may be shown: user and password left out."""
     scheme, separator, rest = uri.partition("://")
     return scheme + separator + rest.rpartition("@")[2] if separator else uri
