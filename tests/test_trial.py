@@ -1,0 +1,217 @@
+"""From a configuration to a record, without Ray: what is measured is right, and the same every time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data import catalog
+from data.dataset import assemble
+from sweeps import trial
+from sweeps.definition import Configuration
+from sweeps.sections import MeasuresConfig
+
+QUICK = {"steps": 60, "batch_size": 50}
+
+
+@pytest.fixture(scope="session")
+def mnist1d(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    return catalog.load(Configuration().data, cache=cache)
+
+
+def finish(dataset, wanted: dict | None = None, **sections) -> trial.Result:
+    sections.setdefault("training", QUICK)
+    configuration = Configuration(**sections)
+    running = trial.prepare(configuration, dataset, torch.device("cpu"))
+    while not running.trainer.finished:
+        running.advance()
+    return trial.measure(running, MeasuresConfig(**(wanted or {})))
+
+
+def mean(result: trial.Result, name: str) -> float:
+    return result.record["measures"][name]["mean"]
+
+
+def comparable(record: dict) -> dict:
+    """A record without what the clock put into it."""
+    selection = {k: v for k, v in record["selection"].items() if k != "seconds"}
+    timed = ("seconds", "measure_seconds", "selection", "cost")
+    return {k: v for k, v in record.items() if k not in timed} | {"selection": selection}
+
+
+def test_the_same_configuration_gives_the_same_record(mnist1d):
+    options = dict(data={"train_size": 300}, model={"dropout": 0.3}, replicas={"count": 4})
+    assert comparable(finish(mnist1d, **options).record) == comparable(finish(mnist1d, **options).record)
+
+
+def test_a_record_is_plain_json_with_the_measures_of_the_contract(mnist1d):
+    record = finish(mnist1d, data={"train_size": 1600}).record
+    json.dumps(record, allow_nan=False)
+    names = (
+        "train_error validation_error test_error generalization_gap bias2 variance ensemble_error "
+        "memorization membership_auc epochs_to_convergence"
+    ).split()
+    for name in names:
+        measure = record["measures"][name]
+        assert measure["low"] <= measure["mean"] <= measure["high"], name
+    assert record["status"] == "completed"
+
+
+def test_risk_is_bias_plus_variance_and_the_gap_is_test_minus_train(mnist1d):
+    result = finish(mnist1d, data={"train_size": 500})
+    probabilities = result.arrays["test_predictions"].astype(np.float64)
+    one_hot = np.eye(10)[mnist1d.test_targets]
+    brier = ((probabilities - one_hot) ** 2).sum(-1).mean()
+    assert mean(result, "bias2") + mean(result, "variance") == pytest.approx(brier, abs=1e-3)
+    gap = mean(result, "test_error") - mean(result, "train_error")
+    assert mean(result, "generalization_gap") == pytest.approx(gap, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("dropout", "accuracy", "variance", "bias2"), [(0.0, 0.462, 0.438, 0.509), (0.5, 0.532, 0.172, 0.458)]
+)
+def test_the_published_protocol_comes_out(mnist1d, dropout, accuracy, variance, bias2):
+    """MNIST-1D, 40-100-100-10 ReLU, AdamW 1e-2, 3000 steps, 8 subsets of 1000 of the 4000 (docs/gallery.md)."""
+    result = finish(
+        mnist1d,
+        data={"train_size": 1000, "validation": 0},
+        model={"dropout": dropout},
+        training={"steps": 3000, "evaluate_every": 300},
+    )
+    assert 1 - mean(result, "test_error") == pytest.approx(accuracy, abs=0.02)
+    assert mean(result, "variance") == pytest.approx(variance, abs=0.025)
+    assert mean(result, "bias2") == pytest.approx(bias2, abs=0.025)
+
+
+def test_selection_never_touches_the_test_set(mnist1d):
+    """With other test examples everything that a search may select by stays the same."""
+    from dataclasses import replace
+
+    other = replace(mnist1d, test_inputs=mnist1d.test_inputs[:100] * 0, test_targets=mnist1d.test_targets[:100])
+    options = dict(data={"train_size": 300}, replicas={"count": 3})
+    first, second = (comparable(finish(d, **options).record)["selection"] for d in (mnist1d, other))
+    assert first == second
+    assert {"validation_error", "bias2", "variance", "generalization_gap"} <= set(first)
+
+
+def test_wrong_labels_are_memorized_more_than_clean_ones(mnist1d):
+    result = finish(
+        mnist1d,
+        data={"train_size": 1600, "label_noise": 0.2},
+        training={"steps": 1500},
+        replicas={"count": 8},
+    )
+    wrong, clean = (result.record["measures"][f"memorization_{k}"] for k in ("wrong", "clean"))
+    assert wrong["low"] > clean["high"]
+    top = result.arrays["most_memorized_ids"]
+    assert len(top) == 20
+    assert result.arrays["most_memorized_inputs"].shape == (20, 40)
+
+
+def test_memorization_is_undefined_where_every_replica_saw_everything(mnist1d):
+    record = finish(mnist1d, data={"train_size": 4000, "validation": 0}).record
+    assert record["measures"].get("memorization") is None
+    assert any("whole pool" in warning for warning in record["warnings"])
+
+
+def test_variance_is_split_into_data_and_initialization(mnist1d):
+    record = finish(
+        mnist1d, data={"train_size": 300}, training={"steps": 300}, replicas={"count": 12, "inits": 3}
+    ).record
+    data, init = (record["measures"][f"variance_{k}"] for k in ("data", "init"))
+    assert data["mean"] > 0
+    assert init["mean"] > 0
+    assert data["low"] is not None
+    assert len(record["replica_values"]["test_error"]) == 4, "one value per draw: replicas of one draw are not independent"
+
+
+def test_replicas_of_one_draw_share_their_subset(mnist1d):
+    prepared = trial.prepare(
+        Configuration(data={"train_size": 300}, replicas={"count": 6, "inits": 2}), mnist1d, torch.device("cpu")
+    )
+    assert (prepared.members[0] == prepared.members[1]).all()
+    assert (prepared.members[0] != prepared.members[2]).any()
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"training": {"optimizer": "sgd", "lr": 1e5, "steps": 200}, "model": {"depth": 4}},
+        {"training": {"optimizer": "adamw", "lr": 1.0, "steps": 200}},
+        {"model": {"dropout": 1.0}, "training": QUICK},
+    ],
+    ids=["diverges", "lr 1", "dropout 1"],
+)
+def test_extremes_run_to_the_end(mnist1d, sections):
+    record = finish(mnist1d, data={"train_size": 300}, replicas={"count": 3}, **sections).record
+    json.dumps(record, allow_nan=False)
+    assert record["status"] in ("completed", "diverged")
+    if sections.get("training", {}).get("lr") == 1e5:
+        assert record["status"] == "diverged"
+        assert record["diverged_replicas"] == 3
+    if "model" in sections and sections["model"].get("dropout") == 1.0:
+        assert mean(trial.Result(record, {}), "test_error") > 0.8, "chance: nothing can be learned"
+
+
+def test_images_and_augmentation_run_on_convolutions():
+    dataset = catalog.load(Configuration(data={"name": "digits"}).data)
+    result = finish(
+        dataset,
+        data={"name": "digits", "train_size": 500, "augmentation": "crop"},
+        model={"family": "convolutional", "width": 8, "depth": 2},
+        training={"steps": 120},
+        replicas={"count": 2},
+    )
+    assert mean(result, "test_error") < 0.5
+
+
+def test_regression_is_measured_in_squared_error():
+    generator = np.random.default_rng(0)
+    inputs = generator.normal(size=(400, 5)).astype(np.float32)
+    values = (inputs @ generator.normal(size=5) + 0.1 * generator.normal(size=400)).astype(np.float32)
+    dataset = assemble(
+        "line", (inputs[:300], values[:300]), (inputs[300:], values[300:]), classes=None, kind="vector"
+    )
+    result = finish(
+        dataset,
+        data={"train_size": 100},
+        model={"width": 16, "depth": 1},
+        training={"steps": 800},
+        replicas={"count": 4},
+    )
+    assert mean(result, "test_error") < 0.5 * values.var()
+    total = mean(result, "bias2") + mean(result, "variance")
+    assert total == pytest.approx(mean(result, "test_error"), rel=1e-3)
+    assert "membership_auc" not in result.record["measures"]
+
+
+def test_early_stopping_reports_the_weights_it_kept(mnist1d):
+    result = finish(
+        mnist1d,
+        data={"train_size": 300},
+        training={"epochs": 120, "early_stopping": 3, "evaluate_every": 2},
+        replicas={"count": 3},
+    )
+    best = result.arrays["validation_loss_curve"].min(0).mean()
+    assert mean(result, "validation_loss") == pytest.approx(best, rel=1e-3)
+
+
+@pytest.mark.skipif(
+    not Path("../shared/data/mnist").exists(), reason="the MNIST test images are not beside this checkout"
+)
+def test_real_images_are_learned():
+    config = Configuration(data={"name": "idx:../shared/data/mnist", "train_size": 1000})
+    dataset = catalog.load(config.data)
+    result = finish(
+        dataset,
+        data={"name": "idx:../shared/data/mnist", "train_size": 1000},
+        training={"steps": 300},
+        replicas={"count": 2},
+        wanted={"memorization": False, "membership": False},
+    )
+    assert mean(result, "test_error") < 0.2
