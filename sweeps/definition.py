@@ -23,7 +23,9 @@ from sweeps.sections import (
     SWEPT_SECTIONS,
     Axis,
     BudgetConfig,
+    CheckpointConfig,
     ClaimConfig,
+    FaultsConfig,
     MeasuresConfig,
     NightlyConfig,
     Range,
@@ -99,6 +101,8 @@ class Study(BaseModel):
     scheduler: SchedulerConfig = Field(default_factory=SchedulerConfig)
     resources: ResourcesConfig = Field(default_factory=ResourcesConfig)
     budget: BudgetConfig = Field(default_factory=BudgetConfig)
+    faults: FaultsConfig = Field(default_factory=FaultsConfig)
+    checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     nightly: NightlyConfig = Field(default_factory=NightlyConfig)
     claim: ClaimConfig = Field(default_factory=ClaimConfig)

@@ -130,6 +130,58 @@ class BudgetConfig(Section):
     gpu_hours: float | None = Field(None, gt=0, le=1e7, description="hours times GPUs in use")
 
 
+class FaultsConfig(Section):
+    """What happens when a trial fails, hangs, or loses its worker."""
+
+    retries: StrictInt = Field(
+        3,
+        ge=0,
+        le=1000,
+        description="further attempts, from the last checkpoint, for a trial that raised, hung or lost its worker; getting further than before counts anew",
+    )
+    time_limit_s: float | None = Field(
+        None,
+        gt=0,
+        le=1e8,
+        description="seconds that one attempt of a trial may take before it is ended; null: no limit",
+    )
+    on_failure: Literal["continue", "stop"] = Field(
+        "continue",
+        description="after the last attempt of a trial: continue with the others, or stop the study",
+    )
+    retry_failed: StrictBool = Field(
+        False,
+        description="train trials that failed again when the study is run again",
+    )
+
+
+class CheckpointConfig(Section):
+    """How often running trials are saved, and how much of that is kept."""
+
+    every_s: float = Field(
+        30.0,
+        gt=0,
+        le=1e6,
+        description="seconds between two checkpoints of a running trial; only longer trials have any",
+    )
+    keep: StrictInt = Field(
+        2,
+        ge=1,
+        le=100,
+        description="checkpoints kept of each running trial; none is kept of a finished one but its final weights",
+    )
+    max_mb: float = Field(
+        512.0,
+        ge=0,
+        le=1e6,
+        description="largest checkpoint in MiB; a trial with a larger one starts over after an interruption, 0: all do",
+    )
+    final: StrictBool = Field(
+        True,
+        description="keep the final weights of each trial, so that replicas can be added to it later",
+    )
+
+
 class TrackingConfig(Section):
     """Where results are recorded."""
 
@@ -186,6 +238,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "scheduler": SchedulerConfig,
     "resources": ResourcesConfig,
     "budget": BudgetConfig,
+    "faults": FaultsConfig,
+    "checkpoint": CheckpointConfig,
     "tracking": TrackingConfig,
     "nightly": NightlyConfig,
     "claim": ClaimConfig,
