@@ -21,6 +21,7 @@ from models.config import TrainingConfig
 # Augmentation: (inputs [R, B, ...], uniforms [R, B, K]) -> inputs; and K for a shape.
 Augment = tuple[Callable[[Tensor, Tensor], Tensor], int]
 EVALUATION_FLOATS = 2**22  # activations per evaluation pass: bounds memory, not results
+PAUSE_STEPS = 50  # steps between two looks at the clock
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ class Trainer:
         self.evaluations = evaluation_steps(config, members.shape[1])
         self.step = 0
         self.seconds = 0.0
+        self._epoch_order: tuple[int, Tensor] | None = None
         self.diverged = torch.zeros(cohort.replicas, dtype=torch.bool, device=self.device)
         self.early_stopping = self._early_stopping()
         self.optimizer = self._optimizer()
@@ -127,15 +129,22 @@ class Trainer:
         all_stopped = self.early_stopping is not None and bool(self.early_stopping.stopped.all())
         return self.step >= self.total_steps or all_stopped or bool(self.diverged.all())
 
-    def advance(self) -> Report:
-        """Train up to the next evaluation, evaluate, and say how it stands."""
+    def advance(self, pause_after_s: float = math.inf) -> Report | None:
+        """Train up to the next evaluation, evaluate, and say how it stands.
+
+        None where that takes longer than pause_after_s: between two steps, call again to go on.
+        """
         started = time.perf_counter()
         target = next(s for s in self.evaluations if s > self.step)
+        longest = self.total_steps if math.isinf(pause_after_s) else PAUSE_STEPS
         self.cohort.train(True)
         while self.step < target:
             epoch, within = divmod(self.step, self.steps_per_epoch)
-            last = min(self.steps_per_epoch, within + target - self.step)
+            last = min(self.steps_per_epoch, within + min(longest, target - self.step))
             self.train_epoch(epoch, within, last)
+            if self.step < target and time.perf_counter() - started > pause_after_s:
+                self.seconds += time.perf_counter() - started
+                return None
         report = self.evaluate()
         self._update_early_stopping(report)
         if self.finished:
@@ -255,12 +264,14 @@ class Trainer:
 
     def _order(self, epoch: int) -> Tensor:
         """Each replica's examples in this epoch's order: pool indices [R, m]."""
-        size = self.members.shape[1]
-        orders = [
-            torch.randperm(size, generator=streams.generator(key, "order", epoch))
-            for key in self.keys
-        ]
-        return self.members.gather(1, torch.stack(orders).to(self.device))
+        if self._epoch_order is None or self._epoch_order[0] != epoch:
+            size = self.members.shape[1]
+            orders = [
+                torch.randperm(size, generator=streams.generator(key, "order", epoch))
+                for key in self.keys
+            ]
+            self._epoch_order = epoch, self.members.gather(1, torch.stack(orders).to(self.device))
+        return self._epoch_order[1]
 
     def _optimizer(self) -> torch.optim.Optimizer:
         config, parameters = self.config, list(self.cohort.parameters.values())
