@@ -173,7 +173,7 @@ class Search:
         """Close a committed trial, once all that follows from its record is on its way."""
         with self._lock:
             record = json.loads(self._frozen(number).user_attrs[RECORD])
-            if record["status"] == "pruned":
+            if record["status"] == "pruned" and "epochs" in record:
                 self.report(number, record["epochs"], record["selection"])
             state, values = _outcome(record, self._objectives)
             with _quiet():

@@ -81,11 +81,10 @@ def test_a_record_written_before_a_crash_counts(tmp_path):
     """The crash came after the record and before the trial's state."""
     search = Search(study(tmp_path, "tpe"), tmp_path / "journal")
     proposal = search.ask()
-    import json
-
-    search._handle(proposal.number).set_user_attr("engram.record", json.dumps(record(proposal)))
+    search.commit(proposal.number, record(proposal))
     again = Search(study(tmp_path, "tpe"), tmp_path / "journal")
     assert [r["trial"] for r in again.records()] == [proposal.number]
+    assert [r["trial"] for r in again.unsettled()] == [proposal.number]
     assert again.ask().number != proposal.number
 
 
