@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from measures import intervals, verdict
+from measures import intervals, pareto, verdict
 from measures.intervals import Interval
 from sweeps import state
 from sweeps.definition import label
@@ -263,6 +263,9 @@ def command(name: str | None, by: str | None, top: int | None, output: str) -> i
     if output == "table":
         boards = [rank(execution.records, by)] if by else boards_of(execution.records)
         show(boards, Console(), top, execution.name)
+        objectives = execution.info.get("definition", {}).get("search", {}).get("objective", {})
+        if len(objectives) > 1 and by is None:
+            show_front(execution.records, objectives, Console())
         return 0
     board = rank(execution.records, by or default_column(execution.records))
     rows = board.rows[:top]
@@ -290,6 +293,41 @@ def available(records: Sequence[Record]) -> list[str]:
         names.update(dict.fromkeys(n for n, m in record["measures"].items() if m))
         names.update(dict.fromkeys(n for n in BESIDES if n in record))
     return list(names)
+
+
+def front(records: Sequence[Record], objectives: dict[str, str]) -> list[Record]:
+    """Completed trials that no other beats in all objectives ({name: min or max}), as the search saw them."""
+    signs = [1.0 if direction == "min" else -1.0 for direction in objectives.values()]
+    known = [
+        r
+        for r in records
+        if r["status"] == "completed" and objectives.keys() <= r["selection"].keys()
+    ]
+    points = [
+        [s * r["selection"][n] for s, n in zip(signs, objectives, strict=True)] for r in known
+    ]
+    return [known[index] for index in pareto.front(points)] if points else []
+
+
+def show_front(records: Sequence[Record], objectives: dict[str, str], console: Console) -> None:
+    """The Pareto front of a study with several objectives, as a table."""
+    title = f"Pareto front of {', '.join(title_of(name) for name in objectives)}"
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        padding=(0, 1),
+        pad_edge=False,
+    )
+    table.add_column("configuration")
+    for name, direction in objectives.items():
+        table.add_column(f"{title_of(name)} ({direction})", justify="right")
+    for record in front(records, objectives):
+        values = [f"{record['selection'][name]:.4g}" for name in objectives]
+        table.add_row(label(record["params"]), *values)
+    console.print()
+    console.print(table)
 
 
 def _unknown_column(by: str, columns: list[str]) -> Problem:

@@ -84,7 +84,7 @@ class Display:
         value = record["selection"].get(self.objective)
         if status == "completed" and value is not None and self._better(value):
             self.best = (value, label)
-        if not self.on_terminal:
+        if not self.on_terminal or status == "failed":
             seconds = time.monotonic() - was.since if was else 0.0
             self.say(
                 f"trial {number:>3}  {label}  {_outcome(record)}  {seconds:.1f} s  [{self._position()}]"
@@ -155,6 +155,9 @@ class Display:
 
 
 def _outcome(record: dict[str, Any]) -> str:
+    if record["status"] == "failed":
+        lines = record.get("error", "").strip().splitlines()
+        return f"failed: {lines[-1][:120]}" if lines else "failed"
     if record["status"] != "completed":
         return str(record["status"])
     measures = record["measures"]

@@ -10,12 +10,14 @@ from sweeps.definition import Study
 from sweeps.sections import Values
 
 Unsuitable = catalog.DataError
+SOURCE = ("pool_size", "test_size", "target", "task")  # what makes two datasets of one name differ
 
 
 def key(config: DataConfig) -> str:
     """What tells one dataset of a study from another: where it is from, not how it is used."""
-    parts = [config.name, config.pool_size, config.test_size, config.target, config.task]
-    return " ".join(str(part) for part in parts if part is not None)
+    plain = DataConfig(name=config.name)
+    parts = [str(getattr(config, k)) for k in SOURCE if getattr(config, k) != getattr(plain, k)]
+    return " ".join([config.name, *parts])
 
 
 def load(study: Study) -> dict[str, Dataset]:
@@ -35,7 +37,7 @@ def load(study: Study) -> dict[str, Dataset]:
 def _sources(study: Study) -> list[DataConfig]:
     """The data sections that differ in their source."""
     configs = [study.data]
-    for name in ("name", "pool_size", "test_size", "target", "task"):
+    for name in ("name", *SOURCE):
         axis = study.sweep.get(f"data.{name}")
         if isinstance(axis, Values):
             configs = [c.model_copy(update={name: value}) for c in configs for value in axis.values]
