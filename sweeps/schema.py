@@ -118,6 +118,8 @@ def _property(key: str, field: FieldInfo) -> dict[str, Any]:
         options.append({"type": "string", "minLength": 1})
     if type(None) in wanted.types:
         options.append({"type": "null"})
+    if dict in wanted.types:
+        options.append({"type": "object"})
     if key == "search.objective":
         directions = {name: {"enum": ["min", "max"]} for name in OBJECTIVES}
         options = [

@@ -6,7 +6,7 @@ Light: imports no numerics.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
@@ -209,6 +209,10 @@ class ClaimConfig(Section):
     expects: str | None = Field(
         None, description="what the study should show where the claim holds"
     )
+    small: dict[str, Any] = Field(
+        default_factory=dict,
+        description="values that --small puts in, by dotted key as in --set: the same study in seconds, for tests",
+    )
 
 
 class MeasuresConfig(Section):
@@ -217,7 +221,19 @@ class MeasuresConfig(Section):
     forgetting: StrictBool = Field(
         False, description="examples learned and lost again while training"
     )
-    layers: StrictBool = Field(False, description="what each layer holds")
+    layers: StrictBool = Field(
+        False,
+        description="accuracy lost when one layer is set back to its start or drawn anew, on clean and on wrong labels",
+    )
+    retention: StrictBool = Field(
+        False,
+        description="accuracy kept after training on a second task, alone and with the first among it; takes four times as long",
+    )
+    convergence_error: float | None = Field(
+        None,
+        ge=0,
+        description="train error that ends the count of epochs to convergence; null: nine tenths of the way down each run's own loss, which cannot be compared between learning rates",
+    )
     memorization: StrictBool = Field(
         True, description="per example: accuracy when trained on it minus when not"
     )

@@ -52,6 +52,7 @@ class CohortTrainable(tune.Trainable):
                 trial.Configuration(**config["configuration"]),
                 self.datasets[config["dataset"]],
                 torch.device(config["device"]),
+                wanted=trial.MeasuresConfig(**config["measures"]),
             )
         except Exception:
             self.failure = traceback.format_exc()

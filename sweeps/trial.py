@@ -6,11 +6,9 @@ Runs in any process: it knows neither Ray nor MLflow nor files.
 from __future__ import annotations
 
 import math
-import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,25 +16,25 @@ from torch import Tensor
 
 from data import augmentation, noise, subsets
 from data.dataset import Dataset
-from measures import (
-    bias_variance,
-    convergence,
-    ensemble,
-    intervals,
-    membership,
-    memorization,
-)
-from measures.intervals import Interval
 from models import streams
 from models.cohort import Cohort, default_stack
 from models.family import build
 from models.training import Augment, Examples, Report, Trainer
+from sweeps import probes
 from sweeps.definition import Configuration
+from sweeps.notes import Notes
+from sweeps.record import Result, measure
 from sweeps.sections import MeasuresConfig
 
-# Memory for one array of predictions kept with a trial; larger ones are left out and the record says so.
-LARGEST_KEPT_BYTES = 32 * 2**20
-MOST_MEMORIZED = 20
+__all__ = [
+    "Configuration",
+    "MeasuresConfig",
+    "Result",
+    "Trial",
+    "make_cohort",
+    "measure",
+    "prepare",
+]
 
 
 @dataclass
@@ -50,6 +48,8 @@ class Trial:
     pool_ids: np.ndarray  # examples the subsets are drawn from
     targets: np.ndarray  # the pool's targets as trained on
     wrong: np.ndarray  # bool [n], labels that noise changed
+    measured_ids: np.ndarray  # examples that measures per example look at: the pool, or some of it
+    watch: probes.Watch | None = None  # what training passes through, where the study asks for it
     history: list[Report] = field(default_factory=list)
 
     @property
@@ -58,25 +58,110 @@ class Trial:
         replicas = self.configuration.replicas
         return replicas.inits * (2 if replicas.draw == "complementary" else 1)
 
-    def advance(self) -> Report:
-        report = self.trainer.advance()
-        self.history.append(report)
+    def advance(self, pause_after_s: float = math.inf) -> Report | None:
+        """Up to the next evaluation; None where that takes longer: call again to go on."""
+        report = self.trainer.advance(pause_after_s)
+        if report is not None:
+            self.history.append(report)
+            if self.watch is not None:
+                self.watch.look(self.trainer)
         return report
 
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on exactly, what has been seen included: tensors and plain numbers."""
+        state = {"trainer": self.trainer.state_dict(), "history": _stacked(self.history)}
+        if self.watch is not None:
+            state["watch"] = self.watch.state_dict()
+        return state
 
-def prepare(configuration: Configuration, dataset: Dataset, device: torch.device) -> Trial:
-    """Everything up to the first step. Deterministic: the same on every machine and in every process."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state made by `state_dict`; KeyError or RuntimeError where it does not fit."""
+        self.trainer.load_state_dict(state["trainer"])
+        self.history = _unstacked(state["history"])
+        if self.watch is not None:
+            self.watch.load_state_dict(state["watch"])
+
+    def untrained(self, purpose: str = "init") -> Cohort:
+        """The replicas as they began, or for another purpose as they might have begun."""
+        first = self.configuration.replicas.count - self.trainer.cohort.replicas
+        return make_cohort(self.configuration, self.dataset, self.trainer.device, first, purpose)
+
+    def train_on(self, pool: Examples, members: Tensor, purpose: str) -> Trainer:
+        """Go on with the same networks on other examples, for as many epochs; returns the trainer."""
+        config = self.configuration.training
+        epochs = self.history[-1].epoch
+        config = config.model_copy(
+            update={
+                "early_stopping": None,
+                "steps": None,
+                "epochs": epochs,
+                "evaluate_every": epochs,
+            }
+        )
+        keys = [streams.key(key, purpose) for key in self.trainer.keys]
+        trainer = Trainer(
+            self.trainer.cohort, pool, members, {}, config, keys, self.trainer.augment
+        )
+        while not trainer.finished:
+            trainer.advance()
+        return trainer
+
+
+def _stacked(history: list[Report]) -> dict[str, Any]:
+    """Reports as tensors [evaluations, R], to be kept."""
+    if not history:
+        return {}
+    each = {name: torch.tensor([getattr(r, name) for r in history]) for name in ("epoch", "step")}
+    each["seconds"] = torch.tensor([r.seconds for r in history], dtype=torch.float64)
+    flags = {n: torch.stack([getattr(r, n) for r in history]) for n in ("diverged", "stopped")}
+    scores = {
+        kind: {
+            name: torch.stack([getattr(r, kind)[name] for r in history])
+            for name in getattr(history[0], kind)
+        }
+        for kind in ("error", "loss")
+    }
+    return {**each, **flags, **scores}
+
+
+def _unstacked(state: dict[str, Any]) -> list[Report]:
+    return [
+        Report(
+            epoch=int(state["epoch"][i]),
+            step=int(state["step"][i]),
+            seconds=float(state["seconds"][i]),
+            error={name: values[i] for name, values in state["error"].items()},
+            loss={name: values[i] for name, values in state["loss"].items()},
+            diverged=state["diverged"][i],
+            stopped=state["stopped"][i],
+        )
+        for i in range(len(state["epoch"]) if state else 0)
+    ]
+
+
+def prepare(
+    configuration: Configuration,
+    dataset: Dataset,
+    device: torch.device,
+    first: int = 0,
+    wanted: MeasuresConfig | None = None,
+) -> Trial:
+    """Everything up to the first step. Deterministic: the same on every machine and in every process.
+
+    first: leave out the replicas before this one, which have been trained already. wanted: the measures
+    that will be taken; without it training is not watched.
+    """
     data, replicas = configuration.data, configuration.replicas
     pool_ids, validation_ids = subsets.holdout(len(dataset.targets), data.validation, replicas.seed)
-    members = subsets.draw(pool_ids, data.train_size, replicas)
+    members = subsets.draw(pool_ids, data.train_size, replicas)[first:]
     targets, wrong = _targets(configuration, dataset)
     pool = Examples(_tensor(dataset.inputs), _tensor(targets))
     sets = {
         "validation": Examples(pool.inputs[validation_ids], pool.targets[validation_ids]),
         "test": Examples(_tensor(dataset.test_inputs), _tensor(dataset.test_targets)),
     }
-    cohort = make_cohort(configuration, dataset, device)
-    keys = [streams.key(replicas.seed, "replica", r) for r in range(replicas.count)]
+    cohort = make_cohort(configuration, dataset, device, first)
+    keys = [streams.key(replicas.seed, "replica", r) for r in range(first, replicas.count)]
     trainer = Trainer(
         cohort,
         pool,
@@ -86,17 +171,25 @@ def prepare(configuration: Configuration, dataset: Dataset, device: torch.device
         keys,
         _augment(configuration, dataset),
     )
-    return Trial(configuration, dataset, trainer, members, pool_ids, targets, wrong)
+    ids = probes.measured(members, pool_ids, replicas.seed)
+    watch = _watch(wanted, dataset, ids, targets, wrong)
+    return Trial(configuration, dataset, trainer, members, pool_ids, targets, wrong, ids, watch)
 
 
-def make_cohort(configuration: Configuration, dataset: Dataset, device: torch.device) -> Cohort:
-    """The R networks of a configuration, each from its own initialization stream."""
+def make_cohort(
+    configuration: Configuration,
+    dataset: Dataset,
+    device: torch.device,
+    first: int = 0,
+    purpose: str = "init",
+) -> Cohort:
+    """The R networks of a configuration, each from its own stream for this purpose."""
     replicas = configuration.replicas
     outputs = dataset.classes or int(np.prod(dataset.targets.shape[1:], dtype=int))
     modules = []
-    for replica in range(replicas.count):
+    for replica in range(first, replicas.count):
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(streams.key(replicas.seed, "init", replica))
+            torch.manual_seed(streams.key(replicas.seed, purpose, replica))
             shape = dataset.inputs.shape[1:]
             modules.append(build(configuration.model, shape, outputs, dataset.kind == "image"))
     automatic = default_stack(configuration.model.family, device, replicas.count)
@@ -111,6 +204,22 @@ def _targets(configuration: Configuration, dataset: Dataset) -> tuple[np.ndarray
     else:
         targets, wrong = noise.corrupt(dataset.targets, data.label_noise, dataset.classes, seed)
     return targets, wrong
+
+
+def _watch(
+    wanted: MeasuresConfig | None,
+    dataset: Dataset,
+    ids: np.ndarray,
+    targets: np.ndarray,
+    wrong: np.ndarray,
+) -> probes.Watch | None:
+    """A watch where forgetting is asked for, or where some labels are wrong and some are not."""
+    if wanted is None or dataset.classes is None:
+        return None
+    noisy = bool(wrong[ids].any() and not wrong[ids].all())
+    if not (wanted.forgetting or noisy):
+        return None
+    return probes.Watch(ids, targets[ids], dataset.targets[ids] if noisy else None)
 
 
 def _augment(configuration: Configuration, dataset: Dataset) -> Augment | None:
@@ -137,7 +246,7 @@ def summary(report: Report) -> dict[str, float]:
 def intervals_of(report: Report) -> dict[str, dict[str, float | None]]:
     """The same with t intervals, as a record holds them: what is known of a trial that is stopped here."""
     found: dict[str, Any] = {"measures": {}, "replica_values": {}}
-    note = _Note(found, 1)
+    note = Notes(found, {})
     for name, values in _per_replica(report).items():
         note.values(name, values)
     return found["measures"]
@@ -149,305 +258,3 @@ def _per_replica(report: Report) -> dict[str, np.ndarray]:
     values |= {f"{name}_loss": loss.numpy()[alive] for name, loss in report.loss.items()}
     values["generalization_gap"] = values["test_error"] - values["train_error"]
     return values
-
-
-# -- from a trained cohort to a record ---------------------------------------------------------------
-
-
-class Result(NamedTuple):
-    """What a trial ends in.
-
-    record: plain JSON values, committed to the ledger (keys: status, replicas, parameters, epochs,
-    steps, seconds, measures, replica_values, selection, warnings...). arrays: predictions, history and
-    memorization, for pictures and later questions.
-    """
-
-    record: dict[str, Any]
-    arrays: dict[str, np.ndarray]
-
-
-def measure(trial: Trial, wanted: MeasuresConfig) -> Result:
-    """All measures of a trained cohort, over the replicas that did not diverge."""
-    trainer, last = trial.trainer, trial.history[-1]
-    diverged = last.diverged.numpy()
-    alive = ~diverged
-    record: dict[str, Any] = {
-        "status": "diverged" if diverged.any() else "completed",
-        "replicas": trainer.cohort.replicas,
-        "diverged_replicas": int(diverged.sum()),
-        "parameters": trainer.cohort.parameter_count,
-        "stack": trainer.cohort.stack,
-        "epochs": last.epoch,
-        "steps": last.step,
-        "train_examples": trial.members.shape[1],
-        "pool_examples": len(trial.pool_ids),
-        "chance_error": _chance_error(trial),
-        "measures": {},
-        "replica_values": {},
-        "selection": {},
-        "warnings": [],
-    }
-    arrays = _history(trial)
-    if alive.any():
-        started = time.perf_counter()
-        _measure_alive(trial, wanted, alive, record, arrays)
-        record["measure_seconds"] = round(time.perf_counter() - started, 4)
-    record["seconds"] = round(trainer.seconds, 4)
-    record["selection"].update(seconds=record["seconds"], parameters=record["parameters"])
-    return Result(record, arrays)
-
-
-def _measure_alive(
-    trial: Trial,
-    wanted: MeasuresConfig,
-    alive: np.ndarray,
-    record: dict,
-    arrays: dict[str, np.ndarray],
-) -> None:
-    trainer = trial.trainer
-    # Early stopping put the best weights back: the last report may describe others.
-    final = trainer.evaluate() if trainer.early_stopping else trial.history[-1]
-    unit = trial.unit if alive.all() else 1
-    note = _Note(record, unit)
-    for name in final.error:
-        note.values(f"{name}_error", final.error[name].numpy()[alive])
-        note.values(f"{name}_loss", final.loss[name].numpy()[alive])
-    error, loss = (
-        {k: v.numpy()[alive] for k, v in final.error.items()},
-        {k: v.numpy()[alive] for k, v in final.loss.items()},
-    )
-    note.values("generalization_gap", error["test"] - error["train"])
-    note.values("generalization_gap_loss", loss["test"] - loss["train"])
-    selection = record["selection"]
-    selection.update(
-        train_error=float(error["train"].mean()), train_loss=float(loss["train"].mean())
-    )
-    test = _predictions(trainer, "test", alive)
-    _bias_variance(trial, test, trial.dataset.test_targets, note, alive)
-    if "validation" in final.error:
-        selection.update(
-            validation_error=float(error["validation"].mean()),
-            validation_loss=float(loss["validation"].mean()),
-            generalization_gap=float((error["validation"] - error["train"]).mean()),
-        )
-        validation = _predictions(trainer, "validation", alive)
-        selection.update(
-            _selection_bias_variance(validation, trainer.sets["validation"].targets.cpu().numpy())
-        )
-    _convergence(trial, alive, note)
-    if wanted.predictions:
-        _keep(arrays, "test_predictions", test.astype(np.float16), record)
-    if wanted.memorization or wanted.membership:
-        _pool_measures(trial, wanted, alive, note, arrays)
-
-
-def _chance_error(trial: Trial) -> float:
-    """Error of the constant answer on the pool: the commonest class, or the mean."""
-    targets = trial.targets[trial.pool_ids]
-    if trial.trainer.classification:
-        return float(1 - np.bincount(targets).max() / len(targets))
-    return float(np.var(targets, axis=0, dtype=np.float64).mean())
-
-
-class _Note:
-    """Writes measures into a record: an interval for the leaderboard, values per replica for pairing."""
-
-    def __init__(self, record: dict, unit: int):
-        self.record, self.unit = record, unit
-
-    def values(self, name: str, values: np.ndarray) -> None:
-        """A measure that each replica has: its mean with a t interval; null where every replica diverged."""
-        if not len(values):
-            self.record["measures"][name] = None
-            return
-        usable = self.unit if len(values) % self.unit == 0 else 1
-        self.interval(
-            name, intervals.t_interval(values, inits=usable), intervals.units(values, usable)
-        )
-
-    def interval(self, name: str, interval: Interval, values: np.ndarray | None = None) -> None:
-        if not math.isfinite(interval.mean):
-            self.record["measures"][name] = None
-            return
-        low, high = (interval.low, interval.high) if interval.known else (None, None)
-        self.record["measures"][name] = {"mean": interval.mean, "low": low, "high": high}
-        if values is not None:
-            self.record["replica_values"][name] = [float(f"{v:.7g}") for v in values]
-
-    def statistic(self, name: str, statistic: Callable[..., float], arrays: np.ndarray) -> None:
-        """A measure of all replicas at once: jackknife pseudo-values give its interval."""
-        usable = self.unit if len(arrays) % self.unit == 0 else 1
-        if len(arrays) // usable >= 3:
-            pseudo = intervals.jackknife(statistic, arrays, inits=usable)
-            self.interval(name, intervals.t_interval(pseudo), pseudo)
-        elif len(arrays) >= 2:
-            self.interval(
-                name, Interval(statistic(arrays), math.nan, math.nan, math.nan, len(arrays))
-            )
-        else:
-            self.record["measures"][name] = None
-
-
-def _predictions(trainer: Trainer, name: str, alive: np.ndarray) -> np.ndarray:
-    """Probabilities [R, N, C], or values [R, N, K], of the replicas that did not diverge."""
-    outputs = trainer.predict(trainer.sets[name])[torch.from_numpy(alive)].double()
-    return (outputs.softmax(-1) if trainer.classification else outputs).numpy()
-
-
-def _bias_variance(
-    trial: Trial, predictions: np.ndarray, targets: np.ndarray, note: _Note, alive: np.ndarray
-) -> None:
-    targets = _shaped(targets)
-    if len(predictions) >= 2:
-        decomposed = bias_variance.squared(predictions, targets)
-        note.statistic("bias2", lambda p: bias_variance.squared(p, targets).bias2, predictions)
-        note.statistic(
-            "variance", lambda p: bias_variance.squared(p, targets).variance, predictions
-        )
-        sampling = intervals.test_sampling_se(decomposed.per_example["risk"])
-        note.record["test_sampling_se"] = {"squared_risk": sampling}
-    inits = trial.configuration.replicas.inits
-    if inits > 1 and alive.all():
-        split = predictions.reshape(-1, inits, *predictions.shape[1:])
-        for name in ("variance_data", "variance_init"):
-            _components_interval(name, split, note)
-    _ensemble_error(trial, predictions, targets, note)
-
-
-def _components_interval(name: str, split: np.ndarray, note: _Note) -> None:
-    """A variance component with its jackknife interval over draws; split: [D, S, N, ...]."""
-
-    def statistic(some: np.ndarray) -> float:
-        return float(getattr(bias_variance.components(some), name))
-
-    if len(split) >= 3:
-        pseudo = intervals.jackknife(statistic, split)
-        note.interval(name, intervals.t_interval(pseudo), pseudo)
-    else:
-        note.interval(name, Interval(statistic(split), math.nan, math.nan, math.nan, len(split)))
-
-
-def _ensemble_error(
-    trial: Trial, predictions: np.ndarray, targets: np.ndarray, note: _Note
-) -> None:
-    note.statistic("ensemble_error", lambda p: ensemble.ensemble(p, targets).error, predictions)
-
-
-def _selection_bias_variance(predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """What a search may select by, on the validation set."""
-    if len(predictions) < 2:
-        return {}
-    decomposed = bias_variance.squared(predictions, targets)
-    return {
-        "bias2": decomposed.bias2,
-        "variance": decomposed.variance,
-        "ensemble_error": ensemble.ensemble(predictions, targets).error,
-    }
-
-
-def _shaped(targets: np.ndarray) -> np.ndarray:
-    """Values as [N, K]; labels as they are."""
-    return targets[:, None] if targets.dtype.kind == "f" and targets.ndim == 1 else targets
-
-
-def _convergence(trial: Trial, alive: np.ndarray, note: _Note) -> None:
-    """Epochs to convergence of the training loss; null where half of the replicas never arrived."""
-    curves = np.stack([r.loss["train"].numpy() for r in trial.history], axis=1)[alive]  # [R, E]
-    found = convergence.epochs_to(curves, np.array([r.epoch for r in trial.history]))
-    values = None if found.censored.any() else found.per_replica
-    low, high = (x if math.isfinite(x) else math.nan for x in (found.low, found.high))
-    note.interval(
-        "epochs_to_convergence", Interval(found.median, low, high, math.nan, len(curves)), values
-    )
-    note.record["censored_replicas"] = int(found.censored.sum())
-
-
-def _pool_measures(
-    trial: Trial,
-    wanted: MeasuresConfig,
-    alive: np.ndarray,
-    note: _Note,
-    arrays: dict[str, np.ndarray],
-) -> None:
-    """Memorization and membership over the pool, where examples are inside for some replicas and outside for others."""
-    trainer, ids = trial.trainer, trial.pool_ids
-    if not trainer.classification or alive.sum() < 2:
-        return
-    member = subsets.members(trial.members[alive], len(trial.targets))[:, ids]
-    labels = trial.targets[ids]
-    if member.all() or not member.any(axis=1).all():
-        note.record["warnings"].append(
-            "every replica saw the whole pool: memorization and membership are undefined"
-        )
-        return
-    logits = trainer.predict(Examples(trainer.pool.inputs[ids], trainer.pool.targets[ids]))[
-        torch.from_numpy(alive)
-    ]
-    correct = (logits.argmax(-1) == torch.from_numpy(labels)).numpy()
-    unit = note.unit if len(correct) % note.unit == 0 else 1
-    if wanted.memorization:
-        found = memorization.summary(correct, member, inits=unit)
-        note.interval(
-            "memorization",
-            found.mean,
-            intervals.units(found.per_replica, unit) if found.mean.known else None,
-        )
-        _keep_memorization(trial, found, arrays)
-        _noise_memorization(trial, correct, member, unit, note)
-    if wanted.membership and len(correct) >= 4:
-        log_probabilities = torch.log_softmax(logits.double(), -1).numpy()
-        confidence = membership.phi(log_probabilities, labels)
-        note.interval("membership_auc", membership.lira(confidence, member).auc_interval())
-        _keep(arrays, "confidence", confidence.astype(np.float16), note.record)
-    _keep(arrays, "member", np.packbits(member, axis=1), note.record)
-    _keep(arrays, "correct", np.packbits(correct, axis=1), note.record)
-
-
-def _noise_memorization(
-    trial: Trial, correct: np.ndarray, member: np.ndarray, unit: int, note: _Note
-) -> None:
-    """Memorization of wrong labels and of right ones apart, where the study has put wrong ones in."""
-    wrong = trial.wrong[trial.pool_ids]
-    if not wrong.any() or wrong.all():
-        return
-    for name, some in (("memorization_wrong", wrong), ("memorization_clean", ~wrong)):
-        found = memorization.summary(correct[:, some], member[:, some], inits=unit)
-        note.interval(
-            name, found.mean, intervals.units(found.per_replica, unit) if found.mean.known else None
-        )
-
-
-def _keep_memorization(
-    trial: Trial, found: memorization.Memorization, arrays: dict[str, np.ndarray]
-) -> None:
-    """Each example's memorization, and the most memorized examples themselves, for pictures."""
-    arrays["memorization"] = found.per_example.astype(np.float32)
-    arrays["memorization_se"] = found.standard_error.astype(np.float32)
-    ranked = np.argsort(-np.nan_to_num(found.per_example, nan=-2), kind="stable")[:MOST_MEMORIZED]
-    chosen = trial.pool_ids[ranked]
-    arrays["most_memorized_ids"] = chosen
-    arrays["most_memorized_inputs"] = trial.dataset.inputs[chosen]
-    arrays["most_memorized_targets"] = trial.targets[chosen]
-    arrays["pool_wrong"] = trial.wrong[trial.pool_ids]
-
-
-def _keep(arrays: dict[str, np.ndarray], name: str, array: np.ndarray, record: dict) -> None:
-    if array.nbytes > LARGEST_KEPT_BYTES:
-        record["warnings"].append(
-            f"{name} would take {array.nbytes / 2**20:.0f} MiB and was not kept"
-        )
-        return
-    arrays[name] = array
-
-
-def _history(trial: Trial) -> dict[str, np.ndarray]:
-    """Learning curves [E, R] of each set, and the epochs [E] at which they were taken."""
-    arrays = {"epochs": np.array([r.epoch for r in trial.history])}
-    for name in trial.history[-1].error:
-        arrays[f"{name}_error_curve"] = np.stack(
-            [r.error[name].numpy() for r in trial.history]
-        ).astype(np.float32)
-        arrays[f"{name}_loss_curve"] = np.stack(
-            [r.loss[name].numpy() for r in trial.history]
-        ).astype(np.float32)
-    return arrays
