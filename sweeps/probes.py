@@ -107,7 +107,7 @@ def forgetting_events(watch: Watch, member: np.ndarray, alive: np.ndarray, note:
     counts, shares = [], []
     total = np.zeros(len(watch.ids))
     for replica, inside in zip(np.nonzero(alive)[0], member, strict=True):
-        seen = np.where(inside, watch.right(replica), math.nan)
+        seen = np.where(inside, watch.right(int(replica)), math.nan)
         found = forgetting.events(seen)
         counts.append(found.forgotten[inside].mean())
         shares.append(found.unforgettable_share)
@@ -127,9 +127,10 @@ def noise_fitting(
     note: Notes,
 ) -> None:
     """When wrong and clean labels are fitted; wrong: bool [N], member: [R, N], epochs: [E]."""
+    assert watch.true is not None, "only a watch with true labels sees wrong ones fitted"
     curves: dict[str, list[np.ndarray]] = {"wrong": [], "clean": [], "true": []}
     for replica, inside in zip(np.nonzero(alive)[0], member, strict=True):
-        given, true = watch.right(replica), watch.right(replica, true=True)
+        given, true = watch.right(int(replica)), watch.right(int(replica), true=True)
         # Which class it was, as far as it matters: the given one, the true one, or another.
         classes = np.where(given, watch.given, np.where(true, watch.true, -1))
         shares = noise.fitted(classes[None], watch.given, wrong, inside[None], watch.true)

@@ -7,6 +7,7 @@ Nothing is written and nothing is started here, and nobody reads YAML below.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,16 +28,24 @@ PLAIN_KEYS = ("name", "question")
 TOP_KEYS = (*PLAIN_KEYS, "sweep", *SECTIONS)
 
 
-def load(path_or_name: str | Path, overrides: Sequence[str] = (), *, data: bool = False) -> Study:
+def load(
+    path_or_name: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    data: bool = False,
+    small: bool = False,
+) -> Study:
     """The study in a file or of a shipped name, with --set options applied.
 
     data: also look at the data set and the model class (see check_data).
+    small: first put in the values of claim.small; the name then ends in -small.
     Raises StudyError with every problem at once.
     """
     path = study_file.locate(path_or_name)
     root, text, problems = study_file.read(path)
     draft = _Draft(root.place, problems)
     tree = dict(root.value)
+    overrides = [*(_small(tree, root.place) if small else ()), *overrides]
     for option in overrides:
         draft.override(tree, option)
     study = draft.study(tree)
@@ -49,6 +58,17 @@ def load(path_or_name: str | Path, overrides: Sequence[str] = (), *, data: bool 
     if problems:
         raise StudyError(problems)
     return study
+
+
+def _small(tree: dict[str, Entry], start: Place) -> list[str]:
+    """The study's small size as --set options; JSON is YAML, so values travel as they are."""
+    values = _mapping(_mapping(tree.get("claim")).get("small"))
+    if not values:
+        rule = "has no small size"
+        raise StudyError([Problem(start, rule, "write one under claim: small: {key: value}")])
+    options = [f"{key}={json.dumps(entry.plain())}" for key, entry in values.items()]
+    name = tree["name"].plain() if "name" in tree else "unnamed"
+    return [*options, f"name={name}-small"]
 
 
 class _Draft:
