@@ -84,9 +84,7 @@ def page(evidence: Evidence, pictures: list[Any]) -> str:
     style, script = ((PAGE / f"report.{kind}").read_text() for kind in ("css", "js"))
     first = findings.leader(evidence)
     shown = _in_order(evidence)
-    return templates.get_template(
-        "report.html"
-    ).render(
+    return templates.get_template("report.html").render(
         style=Markup(style),
         script=Markup(script),
         style_hash=_hash(style),
@@ -189,8 +187,16 @@ def _board(board: Board, first: bool) -> dict[str, Any]:
         "columns": columns,
         "rows": rows,
         "more": max(0, len(board.rows) - most),
-        "notes": leaderboard.footnotes(board, None),
+        "notes": [_tie_note(note) for note in leaderboard.footnotes(board, None)],
     }
+
+
+def _tie_note(note: str) -> str:
+    """The terminal marks a tie by =, the page by a number."""
+    return note.replace(
+        "= cannot be told apart from the one above",
+        "rows with one tie number cannot be told apart from its first",
+    )
 
 
 def _number(record: Record, key: str) -> str:
