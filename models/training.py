@@ -118,7 +118,7 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self._epoch_order: tuple[int, Tensor] | None = None
-        self.diverged = torch.zeros(cohort.replicas, dtype=torch.bool, device=self.device)
+        self.diverged = torch.zeros(cohort.replicas, dtype=torch.bool)
         self.early_stopping = self._early_stopping()
         self.optimizer = self._optimizer()
 
@@ -216,25 +216,27 @@ class Trainer:
             epoch=math.ceil(self.step / self.steps_per_epoch),
             step=self.step,
             seconds=self.seconds,
-            error={n: e.double().cpu() for n, e in error.items()},
-            loss={n: e.double().cpu() for n, e in loss.items()},
-            diverged=self.diverged.cpu(),
-            stopped=stopped.cpu(),
+            error=error,
+            loss=loss,
+            diverged=self.diverged,
+            stopped=stopped,
         )
 
     def _scores(self, examples: Examples, members: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean error and loss [R]; members [R, m]: each replica on its own examples, None: on all."""
         count = len(examples) if members is None else members.shape[1]
-        error = torch.zeros(self.cohort.replicas, dtype=torch.float64, device=self.device)
+        error = torch.zeros(
+            self.cohort.replicas, dtype=torch.float64
+        )  # on the CPU: MPS has no doubles
         loss = error.clone()
         for part, outputs, index in self._passes(examples, members):
             targets = examples.targets[index]
             if members is None:
                 targets = targets.expand(outputs.shape[0], *targets.shape)
-            losses = example_losses(outputs, targets).double()
-            loss[part.replicas] += losses.sum(1)
-            wrong = (outputs.argmax(-1) != targets).double() if self.classification else losses
-            error[part.replicas] += wrong.sum(1)
+            losses = example_losses(outputs, targets)
+            loss[part.replicas] += losses.sum(1).cpu().double()
+            wrong = (outputs.argmax(-1) != targets).float() if self.classification else losses
+            error[part.replicas] += wrong.sum(1).cpu().double()
         return error / count, loss / count
 
     @torch.no_grad()
@@ -315,8 +317,8 @@ class Trainer:
             return None
         if "validation" not in self.sets:
             raise ValueError("early stopping needs a validation set")
-        zeros = torch.zeros(self.cohort.replicas, dtype=torch.int64, device=self.device)
-        infinite = torch.full(zeros.shape, math.inf, dtype=torch.float64, device=self.device)
+        zeros = torch.zeros(self.cohort.replicas, dtype=torch.int64)
+        infinite = torch.full(zeros.shape, math.inf, dtype=torch.float64)
         return EarlyStopping(
             self.config.early_stopping, infinite, zeros, zeros.clone(), zeros.bool()
         )
@@ -326,17 +328,17 @@ class Trainer:
         state = self.early_stopping
         if state is None:
             return
-        loss = report.loss["validation"].to(self.device)
+        loss = report.loss["validation"]
         better = (loss < state.best_loss) & ~state.stopped
         state.best_loss = torch.where(better, loss, state.best_loss)
         state.best_step = torch.where(better, self.step, state.best_step)
         state.waited = torch.where(better, 0, state.waited + 1)
         state.stopped = state.stopped | (state.waited >= state.patience)
+        improved = better.to(self.device)
         for name, tensor in {**self.cohort.parameters, **self.cohort.buffers}.items():
             kept = state.best.get(name, tensor.detach())
-            state.best[name] = torch.where(
-                better.view(-1, *[1] * (tensor.dim() - 1)), tensor.detach(), kept
-            ).clone()
+            chosen = improved.view(-1, *[1] * (tensor.dim() - 1))
+            state.best[name] = torch.where(chosen, tensor.detach(), kept).clone()
 
     def _restore_best(self) -> None:
         if self.early_stopping is not None:
@@ -375,7 +377,7 @@ class Trainer:
         """Go on from a state made by `state_dict`; KeyError or RuntimeError when it does not fit."""
         self.cohort.load_state_dict(state["cohort"])
         self.step, self.seconds = state["step"], state["seconds"]
-        self.diverged = state["diverged"].to(self.device)
+        self.diverged = state["diverged"]
         entries: dict[int, dict[str, Tensor]] = {}
         for name, value in state["optimizer"].items():
             index, _, entry = name.partition(".")
@@ -383,7 +385,7 @@ class Trainer:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": entries})
         if self.early_stopping is not None:
             for name, value in state["early_stopping"].items():
-                setattr(self.early_stopping, name, value.to(self.device))
+                setattr(self.early_stopping, name, value)
             self.early_stopping.best = {n: t.to(self.device) for n, t in state["best"].items()}
 
 
