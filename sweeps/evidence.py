@@ -104,7 +104,16 @@ def is_number(value: Any) -> bool:
 def gather(name: str | None, uri: str | None = None) -> Evidence:
     """The evidence of a named execution (None: the newest); StudyError where there is none."""
     execution = leaderboard.find(name, uri)
-    folder = state.study_dir(execution.name)
+    return _evidence(execution, state.study_dir(execution.name), uri)
+
+
+def of_folder(name: str, folder: Path, records: list[Record]) -> Evidence:
+    """The evidence of an execution that is still held: its records are in memory, the rest in its folder."""
+    info = json.loads((folder / "execution.json").read_text())
+    return _evidence(leaderboard.Execution(name, records, info), folder, None)
+
+
+def _evidence(execution: leaderboard.Execution, folder: Path, uri: str | None) -> Evidence:
     definition = execution.info.get("definition") or {}
     tracking = definition.get("tracking") or {}
     where = uri or tracking.get("uri") or state.mlflow_uri()

@@ -189,6 +189,18 @@ class TrackingConfig(Section):
         None, description="MLflow tracking URI; null: the embedded store under the state folder"
     )
     experiment: str | None = Field(None, description="MLflow experiment; null: the study's name")
+    model: StrictBool = Field(
+        True,
+        description="log the best trial's median replica as an MLflow model; needs checkpoint.final",
+    )
+    register_as: str | None = Field(
+        None,
+        min_length=1,
+        description="name in MLflow's model registry for that model, as NAME or NAME@ALIAS (alias best); null: not registered",
+    )
+    system_metrics: StrictBool = Field(
+        False, description="record how busy this machine is while the study runs"
+    )
 
 
 class NightlyConfig(Section):

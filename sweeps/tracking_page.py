@@ -1,0 +1,167 @@
+"""What makes MLflow's pages readable: the experiment's description, a prepared view, dataset inputs.
+
+Builds values, and sends the two kinds that the outbox carries as they are; `tracking` decides when.
+The prepared view is an undocumented tag of MLflow's own page: tests/test_mlflow_page.py guards it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sweeps.leaderboard import SHOWN, title_of
+
+VIEW = "engram"  # key of the prepared view, as in ?viewStateShareKey=engram
+LONGEST_NOTE = 7900
+DIGEST_DIGITS = 32  # MLflow takes 36
+SECTION = "engram"
+
+
+def experiment_tags(
+    name: str, question: str, by: str, axes: Sequence[str], numeric: Sequence[str]
+) -> dict[str, str]:
+    """Description, kind and prepared view of an experiment.
+
+    by: the metric that selects; axes: the swept keys; numeric: those of them that are numbers.
+    """
+    description = "\n\n".join(
+        [
+            f"### {question or name}",
+            f"Each *parent run* is one execution of the study `{name}`: its page has the answer, the rankings "
+            "and how to reproduce them; `report.html` among its artifacts has the pictures too. Each *child run* "
+            "is one configuration, trained as several replicas; its metrics are means over them, with `_low` "
+            "and `_high` the ends of their 95 % interval.",
+            "Filter by `tags.engram.verdict = 'overfit'` or `tags.engram.status = 'diverged'`.",
+        ]
+    )
+    return {
+        "mlflow.note.content": description,
+        "mlflow.experimentKind": "custom_model_development",
+        f"mlflow.sharedViewState.{VIEW}": json.dumps(_view(by, axes, numeric)),
+    }
+
+
+def _view(by: str, axes: Sequence[str], numeric: Sequence[str]) -> dict[str, Any]:
+    """Trials alone, the best first, with the columns that matter and charts of the swept settings."""
+    measures = [by, *(name for name, _ in SHOWN if name != by)]
+    columns = [f"params.`{axis}`" for axis in axes] + [f"metrics.`{name}`" for name in measures]
+    columns += ["tags.`engram.status`", "tags.`engram.verdict`"]
+    return {
+        "searchFilter": "tags.`engram.kind` = 'trial'",
+        "orderByKey": f"metrics.`{by}`",
+        "orderByAsc": True,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": columns,
+        "columnOrder": columns,
+        "runsHiddenMode": "FIRST_20_RUNS",
+        "compareRunCharts": _charts(by, axes, numeric),
+        "compareRunSections": [
+            {
+                "uuid": SECTION,
+                "name": "Study",
+                "display": True,
+                "isReordered": False,
+                "deleted": False,
+                "isGenerated": False,
+            }
+        ],
+    }
+
+
+def _charts(by: str, axes: Sequence[str], numeric: Sequence[str]) -> list[dict[str, Any]]:
+    common = {
+        "metricSectionId": SECTION,
+        "deleted": False,
+        "isGenerated": False,
+        "runsCountToCompare": 20,
+    }
+    charts: list[dict[str, Any]] = [
+        {
+            **common,
+            "type": "LINE",
+            "uuid": f"{SECTION}-{name}",
+            "metricKey": name,
+            "selectedMetricKeys": [name],
+            "displayName": f"{title_of(name)} by epoch",
+            "xAxisKey": "step",
+            "useGlobalXaxisKey": False,
+        }
+        for name in dict.fromkeys((by, "generalization_gap"))
+    ]
+    charts += [
+        {
+            **common,
+            "type": "SCATTER",
+            "uuid": f"{SECTION}-{axis}-{name}",
+            "displayName": f"{title_of(name)} by {axis}",
+            "xaxis": {"key": axis, "type": "PARAM"},
+            "yaxis": {"key": name, "type": "METRIC"},
+        }
+        for axis in numeric[:3]
+        for name in (by, "variance")
+    ]
+    if len(axes) > 1:
+        charts.append(
+            {
+                **common,
+                "type": "PARALLEL",
+                "uuid": f"{SECTION}-parallel",
+                "displayName": f"all settings and {title_of(by)}",
+                "selectedParams": list(axes),
+                "selectedMetrics": [by],
+                "showAllRuns": True,
+            }
+        )
+    return charts
+
+
+def view_path(experiment_id: str) -> str:
+    """Where the prepared view is, after a server's address."""
+    return f"/#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
+
+
+def note(text: str) -> str:
+    """Markdown that fits a description, cut between lines."""
+    if len(text) <= LONGEST_NOTE:
+        return text
+    return text[:LONGEST_NOTE].rpartition("\n")[0] + "\n\n*The rest is in report.html.*"
+
+
+def dataset(name: str, digest: str, **profile: Any) -> dict[str, str]:
+    """A dataset as the outbox carries it."""
+    source = name.partition(" ")[0]
+    return {
+        "name": source,
+        "digest": digest[:DIGEST_DIGITS],
+        "source": source,
+        "profile": json.dumps({**profile, "sha256": digest}),
+    }
+
+
+def log_inputs(client: Any, run_id: str, datasets: Sequence[dict[str, str]]) -> None:
+    """Give a run its datasets. Twice does no harm: MLflow knows them by name and digest."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    inputs = [
+        DatasetInput(
+            Dataset(
+                d["name"],
+                d["digest"],
+                "code",
+                json.dumps({"name": d["source"]}),
+                profile=d["profile"],
+            ),
+            [InputTag("mlflow.data.context", "training")],
+        )
+        for d in datasets
+    ]
+    client.log_inputs(run_id, inputs)
+
+
+def tag_experiment(client: Any, experiment_id: str, tags: dict[str, str]) -> None:
+    for key, value in tags.items():
+        client.set_experiment_tag(experiment_id, key, value)
