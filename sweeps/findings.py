@@ -9,17 +9,13 @@ from collections import Counter
 
 import numpy as np
 
-from measures import advice
-from sweeps import leaderboard
+from sweeps import across, leaderboard
 from sweeps.definition import label
 from sweeps.evidence import Evidence
 from sweeps.leaderboard import Row, cell, title_of
 
-EFFECT_MEASURES = ("test_error", "generalization_gap", "variance", "bias2", "memorization")
 MOST_EFFECTS = 6
-MOST_VALUES = 12  # on an axis that is compared pair by pair
 FEW_REPLICAS = 5
-FEWEST_FOR_EFFECTS = 3  # replicas: the halves of a pair are not independent
 DOZENS = 24
 LARGE_SHARE = 0.1  # of the pool in one subset, above which the variance is the one given the pool
 SHOWN_NAMES = 6
@@ -55,16 +51,8 @@ def answer(evidence: Evidence) -> str:
 
 
 def effects(evidence: Evidence) -> list[str]:
-    """What single changes of a setting do, most certain first; only what the trials separate."""
-    if any(len(evidence.values(key, evidence.completed)) > MOST_VALUES for key in evidence.axes):
-        return []  # drawn from a distribution: no two trials differ in one setting alone
-    records = [
-        advice.Record(r["params"], {m: r["replica_values"].get(m) for m in EFFECT_MEASURES})
-        for r in evidence.completed
-        if r["params"] and r["replicas"] >= FEWEST_FOR_EFFECTS
-    ]
-    prices = {measure: advice.PRICES[measure] for measure in EFFECT_MEASURES}
-    return advice.sentences(records, prices=prices, most=MOST_EFFECTS) if records else []
+    """What the trials say together: laws, crossings, and what single changes of a setting do."""
+    return across.findings(evidence.completed, MOST_EFFECTS)
 
 
 # -- why to doubt it --------------------------------------------------------------------------------

@@ -294,7 +294,7 @@ def markdown(evidence: Evidence, rows: int = MARKDOWN_ROWS) -> str:
     effects = findings.effects(evidence)
     if effects:
         parts.append(
-            "### What single changes do\n\n" + "\n".join(f"- {_plain(e)}" for e in effects)
+            "### What the trials say together\n\n" + "\n".join(f"- {_plain(e)}" for e in effects)
         )
     parts.append(
         "### Limits\n\n" + "\n".join(f"- {_plain(text)}" for text in findings.limits(evidence))

@@ -1,0 +1,164 @@
+"""Serves MLflow on the embedded store, on this machine alone, until it is interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from sweeps import state
+from sweeps.problems import Place, Problem, StudyError
+
+FIRST_PORT, PORTS = 5000, 50  # without --port: the first that is free
+START_S = 90.0
+STOP_S = 10.0
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen processes that nobody here needs
+}
+
+
+def command(name: str | None, host: str, port: int | None, browser: bool) -> int:
+    """Serve the store, print where to look, and wait for Ctrl-C. Returns 0, or the server's code if it ends itself."""
+    chosen = _port(host, port)
+    with serve(host, chosen) as server:
+        address = f"http://{_shown(host)}:{chosen}"
+        print(f"MLflow on {state.home()}: {address}", flush=True)
+        page = None
+        for title, path in pages(name):
+            page = page or address + path
+            print(f"  {title:30} {address}{path}", flush=True)
+        if host not in ("127.0.0.1", "localhost", "::1"):
+            print("  anybody who reaches this address can read and change the store", flush=True)
+        print("Ctrl-C ends it", flush=True)
+        if browser:
+            webbrowser.open(page or address)
+        return _wait(server)
+
+
+def pages(name: str | None) -> list[tuple[str, str]]:
+    """(title, path) of each experiment's prepared view, the newest first; of one execution where it is named."""
+    from sweeps import tracking, tracking_page
+
+    if name is not None:
+        found = tracking.find_study(state.mlflow_uri(), name)
+        if found is None:
+            raise StudyError(
+                [Problem(Place("ui"), "is no execution in this store", "", "name", name)]
+            )
+        info = found[1].info
+        return [
+            (f"the trials of {name}", tracking_page.view_path(info.experiment_id)),
+            (f"the run {name}", f"/#/experiments/{info.experiment_id}/runs/{info.run_id}"),
+        ]
+    client = tracking.connect(state.mlflow_uri())
+    experiments = client.search_experiments(order_by=["last_update_time DESC"])
+    return [
+        (e.name, tracking_page.view_path(e.experiment_id))
+        for e in experiments
+        if e.name != "Default"
+    ]
+
+
+@contextmanager
+def serve(host: str, port: int) -> Iterator[subprocess.Popen]:
+    """An MLflow server on the embedded store that answers, ended with everything it started."""
+    store = state.home() / "mlflow.db"
+    if not store.exists():
+        fix = "start with: python orchestrate.py run quickstart"
+        raise StudyError([Problem(Place("ui"), f"there is no store at {store} yet", fix)])
+    state.home().mkdir(parents=True, exist_ok=True)
+    with open(state.home() / "ui.log", "ab") as output:
+        server = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "mlflow", "server"),
+                *("--backend-store-uri", state.mlflow_uri()),
+                *("--default-artifact-root", state.artifacts_dir().as_uri()),
+                *("--host", host, "--port", str(port), "--workers", "1"),
+            ],
+            env={**os.environ, **SETTINGS},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C is ours to pass on, once
+        )
+        try:
+            _await(server, host, port)
+            yield server
+        finally:
+            _end(server)
+
+
+def _await(server: subprocess.Popen, host: str, port: int) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise RuntimeError(
+                f"MLflow ended at once with code {server.returncode}; see {state.home() / 'ui.log'}"
+            )
+        with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+            urllib.request.urlopen(f"http://{_shown(host)}:{port}/health", timeout=2)
+            return
+        time.sleep(0.2)
+    raise RuntimeError(
+        f"MLflow did not answer within {START_S:.0f} s; see {state.home() / 'ui.log'}"
+    )
+
+
+def _wait(server: subprocess.Popen) -> int:
+    """Until the server ends, or somebody asks for it by Ctrl-C or SIGTERM."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        return server.wait()
+    except KeyboardInterrupt:
+        print(flush=True)
+        return 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(server: subprocess.Popen) -> None:
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, how)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(STOP_S)
+            return
+
+
+def _port(host: str, wanted: int | None) -> int:
+    for port in [wanted] if wanted else range(FIRST_PORT, FIRST_PORT + PORTS):
+        if _free(host, port):
+            return port
+    fix = (
+        "leave --port out to take the first free one" if wanted else "end one of the servers there"
+    )
+    value = wanted or f"{FIRST_PORT} to {FIRST_PORT + PORTS - 1}"
+    raise StudyError([Problem(Place("ui"), "is in use", fix, "--port", value)])
+
+
+def _free(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def _shown(host: str) -> str:
+    if host in ("0.0.0.0", "::"):
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
