@@ -78,7 +78,7 @@ def _keep_traceback() -> str:
 def _load(arguments: argparse.Namespace):
     from sweeps import study
 
-    return study.load(arguments.study, arguments.set, data=True)
+    return study.load(arguments.study, arguments.set, data=True, small=arguments.small)
 
 
 def studies(arguments: argparse.Namespace) -> int:
@@ -118,7 +118,27 @@ def leaderboard(arguments: argparse.Namespace) -> int:
 def report(arguments: argparse.Namespace) -> int:
     from sweeps import report
 
-    return report.command(arguments.name, arguments.out)
+    return report.command(arguments.name, arguments.out, arguments.format)
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    from sweeps import compare
+
+    return compare.command(arguments.first, arguments.second, arguments.format)
+
+
+def ui(arguments: argparse.Namespace) -> int:
+    from sweeps import ui
+
+    return ui.command(arguments.name, arguments.host, arguments.port, arguments.open)
+
+
+def claims(arguments: argparse.Namespace) -> int:
+    from sweeps import claims
+
+    return claims.command(
+        arguments.names, arguments.run, arguments.small, arguments.format, arguments.gallery
+    )
 
 
 def doctor(arguments: argparse.Namespace) -> int:
@@ -202,6 +222,9 @@ def _parser() -> argparse.ArgumentParser:
     for added in (planned, ran):
         added.add_argument("study", metavar="STUDY", help=STUDY)
         added.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=SET)
+        added.add_argument(
+            "--small", action="store_true", help="at the study's size for tests, under NAME-small"
+        )
     ran.add_argument("--name", metavar="N", help="name of this run; the study's name without it")
     ran.add_argument(
         "--address",
@@ -235,6 +258,62 @@ def _parser() -> argparse.ArgumentParser:
     )
     told.add_argument("name", metavar="NAME", help="name of the run")
     told.add_argument("--out", metavar="FILE", help="file to write; in the state folder without it")
+    told.add_argument(
+        "--format",
+        choices=["html", "markdown"],
+        help="html, or markdown for pull requests and chat (printed without --out); by FILE's ending without it",
+    )
+
+    compared = command(
+        compare,
+        "compare two runs, trial by trial",
+        "Matched by configuration, paired by replica, with intervals; says which of code, data, versions or study changed.",
+        "compare quickstart quickstart-2",
+    )
+    compared.add_argument("first", metavar="NAME", help="name of the run to compare with")
+    compared.add_argument("second", metavar="NAME", help="name of the run that is compared")
+    compared.add_argument(
+        "--format",
+        choices=["table", "json", "markdown"],
+        default="table",
+        help="table, json or markdown",
+    )
+
+    served = command(
+        ui,
+        "serve MLflow on the default store, until Ctrl-C",
+        "Listens on this machine alone unless --host says otherwise.",
+        "ui quickstart --port 5001",
+    )
+    served.add_argument("name", metavar="NAME", nargs="?", help="name of the run to point at")
+    served.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on")
+    served.add_argument(
+        "--port", metavar="P", type=_count, help="port; the first free one from 5000 without it"
+    )
+    served.add_argument("--open", action="store_true", help="open a browser there")
+
+    claimed = command(
+        claims,
+        "the article's claims: the measured answer and the verdict on each",
+        "Reads stored runs; a claim without one says how to get it. Resumable, as run is.",
+        "claims dropout weight_decay --run",
+    )
+    claimed.add_argument(
+        "names", metavar="NAME", nargs="*", help="claims by their study; all without it"
+    )
+    claimed.add_argument("--run", action="store_true", help="run the studies that have no run yet")
+    claimed.add_argument(
+        "--small", action="store_true", help="at the size for tests: seconds, and no evidence"
+    )
+    claimed.add_argument(
+        "--format",
+        choices=["table", "json", "markdown"],
+        default="table",
+        help="table, json or markdown",
+    )
+    claimed.add_argument(
+        "--gallery", metavar="FILE", help="write the page with pictures, as docs/gallery.md"
+    )
 
     checked = command(
         doctor,

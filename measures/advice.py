@@ -17,6 +17,8 @@ from measures.arrays import Floats
 from measures.intervals import Interval
 
 SIZE = "data.train_size"
+# What a trial is given, not what it does: never compared as advice.
+CONDITIONS = frozenset({SIZE, "data.label_noise", "data.random_labels"})
 
 # What each measure is called, and whose loss would be the price of lowering it. All are better low.
 PRICES = {
@@ -80,8 +82,8 @@ def advise(
     replica). A difference counts when its interval, at a level divided among all the comparisons made
     (Bonferroni), excludes zero; the ± printed is that of one comparison at `level`. The price named is that of
     PRICES: "costs no bias" when the whole interval is below a quarter of the gain, "raises bias by" when
-    that is separated as well, and otherwise that it is not resolved. Dataset sizes are never compared as
-    advice: more data is not a setting. Refuses a record without parameters."""
+    that is separated as well, and otherwise that it is not resolved. CONDITIONS (more data, fewer wrong labels)
+    are never compared as advice: they are no settings. Refuses a record without parameters."""
     arrays.within("level", level, 0, 1)
     for k, record in enumerate(records):
         if not record.params:
@@ -169,10 +171,10 @@ def _values(record: Record, measure: str) -> Floats | None:
 
 
 def _pairs(records: Sequence[Record]) -> list[tuple[str, Record, Record]]:
-    """Trials that differ in one key other than the dataset size.
+    """Trials that differ in one key that is a setting.
 
     Grouping by all keys but one finds them without comparing every trial with every other."""
-    keys = sorted({key for record in records for key in record.params} - {SIZE})
+    keys = sorted({key for record in records for key in record.params} - CONDITIONS)
     found = []
     for key in keys:
         groups: dict[tuple, list[Record]] = {}

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from measures import intervals, pareto, verdict
 from measures.intervals import Interval
-from sweeps import state
+from sweeps import across, state
 from sweeps.definition import label
 from sweeps.problems import Place, Problem, StudyError
 
@@ -39,6 +39,7 @@ SHOWN = (
 )
 
 SHORT = {"validation_error": "validation"}
+MOST_FINDINGS = 3  # sentences below the tables; the report has all
 NARROWEST = 100  # columns of text that a table of intervals needs; a pipe has no width of its own
 
 
@@ -355,6 +356,11 @@ def show(boards: Sequence[Board], console: Console, top: int | None = 10, name: 
         console.print(_table(board, title, top))
         for line in footnotes(board, top):
             console.print(f"  {line}", highlight=False, style="bright_black")
+    found = across.findings([row.record for row in boards[0].rows], MOST_FINDINGS) if boards else []
+    if found:
+        console.print("\nwhat the trials say together", style="bold")
+    for line in found:
+        console.print(f"  {line}", highlight=False)
 
 
 def _table(board: Board, title: str, top: int | None) -> Table:

@@ -60,6 +60,7 @@ def measure(trial: Trial, wanted: MeasuresConfig) -> Result:
         "train_examples": trial.members.shape[1],
         "pool_examples": len(trial.pool_ids),
         "chance_error": _chance_error(trial),
+        "random_labels": trial.configuration.data.random_labels,
         "measures": {},
         "replica_values": {},
         "selection": {},

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
-from measures import capacity as capacity_measures
+from sweeps import across
 from sweeps.answers.reading import (
     LR,
     SIZE,
@@ -30,7 +28,6 @@ from sweeps.answers.reading import (
 ACCURACIES = {10_000: 0.82, 100_000: 0.87, 1_000_000: 0.92, 10_000_000: 0.95}
 EPOCHS = {0.001: 50, 0.01: 30, 0.1: 15, 1.0: 5}
 NEAR = 0.02  # accuracies this close are the same table
-FITTED = 0.99  # a set of random labels is held when this share of it is right
 
 
 def ten_million(records: Sequence[Record]) -> Answer:
@@ -185,31 +182,21 @@ def double_descent(records: Sequence[Record]) -> Answer:
 
 
 def capacity(records: Sequence[Record]) -> Answer:
-    widths: dict[int, list[Record]] = {}
-    for record in usable(records):
-        widths.setdefault(record["params"][WIDTH], []).append(record)
-    parameters, held, told, censored = [], [], [], False
-    for width, some in sorted(widths.items()):
-        some = sorted(some, key=lambda r: r["params"][SIZE])
-        accuracies = [1 - np.array(r["replica_values"]["train_error"]) for r in some]
-        found = capacity_measures.largest_fitted(
-            [r["params"][SIZE] for r in some], accuracies, FITTED
-        )
-        parameters.append(some[0]["parameters"])
-        held.append(found.per_replica.mean())
-        censored |= bool(found.censored.any())
+    networks = across.held(usable(records))
+    grown = across.growth(networks)
+    if grown is None:
+        raise Missing("at least two networks that fitted something")
+    told = []
+    for parameters, name, found in networks:
         least = "at least " if found.censored.any() else ""
-        told.append(
-            f"{some[0]['parameters']:,} parameters (width {width}) {least}{found.interval.mean:,.0f} labels"
-        )
-    if len(widths) < 2 or sum(value > 0 for value in held) < 2:
-        raise Missing("at least two widths that fitted something")
-    growth = capacity_measures.growth(parameters, held)
+        told.append(f"{parameters:,} parameters ({name}) {least}{found.interval.mean:,.0f} labels")
+    censored = any(n.capacity.censored.any() for n in networks)
     sentence = (
-        f"Fitted to {FITTED:.0%}: {'; '.join(told)}. Capacity grows as parameters to the power "
-        f"{growth.exponent}"
+        f"Fitted to {across.FITTED:.0%}: {'; '.join(told)}. Capacity grows as parameters to the power "
+        f"{grown.exponent}"
         + (", a lower bound: the largest set tried was fitted." if censored else ".")
     )
     columns = ("train_error", "train_loss", "epochs_to_convergence")
-    grows = growth.exponent.low > 0 if growth.exponent.known else held == sorted(held)
+    means = [n.capacity.interval.mean for n in networks]
+    grows = grown.exponent.low > 0 if grown.exponent.known else means == sorted(means)
     return Answer("supported" if grows else "not supported", sentence, "", columns)
