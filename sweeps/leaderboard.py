@@ -432,7 +432,7 @@ def cell(record: Record, key: str, interval: bool = True) -> str:
     if measure is None:
         value = record.get(key) if key in BESIDES else None
         return "–" if value is None else f"{value:,.4g}"
-    if measure["low"] is None or not interval:
+    if measure["low"] is None or measure["high"] is None or not interval:
         return f"{measure['mean']:.3f}"
     return f"{measure['mean']:.3f} ± {(measure['high'] - measure['low']) / 2:.3f}"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class Review:
     def started(self, records: list[Record]) -> None:
         """The execution begins, or goes on after these records."""
         with _harmless("the experiment's description"):
-            self.recorder.experiment(self._experiment_tags())
+            self.recorder.describe(self._experiment_tags())
             inputs = [
                 tracking_page.dataset(
                     key, data.digest, pool=len(data.targets), test=len(data.test_targets)
@@ -107,8 +107,8 @@ class Review:
 
     # -- the end --------------------------------------------------------------------------------
 
-    def finished(self, records: list[Record], say: Callable[[str], None]) -> None:
-        """Verdicts, description, pictures, report and model; to be called before the parent run ends."""
+    def finished(self, records: list[Record], pictures: bool = True) -> None:
+        """Verdicts, description and, with pictures, the report and the model; before the parent run ends."""
         if self.system is not None:
             self.system.stop()
         with _harmless("the review"):
@@ -120,8 +120,9 @@ class Review:
             first = found.board.rows[0] if found.board and found.board.rows else None
             if first is not None and first.verdict:
                 self.recorder.tags(tracking.STUDY, {"engram.verdict": first.verdict})
-            self._draw(found)
-            self._model(found)
+            if pictures:
+                self._draw(found)
+                self._model(found)
 
     def _tag_verdicts(self, found: Evidence) -> None:
         """Each trial's verdict and place as tags to filter by; only those that changed are sent."""
@@ -137,6 +138,7 @@ class Review:
             }
             now[str(row.record["trial"])] = tags
             if known.get(str(row.record["trial"])) != tags:
+                self.recorder.belongs(row.record["trial"], row.record["config_hash"])
                 self.recorder.tags(row.record["trial"], tags)
         state.write_text(path, json.dumps(now))
 
@@ -187,7 +189,9 @@ class Review:
             params = {key: str(value) for key, value in configuration.dotted().items()}
             tag = f"{best['config_hash']}-{replica}"
             register = self.study.tracking.register_as
-            self.recorder.model(folder, "best_model", tag, tags, params, register)
+            self.recorder.model(
+                folder, "best_model", tag, tags=tags, params=params, register=register
+            )
 
     def _weights(self, record: Record) -> dict[str, Any] | None:
         """{name: tensor [R, ...]} of a finished trial, where its final weights were kept."""
