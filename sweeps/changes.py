@@ -24,7 +24,9 @@ def describe(study: Study) -> Definition:
         "base": study.configure().dotted(),
         "sweep": {key: str(axis) for key, axis in study.sweep.items()},
         "cases": [dict(case) for case in study.cases],
-        "free": {f"{name}.{key}": value for name, keys in sections.items() for key, value in keys.items()},
+        "free": {
+            f"{name}.{key}": value for name, keys in sections.items() for key, value in keys.items()
+        },
     }
 
 
@@ -35,11 +37,17 @@ def differences(was: Definition, now: Definition) -> list[str]:
         old, new = was.get(part, {}), now[part]
         for key in dict.fromkeys([*old, *new]):
             before, after = old.get(key, MISSING), new.get(key, MISSING)
-            known = key in old or part == "sweep"  # a key that an older version did not have has not changed
+            known = (
+                key in old or part == "sweep"
+            )  # a key that an older version did not have has not changed
             if before != after and known and not (part == "base" and key in now["sweep"]):
-                lines.append(f"{'sweep of ' if part == 'sweep' else ''}{key}: {_said(before)} is now {_said(after)}")
+                lines.append(
+                    f"{'sweep of ' if part == 'sweep' else ''}{key}: {_said(before)} is now {_said(after)}"
+                )
     if was.get("cases", []) != now["cases"]:
-        lines.append(f"sweep.cases: {len(was.get('cases', []))} cases are now {len(now['cases'])}, or others")
+        lines.append(
+            f"sweep.cases: {len(was.get('cases', []))} cases are now {len(now['cases'])}, or others"
+        )
     return lines
 
 

@@ -41,7 +41,7 @@ def encode(state: State, about: dict[str, Any]) -> bytes:
     layout = _pack(state, arrays)
     buffer = io.BytesIO()
     meta = json.dumps({**plain, "state": layout}).encode()
-    np.savez(buffer, allow_pickle=False, meta=np.frombuffer(meta, np.uint8), **arrays)  # type: ignore[arg-type]
+    np.savez(buffer, allow_pickle=False, meta=np.frombuffer(meta, np.uint8), **arrays)
     payload = buffer.getvalue()
     return HEADER.pack(MAGIC, FORMAT, len(payload), hashlib.sha256(payload).digest()) + payload
 
@@ -153,10 +153,8 @@ class Store:
 
     def _kept(self, trial: int) -> list[tuple[int, Path]]:
         """(step, file) of each checkpoint on the way, the newest first."""
-        found = []
-        for path in self._of(trial).glob("*.ckpt"):
-            if re.fullmatch(r"\d{12}", path.stem):
-                found.append((int(path.stem), path))
+        files = self._of(trial).glob("*.ckpt")
+        found = [(int(path.stem), path) for path in files if re.fullmatch(r"\d{12}", path.stem)]
         return sorted(found, reverse=True)
 
 

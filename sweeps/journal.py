@@ -116,7 +116,9 @@ def mend(path: Path, whole: bool) -> int:
                 good.pop()
                 end, tail = before, b"x"
             if not all(good) or (tail and not _torn(tail, bool(good))):
-                raise Damaged(path, (good.index(False) if not all(good) else len(good)) + 1, len(good))
+                raise Damaged(
+                    path, (good.index(False) if not all(good) else len(good)) + 1, len(good)
+                )
         if tail:
             file.truncate(end)
             os.fsync(file.fileno())
@@ -125,4 +127,6 @@ def mend(path: Path, whole: bool) -> int:
 
 def _torn(tail: bytes, follows: bool) -> bool:
     """Whether bytes without a line's end look like the beginning of a line, or an unwritten block after lines."""
-    return not tail.strip(b"\0x") and follows and len(tail) <= UNWRITTEN or (tail[:1] == b"{" and b"\0" not in tail)
+    if not tail.strip(b"\0x"):
+        return follows and len(tail) <= UNWRITTEN
+    return tail[:1] == b"{" and b"\0" not in tail

@@ -15,7 +15,9 @@ from sweeps import journal
 from sweeps.problems import Place, Problem, StudyError
 
 FORMAT = 2  # of what stands in a ledger; raised when an older program could misread it
-INTERMEDIATE_VALUE = 7  # Optuna's code for a report on the way: the one kind of line that may be lost
+INTERMEDIATE_VALUE = (
+    7  # Optuna's code for a report on the way: the one kind of line that may be lost
+)
 
 
 class LedgerError(StudyError):
@@ -83,5 +85,13 @@ def backup_of(path: Path) -> Path:
 
 def damaged(path: Path, how: str) -> LedgerError:
     copy = backup_of(path)
-    rescue = f"put the copy of the last start in its place (cp {copy} {path})" if copy.exists() else "restore it from a backup"
-    return refused(path, f"the ledger cannot be trusted: {how}", f"{rescue}, or move it away to start the study afresh")
+    rescue = (
+        f"put the copy of the last start in its place (cp {copy} {path})"
+        if copy.exists()
+        else "restore it from a backup"
+    )
+    return refused(
+        path,
+        f"the ledger cannot be trusted: {how}",
+        f"{rescue}, or move it away to start the study afresh",
+    )

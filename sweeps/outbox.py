@@ -61,8 +61,8 @@ class Outbox:
         for content, after in journal.read(self.path, cursor, end):
             if limit is not None and taken >= limit:
                 return
-            taken += 1
             if content is not None:  # the rest of a damaged file is still worth sending
+                taken += 1
                 yield content, after
 
     def acknowledge(self, cursor: int) -> None:
@@ -77,6 +77,13 @@ class Outbox:
             self.arrived.clear()
             if not self.empty:  # a message came between the two lines above
                 self.arrived.set()
+
+    def skip(self) -> None:
+        """Pass over damaged lines where nothing else is left to send."""
+        with self._lock:
+            end = self._journal.size
+        if not any(True for _ in self.pending(limit=None)):
+            self.acknowledge(end)
 
     def clear(self) -> None:
         """Start over with an empty file; only when it is empty."""

@@ -27,6 +27,31 @@ def collect(digests: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs in code, versions and data since another execution, in words; [] where nothing is known of it."""
+    lines = []
+    for key in dict.fromkeys([*before, *now]):
+        told = key.startswith(("git.", "version.", "data.digest.")) or key == "python"
+        if told and key in before and before[key] != now.get(key):
+            lines.append(f"{key}: {_short(before[key])} is now {_short(now.get(key))}")
+    return lines
+
+
+def changed_data(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The datasets that are not what they were, by name."""
+    digests = [key for key in before if key.startswith("data.digest.")]
+    return [
+        key.removeprefix("data.digest.")
+        for key in digests
+        if key in now and before[key] != now[key]
+    ]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:12] if len(text) >= 40 else text  # commits and digests
+
+
 def _git(folder: Path) -> dict[str, Any]:
     def git(*words: str) -> str | None:
         try:

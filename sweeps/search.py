@@ -14,7 +14,7 @@ import math
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from optuna.distributions import (
 )
 from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage
+from optuna.study import StudyDirection as Direction
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps import changes
@@ -42,8 +43,15 @@ RECORD, ATTEMPTS, SETBACKS = "engram.record", "engram.attempts", "engram.setback
 DUPLICATE, VOID, OUTSIDE = "engram.duplicate_of", "engram.void", "engram.outside"
 EARLIER = "engram.earlier"  # the record that a reopened trial had
 # Attributes of a study.
-VERSION, READY, DEFINITION, RUN = "engram.format", "engram.ready", "engram.definition", "engram.run."
-PROPOSALS_PER_TRIAL = 50  # repeated proposals of known configurations before the space counts as used up
+VERSION, READY, DEFINITION, RUN = (
+    "engram.format",
+    "engram.ready",
+    "engram.definition",
+    "engram.run.",
+)
+PROPOSALS_PER_TRIAL = (
+    50  # repeated proposals of known configurations before the space counts as used up
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class Setbacks:
 class Proposal:
     """A configuration to train: the trial's number, the swept values, and what was asked before.
 
-    earlier: replicas that an earlier, smaller version of this trial has trained already.
+    earlier: the record of a smaller version of this trial, whose replicas have been trained already.
     """
 
     number: int
@@ -67,7 +75,7 @@ class Proposal:
     configuration: Configuration
     attempt: int
     setbacks: Setbacks = Setbacks()
-    earlier: int = 0
+    earlier: dict[str, Any] | None = None
 
 
 class Search:
@@ -78,7 +86,9 @@ class Search:
     changes: what is asked differently from the last time, in words.
     """
 
-    def __init__(self, study: Study, path: Path, name: str | None = None, retry_failed: bool = False):
+    def __init__(
+        self, study: Study, path: Path, name: str | None = None, retry_failed: bool = False
+    ):
         self.study, self.path = study, path
         self._lock = threading.RLock()
         self._distributions = {key: _distribution(choice) for key, choice in study.sweep.items()}
@@ -149,8 +159,10 @@ class Search:
         configuration = self._configuration(frozen.params)
         self._by_hash[configuration.hash] = frozen.number
         setbacks = Setbacks(*attributes.get(SETBACKS, ()))
-        earlier = json.loads(attributes[EARLIER])["replicas"] if EARLIER in attributes else 0
-        return Proposal(frozen.number, dict(frozen.params), configuration, attempt, setbacks, earlier)
+        earlier = json.loads(attributes[EARLIER]) if EARLIER in attributes else None
+        return Proposal(
+            frozen.number, dict(frozen.params), configuration, attempt, setbacks, earlier
+        )
 
     # -- answers --------------------------------------------------------------------------------
 
@@ -189,7 +201,9 @@ class Search:
         with self._lock:
             before = Setbacks(*self._frozen(number).user_attrs.get(SETBACKS, ()))
             further = epoch > before.epoch
-            after = Setbacks(1 if further else before.count + 1, max(epoch, before.epoch), stack or before.stack)
+            after = Setbacks(
+                1 if further else before.count + 1, max(epoch, before.epoch), stack or before.stack
+            )
             self._note(number, SETBACKS, [after.count, after.epoch, after.stack])
             return after
 
@@ -210,16 +224,37 @@ class Search:
         with self._lock:
             return list(_records(self._optuna))
 
+    def trials(self) -> dict[int, tuple[str, bool]]:
+        """{trial: (hash of its configuration, whether it is committed)}; without copies and used-up numbers."""
+        with self._lock:
+            found = {}
+            for frozen in self._optuna.get_trials(deepcopy=False):
+                if RECORD in frozen.user_attrs:
+                    found[frozen.number] = (
+                        json.loads(frozen.user_attrs[RECORD])["config_hash"],
+                        True,
+                    )
+                elif not frozen.state.is_finished() and len(frozen.params) == len(
+                    self._distributions
+                ):
+                    found[frozen.number] = self._configuration(frozen.params).hash, False
+            return found
+
     def unsettled(self) -> list[dict]:
         """Records that a crash left committed but not settled."""
         with self._lock:
-            return [json.loads(self._frozen(number).user_attrs[RECORD]) for number in self._unsettled]
+            return [
+                json.loads(self._frozen(number).user_attrs[RECORD]) for number in self._unsettled
+            ]
 
     def reports(self) -> dict[int, tuple[dict[int, float], bool]]:
         """What each trial reported of the objective on its way, {epoch: value}, and whether it is over."""
         with self._lock:
             return {
-                frozen.number: (dict(sorted(frozen.intermediate_values.items())), frozen.state.is_finished())
+                frozen.number: (
+                    dict(sorted(frozen.intermediate_values.items())),
+                    frozen.state.is_finished(),
+                )
                 for frozen in self._optuna.get_trials(deepcopy=False)
                 if frozen.intermediate_values
             }
@@ -238,7 +273,11 @@ class Search:
             if VOID in frozen.user_attrs:
                 continue
             if OUTSIDE in frozen.user_attrs:
-                self._asked, self._committed, self._outside = self._asked + 1, self._committed + 1, self._outside + 1
+                self._asked, self._committed, self._outside = (
+                    self._asked + 1,
+                    self._committed + 1,
+                    self._outside + 1,
+                )
                 continue
             if DUPLICATE in frozen.user_attrs:
                 if not frozen.state.is_finished():
@@ -247,7 +286,11 @@ class Search:
             if len(frozen.params) < len(self._distributions):
                 frozen = self._complete(frozen)
             known = self._configuration(frozen.params).hash
-            if not frozen.state.is_finished() and RECORD not in frozen.user_attrs and known in self._by_hash:
+            if (
+                not frozen.state.is_finished()
+                and RECORD not in frozen.user_attrs
+                and known in self._by_hash
+            ):
                 self._copy(frozen, self._by_hash[known])  # the crash came before it was told apart
                 continue
             self._asked += 1
@@ -262,7 +305,9 @@ class Search:
     def _complete(self, frozen: FrozenTrial) -> FrozenTrial:
         """Go on choosing the values of a trial whose creation a crash cut short."""
         with _quiet():
-            self._optuna.sampler = self._sampler(frozen.number) or optuna.samplers.RandomSampler(frozen.number)
+            self._optuna.sampler = self._sampler(frozen.number) or optuna.samplers.RandomSampler(
+                frozen.number
+            )
             trial = optuna.Trial(self._optuna, frozen._trial_id)
             for name, distribution in self._distributions.items():
                 trial._suggest(name, distribution)
@@ -278,7 +323,9 @@ class Search:
         complete = known.state == TrialState.COMPLETE
         state = TrialState.COMPLETE if complete else TrialState.FAIL
         with _quiet():
-            self._storage.set_trial_state_values(frozen._trial_id, state, known.values if complete else None)
+            self._storage.set_trial_state_values(
+                frozen._trial_id, state, known.values if complete else None
+            )
 
     def _frozen(self, number: int) -> FrozenTrial:
         return self._optuna.get_trials(deepcopy=False)[number]
@@ -304,7 +351,11 @@ class Search:
         generation, current = newest
         was = json.loads(current.user_attrs[DEFINITION])
         self.changes = changes.differences(was, now)
-        failed = [f for f in current.get_trials(deepcopy=False) if _status(f) == "failed"] if retry_failed else []
+        failed = (
+            [f for f in current.get_trials(deepcopy=False) if _status(f) == "failed"]
+            if retry_failed
+            else []
+        )
         if not failed and not changes.reshapes(was, now):
             if was != now:
                 current.set_user_attr(DEFINITION, json.dumps(now))
@@ -316,12 +367,19 @@ class Search:
                 created.set_user_attr(key, value)
         return created
 
-    def _create(self, name: str, generation: int, trials: list[FrozenTrial], definition: dict) -> optuna.Study:
-        directions = ["minimize" if d == "min" else "maximize" for d in self._objectives.values()]
+    def _create(
+        self, name: str, generation: int, trials: list[FrozenTrial], definition: dict
+    ) -> optuna.Study:
+        directions = [Direction.MINIMIZE if d == "min" else Direction.MAXIMIZE for d in self._objectives.values()]
         while True:
             full = name if generation == 1 else f"{name}#{generation}"
             with _quiet():
-                study = optuna.create_study(storage=self._storage, study_name=full, directions=directions, load_if_exists=True)
+                study = optuna.create_study(
+                    storage=self._storage,
+                    study_name=full,
+                    directions=directions,
+                    load_if_exists=True,
+                )
             if generation == 1 or not study.get_trials(deepcopy=False):
                 break
             generation += 1  # left half made by a crash
@@ -331,20 +389,29 @@ class Search:
             study.set_user_attr(key, value)
         return study
 
-    def _adapted(self, current: optuna.Study, was: dict, now: dict, reopen: set[int]) -> list[FrozenTrial]:
+    def _adapted(
+        self, current: optuna.Study, was: dict, now: dict, reopen: set[int]
+    ) -> list[FrozenTrial]:
         """The trials of an earlier definition as the new one sees them; LedgerError where they would not compare."""
-        adapted, wrong = [], {}
+        adapted: list[FrozenTrial] = []
+        wrong: dict[str, tuple] = {}
         for frozen in current.get_trials(deepcopy=False):
             values = was["base"] | frozen.params
             if OUTSIDE in frozen.user_attrs:
                 values = json.loads(frozen.user_attrs[OUTSIDE])
-            elif DUPLICATE in frozen.user_attrs or VOID in frozen.user_attrs or len(frozen.params) < len(was["sweep"]):
+            elif (
+                DUPLICATE in frozen.user_attrs
+                or VOID in frozen.user_attrs
+                or len(frozen.params) < len(was["sweep"])
+            ):
                 adapted.append(_void())
                 continue
             keys, outside = changes.conflicts(values, was, now)
             if keys and RECORD in frozen.user_attrs:
                 wrong |= {key: (values[key], now["base"][key]) for key in keys}
-            adapted.append(self._adapt(frozen, values, outside, bool(keys), frozen.number in reopen))
+            adapted.append(
+                self._adapt(frozen, values, outside, bool(keys), frozen.number in reopen)
+            )
         if wrong:
             finished = sum(RECORD in f.user_attrs for f in current.get_trials(deepcopy=False))
             said = ", ".join(f"{key} was {old} and is {new}" for key, (old, new) in wrong.items())
@@ -355,9 +422,13 @@ class Search:
             )
         return adapted
 
-    def _adapt(self, frozen: FrozenTrial, values: dict, outside: bool, other: bool, reopen: bool) -> FrozenTrial:
+    def _adapt(
+        self, frozen: FrozenTrial, values: dict, outside: bool, other: bool, reopen: bool
+    ) -> FrozenTrial:
         params = {key: values[key] for key in self.study.sweep}
-        outside = outside or not all(_holds(self._distributions[key], value) for key, value in params.items())
+        outside = outside or not all(
+            _holds(self._distributions[key], value) for key, value in params.items()
+        )
         record = json.loads(frozen.user_attrs[RECORD]) if RECORD in frozen.user_attrs else None
         if other or (outside and record is None):
             return _void()
@@ -385,7 +456,9 @@ class Search:
         samplers = optuna.samplers
         if name == "grid":
             assert self._grid is not None
-            point = next((p for p in self._grid if self._configuration(p).hash not in self._by_hash), None)
+            point = next(
+                (p for p in self._grid if self._configuration(p).hash not in self._by_hash), None
+            )
             return None if point is None else _Point(point)
         if name == "random":
             return _Random(seed)
@@ -401,10 +474,14 @@ class Search:
 class _Independent(BaseSampler):
     """Chooses each value by itself."""
 
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
         return {}
 
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
         return {}
 
 
@@ -414,7 +491,13 @@ class _Point(_Independent):
     def __init__(self, point: dict[str, Any]):
         self.point = point
 
-    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
         return self.point[param_name]
 
 
@@ -424,8 +507,16 @@ class _Random(_Independent):
     def __init__(self, seed: int):
         self.seed = seed
 
-    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
-        sampler = optuna.samplers.RandomSampler((self.seed + zlib.crc32(param_name.encode())) % 2**31)
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        sampler = optuna.samplers.RandomSampler(
+            (self.seed + zlib.crc32(param_name.encode())) % 2**31
+        )
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
@@ -442,20 +533,25 @@ def _records(study: optuna.Study) -> Iterator[dict]:
     runs = study.user_attrs
     for frozen in study.get_trials(deepcopy=False):
         if RECORD in frozen.user_attrs:
-            yield {**json.loads(frozen.user_attrs[RECORD]), "run_id": runs.get(f"{RUN}{frozen.number}")}
+            yield {
+                **json.loads(frozen.user_attrs[RECORD]),
+                "run_id": runs.get(f"{RUN}{frozen.number}"),
+            }
 
 
 def _status(frozen: FrozenTrial) -> str | None:
     return json.loads(frozen.user_attrs[RECORD])["status"] if RECORD in frozen.user_attrs else None
 
 
-def _outcome(record: dict, objectives: dict[str, str]) -> tuple[TrialState, list[float] | None]:
+def _outcome(record: dict, objectives: Mapping[str, str]) -> tuple[TrialState, list[float] | None]:
     """What a record means to the search."""
     if record["status"] == "failed":
         return TrialState.FAIL, None
     if record["status"] == "pruned":
         return TrialState.PRUNED, None
-    return TrialState.COMPLETE, [_value(record, name, direction) for name, direction in objectives.items()]
+    return TrialState.COMPLETE, [
+        _value(record, name, direction) for name, direction in objectives.items()
+    ]
 
 
 def _value(record: dict, name: str, direction: str) -> float:
@@ -476,7 +572,12 @@ def _trial(
 ) -> FrozenTrial:
     """A trial as it is taken over into another generation."""
     return optuna.trial.create_trial(
-        state=state, params=params, distributions=distributions, user_attrs=attributes, intermediate_values=reports, values=values
+        state=state,
+        params=params,
+        distributions=distributions,
+        user_attrs=attributes,
+        intermediate_values=reports,
+        values=values,
     )
 
 

@@ -1,16 +1,20 @@
 """Where things are kept: one folder, ENGRAM_HOME or ./runs, to back up or delete as a whole.
 
-Only names paths; nothing is created here.
+Names paths, and writes files whole or not at all; nothing is created by asking.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from sweeps.problems import Place, Problem, StudyError
 from sweeps.values import study_name
+
+FORMAT = 1  # of a study's folder; raised when an older program could misread it
 
 
 def home() -> Path:
@@ -50,3 +54,34 @@ def cache_dir() -> Path:
 def log_file() -> Path:
     """Where an unexpected failure leaves its traceback."""
     return home() / "engram.log"
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a file as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+    return path
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file says; None where there is none, or none that can be read."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def check_version(folder: Path) -> None:
+    """Mark a study's folder as written by this version, or refuse one written by another."""
+    path = folder / "version.json"
+    if not path.exists():
+        write_text(path, json.dumps({"format": FORMAT}))
+        return
+    said = read_json(path)
+    found = said.get("format") if isinstance(said, dict) else None
+    if found != FORMAT:
+        rule = f"the state of this study has format {found}, and this version reads {FORMAT}"
+        fix = "use the version that wrote it, run under another name (--name N), or move the folder away"
+        raise StudyError([Problem(Place(str(path)), rule, fix)])

@@ -14,7 +14,7 @@ PACKAGES = ("sweeps", "models", "data", "measures")
 WALLED = {
     "mlflow": ("sweeps.tracking",),
     "optuna": ("sweeps.search",),
-    "ray": ("sweeps.runner", "sweeps.trainable", "sweeps.launch", "sweeps.search"),
+    "ray": ("sweeps.tuning", "sweeps.pruning", "sweeps.trainable", "sweeps.launch"),
 }
 
 

@@ -1,0 +1,62 @@
+"""What is written down of trials that ended otherwise than by being measured, and in which form results leave."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def failed(why: str) -> dict[str, Any]:
+    """The record of a trial that failed for good."""
+    return {
+        "status": "failed",
+        "measures": {},
+        "replica_values": {},
+        "selection": {},
+        "warnings": [],
+        "error": why[-2000:],
+    }
+
+
+def pruned(progress: Any, replicas: int) -> dict[str, Any]:
+    """The record of a trial that the scheduler stopped after this progress."""
+    return {
+        "status": "pruned",
+        "replicas": replicas,
+        "epochs": progress.epoch,
+        "steps": progress.step,
+        "seconds": round(progress.seconds, 4),
+        "measures": progress.intervals,
+        "replica_values": {},
+        "selection": {k: v for k, v in progress.metrics.items() if np.isfinite(v)},
+        "warnings": [],
+    }
+
+
+def final_metrics(record: dict) -> dict[str, float]:
+    """Each measure with its interval, under the names of the contract."""
+    metrics = {}
+    for name, measure in record["measures"].items():
+        if measure:
+            metrics[name] = measure["mean"]
+            metrics[f"{name}_low"], metrics[f"{name}_high"] = measure["low"], measure["high"]
+    for name in ("seconds", "parameters"):
+        if name in record:
+            metrics[name] = record[name]
+    return {k: v for k, v in metrics.items() if v is not None}
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> Path:
+    """An NPZ file without pickle, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".new.npz")
+    try:
+        np.savez_compressed(temporary, allow_pickle=False, **arrays)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return path
