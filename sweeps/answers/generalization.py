@@ -47,7 +47,7 @@ def ten_million(records: Sequence[Record]) -> Answer:
         for n in sizes
     )
     same = all(abs(found[n].mean - ACCURACIES[n]) <= NEAR for n in sizes if n in ACCURACIES)
-    columns = ("test_error", "train_error", "generalization_gap", "memorization", "membership_auc")
+    columns = ("test_error", "train_error", "generalization_gap", "memorization")
     if not (rising and less):
         return Answer("not supported", f"{told}.", "", columns)
     if same and set(ACCURACIES) <= set(sizes):

@@ -1,0 +1,396 @@
+"""The claims: each answer on records where it holds and where it does not, and each study at its small size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import orchestrate
+from measures import intervals
+from sweeps import across, claims, study, study_data, trial
+from sweeps.answers.reading import Answer, Record
+
+ROOT = Path(__file__).parent.parent
+SPREAD = np.array([-1.0, 1.0, -0.5, 0.5, 0.8, -0.8, 0.2, -0.2]) * 0.01  # eight replicas
+
+
+def record(params: dict, number: int = 0, status: str = "completed", **measures) -> Record:
+    """A record with these means, its replicas spread by about 0.01 (relative, above 1) around them."""
+    made: Record = {
+        "trial": number,
+        "params": params,
+        "status": status,
+        "replicas": len(SPREAD),
+        "parameters": 1000,
+        "train_examples": params.get("data.train_size", 1000),
+        "chance_error": 0.9,
+        "censored_replicas": 0,
+        "measures": {},
+        "replica_values": {},
+    }
+    for name, value in measures.items():
+        if not isinstance(value, int | float):
+            made[name] = value
+            continue
+        # Each measure has a spread of its own, or differences between trials would have none.
+        shift = np.random.default_rng([number, *name.encode()]).permutation(SPREAD)
+        values = value + shift * max(1.0, abs(value))
+        found = intervals.t_interval(values)
+        made["measures"][name] = {"mean": found.mean, "low": found.low, "high": found.high}
+        made["replica_values"][name] = values.tolist()
+    return made
+
+
+def trials(key: str, rows: dict, *names: str, extra: dict | None = None) -> list[Record]:
+    """Records by one parameter: {value: (measure, ...)} in the order of names."""
+    return [
+        record({**(extra or {}), key: value}, k, **dict(zip(names, row, strict=True)))
+        for k, (value, row) in enumerate(rows.items())
+    ]
+
+
+FIT = ("train_error", "generalization_gap", "test_error")
+
+
+def dropout(**rows) -> list[Record]:
+    return trials("model.dropout", {float(k[1:]) / 10: row for k, row in rows.items()}, *FIT)
+
+
+def decays(rows: list[tuple]) -> list[Record]:
+    return [
+        record(
+            {"training.weight_decay": decay, "training.l1": l1},
+            k,
+            **dict(zip(FIT, row, strict=True)),
+        )
+        for k, (decay, l1, *row) in enumerate(rows)
+    ]
+
+
+def stopping(rows: dict) -> list[Record]:
+    return trials("training.early_stopping", rows, *FIT, "test_loss")
+
+
+def augmented(rows: dict) -> list[Record]:
+    return trials("data.augmentation", rows, *FIT)
+
+
+def sizes(rows: dict) -> list[Record]:
+    return trials("data.train_size", rows, "test_error", "memorization")
+
+
+def rates(rows: dict) -> list[Record]:
+    found = []
+    for k, ((optimizer, rate), epochs) in enumerate(rows.items()):
+        params = {"training.optimizer": optimizer, "training.lr": rate}
+        some = {} if epochs is None else {"epochs_to_convergence": float(epochs)}
+        found.append(record(params, k, convergence_error=None, **some))
+        found[-1]["convergence_error"] = 0.1
+    return found
+
+
+def kinds(key: str, rows: dict, **extra) -> list[Record]:
+    return trials(key, rows, "test_error", "validation_error", extra=extra)
+
+
+def widths(rows: dict) -> list[Record]:
+    return trials("model.width", rows, "variance", "bias2", "test_error", "train_error")
+
+
+def random_labels(limits: dict) -> list[Record]:
+    """Widths that fit random labels up to a limit."""
+    found = []
+    for width, (parameters, limit) in limits.items():
+        for size in (100, 200, 400, 800, 1600):
+            error = 0.0 if size <= limit else 0.4
+            one = record(
+                {"model.width": width, "data.train_size": size}, len(found), train_error=0.0
+            )
+            one["replica_values"]["train_error"] = [error] * 8
+            found.append({**one, "parameters": parameters})
+    return found
+
+
+def wrong_labels(later: int, delay: float | None) -> list[Record]:
+    some = {} if delay is None else {"noise_delay": delay}
+    made = record({"data.label_noise": 0.1}, fitted_wrong=0.9, fitted_clean=1.0, **some)
+    p_value = intervals.sign_test(later, 8 - later)
+    made["noise_order"] = {"later": later, "sooner": 8 - later, "p_value": p_value}
+    return [made]
+
+
+def individuals(share: float, memorization: float) -> list[Record]:
+    rows = ((0.0, 0.0, 0.0), (0.1, 0.0, 0.0), (0.1, 0.5, 0.0), (0.1, 0.0, 0.1))
+    keys = ("data.label_noise", "model.dropout", "training.weight_decay")
+    return [
+        record(
+            dict(zip(keys, row, strict=True)),
+            k,
+            memorized_share=share,
+            memorization=memorization,
+            memorization_wrong=0.9 - row[1],
+            memorization_clean=memorization,
+        )
+        for k, row in enumerate(rows)
+    ]
+
+
+def depths(*trends: float) -> list[Record]:
+    excess = {f"reinit_layer{k}_excess": 0.1 for k in (1, 2, 3)}
+    return [
+        record({"model.depth": depth}, depth, reinit_trend=trend, layers=["a", "b", "c"], **excess)
+        for depth, trend in enumerate(trends)
+    ]
+
+
+def tasks(drop: float, rehearsed: float, events: float) -> list[Record]:
+    return [
+        record(
+            {"model.width": 50},
+            retention_drop=drop,
+            retention_lost=0.6,
+            rehearsed_retention_drop=rehearsed,
+            forgetting_events=events,
+            unforgettable_share=0.9,
+        )
+    ]
+
+
+def attacked(base: float, *others: float) -> list[Record]:
+    keys = [(0.5, 0.0), (0.0, 1.0)]
+    found = [record({"model.dropout": 0.0}, membership_auc=base, membership_tpr_1=0.3)]
+    for k, (value, (rate, decay)) in enumerate(zip(others, keys, strict=True), 1):
+        params = {"model.dropout": rate, "training.weight_decay": decay}
+        found.append(record(params, k, membership_auc=value, membership_tpr_1=0.1))
+    return found
+
+
+def averaged(*gains: float) -> list[Record]:
+    return [
+        record({"model.dropout": 0.0}, k, test_error=0.5, ensemble_error=0.5 - gain)
+        for k, gain in enumerate(gains)
+    ]
+
+
+def timed(*factors: float) -> list[Record]:
+    noise = (0.0, 0.2, 0.4)[: len(factors)]
+    return [
+        {
+            **record(
+                {"data.label_noise": rate, "data.random_labels": False}, k, epochs_at_least=20 * f
+            ),
+            "convergence_error": 0.05,
+        }
+        for k, (rate, f) in enumerate(zip(noise, factors, strict=True))
+    ]
+
+
+def architectures(accuracies: dict) -> list[Record]:
+    return [
+        record({"model.family": family, "model.depth": depth}, k, test_error=1 - accuracy)
+        for k, ((family, depth), accuracy) in enumerate(accuracies.items())
+    ]
+
+
+def reference(error: float) -> list[Record]:
+    params = {"data.train_size": 4000, "model.dropout": 0.2}
+    return [record(params, test_error=error)]
+
+
+# (claim, records, verdict, a word the answer or what it depends on must hold)
+CASES = [
+    ("dropout", dropout(r0=(0, 0.5, 0.5), r2=(0.1, 0.3, 0.4), r5=(0.2, 0.2, 0.4)), "supported", "0.5"),
+    ("dropout", dropout(r0=(0, 0.5, 0.5), r2=(0.1, 0.3, 0.4), r10=(0.9, 0, 0.9)), "depends", "0.2"),
+    ("dropout", dropout(r0=(0, 0.5, 0.5), r2=(0, 0.6, 0.6)), "not supported", "+0.1"),
+    ("weight_decay", decays([(0.0, 0.0, 0, 0.5, 0.5), (1.0, 0.0, 0.1, 0.3, 0.4), (0.0, 1e-3, 0.1, 0.3, 0.4)]), "supported", "L1 0.001"),
+    ("weight_decay", decays([(0.0, 0.0, 0, 0.5, 0.5), (1.0, 0.0, 0.1, 0.3, 0.4), (0.0, 1e-3, 0.1, 0.5, 0.6)]), "depends", "which of the two"),
+    ("weight_decay", decays([(0.0, 0.0, 0, 0.5, 0.5), (1.0, 0.0, 0.2, 0.5, 0.7), (0.0, 1e-3, 0.1, 0.5, 0.6)]), "not supported", ""),
+    ("early_stopping", stopping({None: (0, 0.5, 0.5, 3.0), 3: (0.2, 0.2, 0.4, 1.0)}), "supported", "patience 3"),
+    ("early_stopping", stopping({None: (0, 0.5, 0.5, 3.0), 3: (0.4, 0.2, 0.6, 1.0)}), "depends", "loss"),
+    ("early_stopping", stopping({None: (0, 0.5, 0.5, 3.0), 3: (0.4, 0.5, 0.9, 5.0)}), "not supported", ""),
+    ("augmentation", augmented({"none": (0, 0.5, 0.5), "shift": (0, 0.3, 0.3)}), "supported", "shift"),
+    ("augmentation", augmented({"none": (0, 0.5, 0.5), "shift": (0, 0.3, 0.3), "scale": (0, 0.5, 0.5)}), "depends", "scale does not"),
+    ("augmentation", augmented({"none": (0, 0.5, 0.5), "shift": (0, 0.7, 0.7)}), "not supported", ""),
+    ("ten_million", sizes({10_000: (0.18, 0.3), 100_000: (0.13, 0.2), 1_000_000: (0.08, 0.1), 10_000_000: (0.05, 0.0)}), "supported", "10,000,000"),
+    ("ten_million", sizes({10_000: (0.4, 0.3), 100_000: (0.3, 0.2), 1_000_000: (0.2, 0.1), 10_000_000: (0.1, 0.0)}), "depends", "the task"),
+    ("ten_million", sizes({10_000: (0.2, 0.3), 100_000: (0.4, 0.2)}), "not supported", ""),
+    ("learning_rate", rates({("sgd", 1e-3): 50, ("sgd", 1e-2): 30, ("sgd", 1e-1): 15, ("sgd", 1.0): 5}), "supported", "50"),
+    ("learning_rate", rates({("sgd", 1e-3): 50, ("sgd", 1e-2): 30, ("sgd", 1e-1): 15, ("sgd", 1.0): None}), "depends", "fastest at 0.1"),
+    ("learning_rate", rates({("sgd", 1e-3): 5, ("sgd", 1e-2): 30, ("sgd", 1e-1): None}), "not supported", "never"),
+    ("families", kinds("model.family", {"feedforward": (0.5, 0.5), "gru": (0.2, 0.2)}), "supported", "gru"),
+    ("families", kinds("model.family", {"feedforward": (0.5, 0.5), "gru": (0.2, 0.2), "rnn": (0.5, 0.5)}), "depends", "rnn"),
+    ("families", kinds("model.family", {"feedforward": (0.5, 0.5), "rnn": (0.5, 0.5)}), "not supported", ""),
+    ("activations", kinds("model.activation", {"relu": (0.3, 0.3), "sigmoid": (0.5, 0.5)}, **{"training.lr": 0.01}), "supported", "sigmoid"),
+    ("activations", kinds("model.activation", {"relu": (0.3, 0.3), "tanh": (0.3, 0.3), "sigmoid": (0.5, 0.5)}, **{"training.lr": 0.01}), "depends", "tanh"),
+    ("activations", kinds("model.activation", {"relu": (0.3, 0.3), "sigmoid": (0.3, 0.3)}, **{"training.lr": 0.01}), "not supported", ""),
+    ("double_descent", widths({12: (0.1, 0.5, 0.4, 0.3), 47: (0.5, 0.3, 0.6, 0.1), 300: (0.2, 0.2, 0.4, 0.0)}), "depends", "peaks at width 47"),
+    ("double_descent", widths({12: (0.1, 0.5, 0.4, 0.3), 47: (0.2, 0.3, 0.5, 0.1), 300: (0.5, 0.2, 0.6, 0.0)}), "supported", ""),
+    ("double_descent", widths({12: (0.5, 0.5, 0.4, 0.3), 47: (0.2, 0.3, 0.5, 0.1), 300: (0.1, 0.2, 0.6, 0.0)}), "not supported", ""),
+    ("capacity", random_labels({8: (100, 100), 16: (200, 200), 32: (400, 400), 64: (800, 800)}), "supported", "power 1"),
+    ("capacity", random_labels({8: (100, 400), 16: (200, 200), 32: (400, 200), 64: (800, 200)}), "not supported", ""),
+    ("signal_before_noise", wrong_labels(8, 12.0), "supported", "8 of 8"),
+    ("signal_before_noise", wrong_labels(8, None), "supported", "8 of 8"),
+    ("signal_before_noise", wrong_labels(4, 0.0), "not supported", "4 of 8"),
+    ("individual_examples", individuals(0.5, 0.5), "supported", "dropout 0.5"),
+    ("individual_examples", individuals(0.0, 0.0), "not supported", ""),
+    ("layers", depths(0.2, 0.3), "supported", "later minus earlier"),
+    ("layers", depths(0.2, -0.3), "depends", "the depth"),
+    ("layers", depths(-0.2, -0.3), "not supported", ""),
+    ("retention", tasks(0.4, 0.02, 0.1), "supported", "rehearsal"),
+    ("retention", tasks(0.4, 0.02, 3.0), "depends", "come and go"),
+    ("retention", tasks(0.4, 0.4, 0.1), "not supported", ""),
+    ("leakage", attacked(0.9, 0.6, 0.7), "supported", "0.9"),
+    ("leakage", attacked(0.9, 0.6, 0.95), "depends", "dropout 0.5 lower it"),
+    ("leakage", attacked(0.5, 0.5, 0.5), "not supported", ""),
+    ("ensembles", averaged(0.1, 0.2), "supported", "2 of 2"),
+    ("ensembles", averaged(0.1, 0.0), "depends", "1 of 2"),
+    ("ensembles", averaged(-0.1), "not supported", ""),
+    ("memorization_time", timed(1, 2, 3), "supported", "3."),
+    ("memorization_time", timed(1, 2, 1), "depends", "share"),
+    ("memorization_time", timed(1, 1, 0.5), "not supported", ""),
+    ("architectures", architectures({("feedforward", 0): 0.32, ("gru", 1): 0.91}), "supported", "logistic"),
+    ("architectures", architectures({("feedforward", 0): 0.32, ("gru", 1): 0.7}), "depends", "architecture"),
+    ("architectures", architectures({("gru", 1): 0.7}), "not supported", "gru"),
+    ("reference", reference(0.319), "supported", "0.681"),
+    ("reference", reference(0.5), "not supported", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "records", "verdict", "word"), CASES, ids=[f"{c[0]}-{c[2]}" for c in CASES]
+)
+def test_each_answer_follows_its_records(name, records, verdict, word):
+    answer = claims.ANSWERS[name](records)
+    assert answer.verdict == verdict, answer
+    assert word in f"{answer.sentence} {answer.on}"
+    assert bool(answer.on) == (verdict == "depends"), "what it depends on is said, and only then"
+    assert answer.sentence[0].isupper() or answer.sentence[0].isdigit()
+    assert "nan" not in answer.sentence
+
+
+def test_every_answer_is_tried_where_its_claim_holds_and_where_it_does_not():
+    for name in claims.ANSWERS:
+        tried = {verdict for case, _, verdict, _ in CASES if case == name}
+        assert {"supported", "not supported"} <= tried, name
+
+
+def test_every_claim_has_a_study_and_every_such_study_an_answer():
+    assert sorted(claims.ANSWERS) == sorted(claims.shipped())
+    for name in claims.ANSWERS:
+        claim = study.load(name).claim
+        assert claim.sentence, name
+        assert claim.article, name
+        assert claim.expects, name
+        assert claim.small, name
+        assert claim.sentence.endswith("."), name
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> str:
+    """One state folder for all: MNIST-1D is built once."""
+    return str(tmp_path_factory.mktemp("home"))
+
+
+def measured(tested: study.Study) -> list[Record]:
+    """The records that a run would commit, without Ray."""
+    datasets = study_data.load(tested)
+    records = []
+    for number, params in enumerate(tested.grid()):
+        configuration = tested.configure(params)
+        dataset = datasets[study_data.key(configuration.data)]
+        running = trial.prepare(configuration, dataset, torch.device("cpu"), wanted=tested.measures)
+        while not running.trainer.finished:
+            running.advance()
+        done = trial.measure(running, tested.measures).record
+        json.dumps(done, allow_nan=False)
+        records.append(
+            {"trial": number, "params": params, "config_hash": configuration.hash, **done}
+        )
+    return records
+
+
+@pytest.mark.parametrize("name", claims.ANSWERS)
+def test_each_study_runs_at_its_small_size_and_is_answered(name: str, monkeypatch, home):
+    monkeypatch.setenv("ENGRAM_HOME", home)
+    tested = study.load(name, small=True, data=True)
+    assert tested.name == f"{name}-small"
+    records = measured(tested)
+    answer = claims.ANSWERS[name](records)
+    assert isinstance(answer, Answer)
+    known = {column for r in records for column in r["measures"]}
+    assert set(answer.columns) <= known, "the gallery shows columns that no trial has"
+
+
+def test_claims_run_through_the_command_line(monkeypatch, home, capsys):
+    monkeypatch.setenv("ENGRAM_HOME", home)
+    assert orchestrate.main(["claims", "ensembles", "--small"]) == 0
+    said = capsys.readouterr().out
+    assert "not run" in said
+    assert "python orchestrate.py claims ensembles --run --small" in said
+    assert orchestrate.main(["claims", "ensembles", "--small", "--run"]) == 0
+    capsys.readouterr()
+    assert orchestrate.main(["claims", "ensembles", "--small", "--format", "json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["claim"] == "ensembles"
+    assert entry["verdict"] in ("supported", "not supported", "depends")
+    assert entry["answer"]
+    assert entry["trials"] == 1
+
+
+def test_an_unknown_claim_is_refused_with_the_nearest(capsys):
+    assert orchestrate.main(["claims", "drop_out"]) == 2
+    assert "did you mean 'dropout'?" in capsys.readouterr().err
+
+
+def test_trials_of_other_settings_are_no_evidence(monkeypatch):
+    other = record(
+        {"data.train_size": 500, "model.dropout": 0.0}, test_error=0.5, ensemble_error=0.4
+    )
+    other["config_hash"] = "elsewhere"
+    found = type("Execution", (), {"records": [other]})
+    monkeypatch.setattr(claims.leaderboard, "find", lambda name: found)
+    claim = claims.read("ensembles")
+    assert claim.answer is None
+    assert "other settings" in claim.problem
+
+
+# -- what several trials tell ------------------------------------------------------------------------
+
+
+def curve(name: float, alpha: float, beta: float, gamma: float) -> list[Record]:
+    found = []
+    for k, size in enumerate((100, 200, 400, 800, 1600, 3200)):
+        value = alpha * size**beta + gamma
+        made = record({"training.weight_decay": name, "data.train_size": size}, k, test_error=value)
+        values = value * (1 + 0.2 * SPREAD)
+        made["replica_values"]["test_error"] = values.tolist()
+        found.append(made)
+    return found
+
+
+def test_crossings_of_dataset_size_curves_are_found():
+    records = curve(0.0, 8.0, -0.6, 0.05) + curve(0.1, 3.0, -0.4, 0.05)
+    expected = (8 / 3) ** (1 / 0.2)
+    first = across.findings(records)[0]
+    assert "wins below n =" in first
+    assert "wd 0.1" in first.split("wins")[0], "the flatter curve is lower where examples are few"
+    crossing = across.crossings(across.size_curves(records))[0]
+    assert crossing.n == pytest.approx(expected, rel=0.05)
+
+
+def test_capacity_is_found_across_sizes_and_widths():
+    records = random_labels({8: (100, 200), 32: (400, 800)})
+    for one in records:
+        one["random_labels"] = True
+        one["measures"]["test_error"] = {"mean": 0.9, "low": 0.9, "high": 0.9}
+    assert across.growth(across.held(records)).exponent.mean == pytest.approx(1.0)
+    assert "power 1" in across.findings(records)[0]
+
+
+def test_findings_of_few_trials_are_empty():
+    assert across.findings([]) == []
+    assert across.findings([record({"model.dropout": 0.0}, test_error=0.5)]) == []
