@@ -18,6 +18,11 @@ from measures.intervals import Interval
 LARGEST_KEPT_BYTES = 32 * 2**20
 
 
+def shortened(value: float) -> float:
+    """Seven digits: more are noise, and make tables hard to read."""
+    return float(f"{value:.7g}")
+
+
 class Notes:
     """Writes measures into `record`, and what is too long for it into `arrays`.
 
@@ -44,10 +49,11 @@ class Notes:
         if not math.isfinite(interval.mean):
             self.record["measures"][name] = None
             return
-        low, high = (x if math.isfinite(x) else None for x in (interval.low, interval.high))
-        self.record["measures"][name] = {"mean": interval.mean, "low": low, "high": high}
+        ends = (shortened(x) if math.isfinite(x) else None for x in (interval.low, interval.high))
+        low, high = ends
+        self.record["measures"][name] = {"mean": shortened(interval.mean), "low": low, "high": high}
         if values is not None and np.isfinite(values).all():
-            self.record["replica_values"][name] = [float(f"{v:.7g}") for v in values]
+            self.record["replica_values"][name] = [shortened(v) for v in values]
 
     def number(self, name: str, value: float) -> None:
         """A measure whose interval is not known."""

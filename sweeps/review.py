@@ -28,7 +28,7 @@ from sweeps import (
 )
 from sweeps.definition import Configuration, Study, label
 from sweeps.evidence import Evidence, is_number
-from sweeps.leaderboard import Record
+from sweeps.leaderboard import SHOWN, Record
 from sweeps.sections import Range, Values
 from sweeps.tracking_system import SystemMetrics
 
@@ -101,8 +101,9 @@ class Review:
         study = self.study
         by = "validation_error" if study.selects else "test_error"
         numeric = [key for key, axis in study.sweep.items() if _numeric(axis)]
+        measures = list(dict.fromkeys([by, *(name for name, _ in SHOWN)]))
         return tracking_page.experiment_tags(
-            study.name, study.question, by, list(study.sweep), numeric
+            study.name, study.question, measures, list(study.sweep), numeric
         )
 
     # -- the end --------------------------------------------------------------------------------

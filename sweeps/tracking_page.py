@@ -6,11 +6,10 @@ The prepared view is an undocumented tag of MLflow's own page: tests/test_mlflow
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Sequence
 from typing import Any
-
-from sweeps.leaderboard import SHOWN, title_of
 
 VIEW = "engram"  # key of the prepared view, as in ?viewStateShareKey=engram
 LONGEST_NOTE = 7900
@@ -19,15 +18,16 @@ SECTION = "engram"
 
 
 def experiment_tags(
-    name: str, question: str, by: str, axes: Sequence[str], numeric: Sequence[str]
+    name: str, question: str, measures: Sequence[str], axes: Sequence[str], numeric: Sequence[str]
 ) -> dict[str, str]:
     """Description, kind and prepared view of an experiment.
 
-    by: the metric that selects; axes: the swept keys; numeric: those of them that are numbers.
+    measures: metrics to show, first the one that selects; axes: the swept keys; numeric: those of
+    them that are numbers.
     """
     description = "\n\n".join(
         [
-            f"### {question or name}",
+            f"### {html.escape(question or name, quote=False)}",
             f"Each *parent run* is one execution of the study `{name}`: its page has the answer, the rankings "
             "and how to reproduce them; `report.html` among its artifacts has the pictures too. Each *child run* "
             "is one configuration, trained as several replicas; its metrics are means over them, with `_low` "
@@ -38,18 +38,17 @@ def experiment_tags(
     return {
         "mlflow.note.content": description,
         "mlflow.experimentKind": "custom_model_development",
-        f"mlflow.sharedViewState.{VIEW}": json.dumps(_view(by, axes, numeric)),
+        f"mlflow.sharedViewState.{VIEW}": json.dumps(_view(measures, axes, numeric)),
     }
 
 
-def _view(by: str, axes: Sequence[str], numeric: Sequence[str]) -> dict[str, Any]:
+def _view(measures: Sequence[str], axes: Sequence[str], numeric: Sequence[str]) -> dict[str, Any]:
     """Trials alone, the best first, with the columns that matter and charts of the swept settings."""
-    measures = [by, *(name for name, _ in SHOWN if name != by)]
     columns = [f"params.`{axis}`" for axis in axes] + [f"metrics.`{name}`" for name in measures]
     columns += ["tags.`engram.status`", "tags.`engram.verdict`"]
     return {
         "searchFilter": "tags.`engram.kind` = 'trial'",
-        "orderByKey": f"metrics.`{by}`",
+        "orderByKey": f"metrics.`{measures[0]}`",
         "orderByAsc": True,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
@@ -58,7 +57,7 @@ def _view(by: str, axes: Sequence[str], numeric: Sequence[str]) -> dict[str, Any
         "selectedColumns": columns,
         "columnOrder": columns,
         "runsHiddenMode": "FIRST_20_RUNS",
-        "compareRunCharts": _charts(by, axes, numeric),
+        "compareRunCharts": _charts(measures[0], axes, numeric),
         "compareRunSections": [
             {
                 "uuid": SECTION,
@@ -86,7 +85,7 @@ def _charts(by: str, axes: Sequence[str], numeric: Sequence[str]) -> list[dict[s
             "uuid": f"{SECTION}-{name}",
             "metricKey": name,
             "selectedMetricKeys": [name],
-            "displayName": f"{title_of(name)} by epoch",
+            "displayName": f"{_words(name)} by epoch",
             "xAxisKey": "step",
             "useGlobalXaxisKey": False,
         }
@@ -97,7 +96,7 @@ def _charts(by: str, axes: Sequence[str], numeric: Sequence[str]) -> list[dict[s
             **common,
             "type": "SCATTER",
             "uuid": f"{SECTION}-{axis}-{name}",
-            "displayName": f"{title_of(name)} by {axis}",
+            "displayName": f"{_words(name)} by {axis}",
             "xaxis": {"key": axis, "type": "PARAM"},
             "yaxis": {"key": name, "type": "METRIC"},
         }
@@ -110,7 +109,7 @@ def _charts(by: str, axes: Sequence[str], numeric: Sequence[str]) -> list[dict[s
                 **common,
                 "type": "PARALLEL",
                 "uuid": f"{SECTION}-parallel",
-                "displayName": f"all settings and {title_of(by)}",
+                "displayName": f"all settings and {_words(by)}",
                 "selectedParams": list(axes),
                 "selectedMetrics": [by],
                 "showAllRuns": True,
@@ -119,9 +118,18 @@ def _charts(by: str, axes: Sequence[str], numeric: Sequence[str]) -> list[dict[s
     return charts
 
 
+def _words(metric: str) -> str:
+    return metric.replace("_", " ")
+
+
 def view_path(experiment_id: str) -> str:
     """Where the prepared view is, after a server's address."""
     return f"/#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
+
+
+def run_path(experiment_id: str, run_id: str) -> str:
+    """Where a run is."""
+    return f"/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
 
 
 def note(text: str) -> str:

@@ -22,7 +22,7 @@ from models.family import build
 from models.training import Augment, Examples, Report, Trainer
 from sweeps import probes
 from sweeps.definition import Configuration
-from sweeps.notes import Notes
+from sweeps.notes import Notes, shortened
 from sweeps.record import Result, measure
 from sweeps.sections import MeasuresConfig
 
@@ -238,7 +238,7 @@ def _tensor(array: np.ndarray) -> Tensor:
 def summary(report: Report) -> dict[str, float]:
     """Means over the replicas that did not diverge, of what each evaluation tells; NaN where all did."""
     return {
-        name: float(np.mean(values)) if len(values) else math.nan
+        name: shortened(np.mean(values)) if len(values) else math.nan
         for name, values in _per_replica(report).items()
     }
 

@@ -57,7 +57,7 @@ def pages(name: str | None) -> list[tuple[str, str]]:
         info = found[1].info
         return [
             (f"the trials of {name}", tracking_page.view_path(info.experiment_id)),
-            (f"the run {name}", f"/#/experiments/{info.experiment_id}/runs/{info.run_id}"),
+            (f"the run {name}", tracking_page.run_path(info.experiment_id, info.run_id)),
         ]
     client = tracking.connect(state.mlflow_uri())
     experiments = client.search_experiments(order_by=["last_update_time DESC"])

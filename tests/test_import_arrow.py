@@ -14,6 +14,7 @@ PACKAGES = ("sweeps", "models", "data", "measures")
 WALLED = {
     "mlflow": ("sweeps.tracking",),
     "optuna": ("sweeps.search",),
+    "matplotlib": ("sweeps.figures",),
     "ray": ("sweeps.tuning", "sweeps.pruning", "sweeps.trainable", "sweeps.launch"),
 }
 
