@@ -142,7 +142,14 @@ def individuals(share: float, memorization: float) -> list[Record]:
 def depths(*trends: float) -> list[Record]:
     excess = {f"reinit_layer{k}_excess": 0.1 for k in (1, 2, 3)}
     return [
-        record({"model.depth": depth}, depth, reinit_trend=trend, layers=["a", "b", "c"], **excess)
+        record(
+            {"model.depth": depth},
+            depth,
+            reinit_trend=trend,
+            rerandom_trend=0.0,
+            layers=["a", "b", "c"],
+            **excess,
+        )
         for depth, trend in enumerate(trends)
     ]
 
@@ -213,7 +220,7 @@ CASES = [
     ("early_stopping", stopping({None: (0, 0.5, 0.5, 3.0), 3: (0.4, 0.2, 0.6, 1.0)}), "depends", "loss"),
     ("early_stopping", stopping({None: (0, 0.5, 0.5, 3.0), 3: (0.4, 0.5, 0.9, 5.0)}), "not supported", ""),
     ("augmentation", augmented({"none": (0, 0.5, 0.5), "shift": (0, 0.3, 0.3)}), "supported", "shift"),
-    ("augmentation", augmented({"none": (0, 0.5, 0.5), "shift": (0, 0.3, 0.3), "scale": (0, 0.5, 0.5)}), "depends", "scale does not"),
+    ("augmentation", augmented({"none": (0, 0.5, 0.5), "shift": (0, 0.3, 0.3), "scale": (0, 0.5, 0.5)}), "depends", "not with scale"),
     ("augmentation", augmented({"none": (0, 0.5, 0.5), "shift": (0, 0.7, 0.7)}), "not supported", ""),
     ("ten_million", sizes({10_000: (0.18, 0.3), 100_000: (0.13, 0.2), 1_000_000: (0.08, 0.1), 10_000_000: (0.05, 0.0)}), "supported", "10,000,000"),
     ("ten_million", sizes({10_000: (0.4, 0.3), 100_000: (0.3, 0.2), 1_000_000: (0.2, 0.1), 10_000_000: (0.1, 0.0)}), "depends", "the task"),
@@ -339,6 +346,16 @@ def test_claims_run_through_the_command_line(monkeypatch, home, capsys):
     assert entry["verdict"] in ("supported", "not supported", "depends")
     assert entry["answer"]
     assert entry["trials"] == 1
+
+    page = Path(home) / "docs" / "gallery.md"
+    assert orchestrate.main(["claims", "ensembles", "--small", "--gallery", str(page)]) == 0
+    text = page.read_text()
+    assert "> Ensembles generalize better than their members." in text
+    assert "| configuration | test error | ensemble error |" in text
+    assert "python orchestrate.py claims ensembles --run" in text
+    picture = page.parent / "images" / "gallery" / "ensembles.png"
+    assert f"({picture.relative_to(page.parent)})" in text
+    assert picture.stat().st_size < 60_000
 
 
 def test_an_unknown_claim_is_refused_with_the_nearest(capsys):

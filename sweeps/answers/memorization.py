@@ -109,7 +109,8 @@ def layers(records: Sequence[Record]) -> Answer:
         shown = ", ".join(f"{value:+.3f}" for value in excess)
         told.append(
             f"{depth} hidden layers: excess loss on wrong labels {shown} from the first layer to the "
-            f"read-out, later minus earlier half {signed(trend)}"
+            f"read-out, later minus earlier half {signed(trend)} "
+            f"({signed(measure(record, 'rerandom_trend'))} where it is drawn anew instead)"
         )
         signs.append(1 if rises(trend) else -1 if falls(trend) else 0)
     columns = ("reinit_trend", "rerandom_trend", "train_error", "test_error")

@@ -140,5 +140,5 @@ def augmentation(records: Sequence[Record]) -> Answer:
     )
     if not better:
         return Answer("not supported", sentence)
-    on = f"the kind: {listed(better)} helps, {listed(others)} does not" if others else ""
+    on = f"the kind: better with {listed(better)}, not with {listed(others)}" if others else ""
     return Answer("depends" if others else "supported", sentence, on)
