@@ -186,6 +186,8 @@ All problems of a file are reported at once, each with its line, its value, the 
 write instead; the exit code is 2 and nothing has been written. `--set key=value` changes a value
 from the command line and passes the same checks: `--set training.epochs=10`,
 `--set sweep.model.dropout=[0.0,0.5]`, `--set sweep.model.dropout=null` to end a sweep.
+`--small` puts in the values of `claim.small` in the same way, before any `--set`: the same study in
+seconds, under a name that ends in `-small`.
 
 Numbers are read as in YAML 1.2: `1e-2` is a number, `yes` and `no` are text, `010` is ten.
 
