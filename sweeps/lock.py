@@ -21,27 +21,39 @@ def held(folder: Path, purpose: str) -> Iterator[None]:
     """Hold `folder/lock` while the block runs; raises Busy at once if another process has it.
 
     The kernel frees the lock when its holder ends, however it ends, so a lock file that is left
-    behind means nothing: there are no stale locks to remove by hand.
+    behind means nothing: there are no stale locks to remove by hand. What stands in it is for people.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Busy(_who(file, folder)) from None
-        file.truncate(0)
-        json.dump({"pid": os.getpid(), "host": platform.node(), "since": time.time(), "purpose": purpose}, file)
-        file.flush()
-        yield
-        file.truncate(0)
-
-
-def _who(file, folder: Path) -> str:
-    file.seek(0)
+    # Never through a link: what stands in the file is overwritten.
+    descriptor = os.open(
+        folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644
+    )
     try:
-        holder = json.load(file)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Busy(_who(descriptor, folder)) from None
+        holder = {
+            "pid": os.getpid(),
+            "host": platform.node(),
+            "since": time.time(),
+            "purpose": purpose,
+        }
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        yield
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _who(descriptor: int, folder: Path) -> str:
+    try:
+        holder = json.loads(os.pread(descriptor, 4096, 0))
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder["since"]))
-        who = f"process {holder['pid']} on {holder['host']} has held it since {since} ({holder['purpose']})"
-    except (ValueError, KeyError, TypeError, OverflowError):
+        process = f"process {int(holder['pid'])} on {str(holder['host'])[:80]}"
+        who = f"{process} has held it since {since} ({str(holder['purpose'])[:200]})"
+    except (ValueError, KeyError, TypeError, OverflowError, OSError, RecursionError):
         who = "another process holds it"
-    return f"{folder.name} is being worked on: {who}\n    wait for it, end it, or start another execution with --name"
+    fix = "wait for it, end it, or start another execution with --name"
+    return f"{folder.name} is being worked on: {who}\n    {fix}"

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from sweeps.search import Proposal
 
 SNAPSHOTS_S = 20.0  # how long running trials may take to be saved before they are stopped
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WAITING_S = 60.0  # without a running trial before people are told
 log = logging.getLogger(__name__)
 
@@ -280,7 +282,10 @@ def connected(address: str | None) -> Iterator[None]:
                 "RAY_AUTH_MODE", "disabled"
             )  # loopback only, without the jobs API
             options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        handlers = {number: signal.getsignal(number) for number in HANDLED}
         ray.init(address=address, **options)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)  # Ray has put its own, which ends the process at once
         logging.getLogger("ray").handlers = logging.getLogger(
             "sweeps"
         ).handlers  # Ray has put its own back

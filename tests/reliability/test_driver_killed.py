@@ -1,0 +1,58 @@
+"""The driver dies, or is asked to stop, at any moment: what is finished stays, the rest goes on."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from tests.reliability import faults
+
+EPOCHS = set(range(2, 21, 2))
+KILLS = int(os.environ.get("ENGRAM_TEST_KILLS", "4"))  # 20 in `make test-faults`
+
+
+def test_sigkill_at_random_moments(grid, tmp_path):
+    """As often as ENGRAM_TEST_KILLS says, every third time again within seconds of coming back."""
+    study, home = faults.write(tmp_path), tmp_path / "runs"
+    chance = random.Random(os.environ.get("ENGRAM_TEST_SEED", "4"))
+    killed = 0
+    while killed < KILLS:
+        run = faults.Run(study, home)
+        if killed % 3 == 2:
+            time.sleep(chance.uniform(0.5, 3.0))
+        else:
+            run.until_logged("trial .* starts", faults.log(home).count(" starts,") + 1)
+            time.sleep(chance.uniform(0.0, 1.5))
+        assert run.process.poll() is None, f"the study ended before {KILLS} kills:\n{run.text}"
+        run.kill()
+        run.wait()
+        killed += 1
+    faults.finish(study, home)
+    assert len(faults.board(home)) == 24
+    faults.assert_same_board(faults.board(home), grid.board)
+    faults.assert_recorded_once(faults.store(home), 24, EPOCHS)
+    faults.assert_never_trained_after_commit(home)
+    assert not faults.processes(home), "killed drivers left nothing running"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_cleanly_and_says_how_to_go_on(grid, tmp_path, number):
+    study, home = faults.write(tmp_path), tmp_path / "runs"
+    run = faults.Run(study, home)
+    run.until_logged("is committed", 2)
+    run.kill(number)
+    assert run.wait() == 130
+    assert f"run {study}" in run.text
+    assert "Traceback" not in run.text
+    runs = faults.trial_runs(faults.store(home))
+    assert {r.info.status for r in runs} <= {"FINISHED", "KILLED"}
+    assert list(home.glob("studies/grid/checkpoints/trial-*/0*.ckpt")), "running trials were saved"
+    faults.finish(study, home)
+    assert "goes on from a checkpoint" in faults.log(home)
+    faults.assert_same_board(faults.board(home), grid.board)
+    faults.assert_recorded_once(faults.store(home), 24, EPOCHS)
+    faults.assert_never_trained_after_commit(home)
