@@ -13,7 +13,16 @@ from measures.intervals import t_interval
 from sweeps import leaderboard
 
 
-def record(trial: int, error: float, gap: float = 0.2, noise: float = 0.01, status: str = "completed", size: int = 1000, train: float = 0.1, replicas: int = 8) -> dict:
+def record(
+    trial: int,
+    error: float,
+    gap: float = 0.2,
+    noise: float = 0.01,
+    status: str = "completed",
+    size: int = 1000,
+    train: float = 0.1,
+    replicas: int = 8,
+) -> dict:
     """A trial whose replicas share their noise with every other trial's, as paired replicas do."""
     shared = np.random.default_rng(0).normal(0, 0.05, replicas)
     own = np.random.default_rng(trial + 1).normal(0, noise, replicas)
@@ -40,7 +49,11 @@ def record(trial: int, error: float, gap: float = 0.2, noise: float = 0.01, stat
     if status == "completed":
         for name, each in values.items():
             interval = t_interval(each)
-            found["measures"][name] = {"mean": interval.mean, "low": interval.low, "high": interval.high}
+            found["measures"][name] = {
+                "mean": interval.mean,
+                "low": interval.low,
+                "high": interval.high,
+            }
             found["replica_values"][name] = each.tolist()
     return found
 
@@ -64,7 +77,9 @@ def test_pairing_separates_what_unpaired_intervals_cannot():
 
 
 def test_a_tie_says_how_many_replicas_would_separate_it():
-    board = leaderboard.rank([record(0, 0.30, noise=0.02), record(1, 0.305, noise=0.02)], "test_error")
+    board = leaderboard.rank(
+        [record(0, 0.30, noise=0.02), record(1, 0.305, noise=0.02)], "test_error"
+    )
     assert board.rows[1].tie_group == 1
     assert board.more_replicas is None or board.more_replicas > 0
 
@@ -77,7 +92,12 @@ def test_what_did_not_complete_comes_last_and_is_not_compared():
         record(3, 0.9),
     ]
     board = leaderboard.rank(records, "test_error")
-    assert [row.record["status"] for row in board.rows] == ["completed", "pruned", "diverged", "failed"]
+    assert [row.record["status"] for row in board.rows] == [
+        "completed",
+        "pruned",
+        "diverged",
+        "failed",
+    ]
     assert [row.tie_group for row in board.rows] == [1, None, None, None]
     assert [row.verdict is None for row in board.rows] == [False, True, True, True]
 
@@ -107,7 +127,18 @@ def test_order_of_records_does_not_matter():
 def test_json_has_the_keys_of_the_contract():
     board = leaderboard.rank([record(0, 0.3), record(1, 0.4, status="diverged")], "test_error")
     entries = json.loads(leaderboard._json(board))
-    keys = {"rank", "tie_group", "trial", "run_id", "status", "verdict", "params", "replicas", "parameters", "measures"}
+    keys = {
+        "rank",
+        "tie_group",
+        "trial",
+        "run_id",
+        "status",
+        "verdict",
+        "params",
+        "replicas",
+        "parameters",
+        "measures",
+    }
     assert all(set(entry) == keys for entry in entries)
     assert set(entries[0]["measures"]["test_error"]) == {"mean", "low", "high"}
     assert entries[1]["measures"] == {}

@@ -13,7 +13,13 @@ RANGES = "{dropout: {uniform: [0.0, 0.9]}, lr: {loguniform: [1.0e-4, 1.0]}}"
 LISTS = "{dropout: [0.0, 0.2, 0.5], lr: [0.1, 0.01]}"
 
 
-def study(tmp_path, sampler: str, trials: int | None = 6, sweep: str | None = None, objective: str = "{validation_error: min}") -> Study:
+def study(
+    tmp_path,
+    sampler: str,
+    trials: int | None = 6,
+    sweep: str | None = None,
+    objective: str = "{validation_error: min}",
+) -> Study:
     path = tmp_path / "s.yaml"
     sweep = sweep or (LISTS if sampler == "grid" else RANGES)
     count = "null" if trials is None else trials
@@ -109,7 +115,8 @@ def test_a_damaged_ledger_is_refused_with_what_to_do(tmp_path):
 
 def test_a_small_space_ends_when_it_is_used_up(tmp_path):
     search = Search(
-        study(tmp_path, "random", trials=50, sweep="{dropout: [0.0, 0.5], lr: [0.1, 0.01]}"), tmp_path / "journal"
+        study(tmp_path, "random", trials=50, sweep="{dropout: [0.0, 0.5], lr: [0.1, 0.01]}"),
+        tmp_path / "journal",
     )
     assert len(run(search)) == 4
     assert search.finished

@@ -46,7 +46,9 @@ def comparable(record: dict) -> dict:
 
 def test_the_same_configuration_gives_the_same_record(mnist1d):
     options = dict(data={"train_size": 300}, model={"dropout": 0.3}, replicas={"count": 4})
-    assert comparable(finish(mnist1d, **options).record) == comparable(finish(mnist1d, **options).record)
+    assert comparable(finish(mnist1d, **options).record) == comparable(
+        finish(mnist1d, **options).record
+    )
 
 
 def test_a_record_is_plain_json_with_the_measures_of_the_contract(mnist1d):
@@ -73,7 +75,8 @@ def test_risk_is_bias_plus_variance_and_the_gap_is_test_minus_train(mnist1d):
 
 
 @pytest.mark.parametrize(
-    ("dropout", "accuracy", "variance", "bias2"), [(0.0, 0.462, 0.438, 0.509), (0.5, 0.532, 0.172, 0.458)]
+    ("dropout", "accuracy", "variance", "bias2"),
+    [(0.0, 0.462, 0.438, 0.509), (0.5, 0.532, 0.172, 0.458)],
 )
 def test_the_published_protocol_comes_out(mnist1d, dropout, accuracy, variance, bias2):
     """MNIST-1D, 40-100-100-10 ReLU, AdamW 1e-2, 3000 steps, 8 subsets of 1000 of the 4000 (docs/gallery.md)."""
@@ -92,7 +95,9 @@ def test_selection_never_touches_the_test_set(mnist1d):
     """With other test examples everything that a search may select by stays the same."""
     from dataclasses import replace
 
-    other = replace(mnist1d, test_inputs=mnist1d.test_inputs[:100] * 0, test_targets=mnist1d.test_targets[:100])
+    other = replace(
+        mnist1d, test_inputs=mnist1d.test_inputs[:100] * 0, test_targets=mnist1d.test_targets[:100]
+    )
     options = dict(data={"train_size": 300}, replicas={"count": 3})
     first, second = (comparable(finish(d, **options).record)["selection"] for d in (mnist1d, other))
     assert first == second
@@ -121,18 +126,25 @@ def test_memorization_is_undefined_where_every_replica_saw_everything(mnist1d):
 
 def test_variance_is_split_into_data_and_initialization(mnist1d):
     record = finish(
-        mnist1d, data={"train_size": 300}, training={"steps": 300}, replicas={"count": 12, "inits": 3}
+        mnist1d,
+        data={"train_size": 300},
+        training={"steps": 300},
+        replicas={"count": 12, "inits": 3},
     ).record
     data, init = (record["measures"][f"variance_{k}"] for k in ("data", "init"))
     assert data["mean"] > 0
     assert init["mean"] > 0
     assert data["low"] is not None
-    assert len(record["replica_values"]["test_error"]) == 4, "one value per draw: replicas of one draw are not independent"
+    assert len(record["replica_values"]["test_error"]) == 4, (
+        "one value per draw: replicas of one draw are not independent"
+    )
 
 
 def test_replicas_of_one_draw_share_their_subset(mnist1d):
     prepared = trial.prepare(
-        Configuration(data={"train_size": 300}, replicas={"count": 6, "inits": 2}), mnist1d, torch.device("cpu")
+        Configuration(data={"train_size": 300}, replicas={"count": 6, "inits": 2}),
+        mnist1d,
+        torch.device("cpu"),
     )
     assert (prepared.members[0] == prepared.members[1]).all()
     assert (prepared.members[0] != prepared.members[2]).any()
@@ -173,9 +185,15 @@ def test_images_and_augmentation_run_on_convolutions():
 def test_regression_is_measured_in_squared_error():
     generator = np.random.default_rng(0)
     inputs = generator.normal(size=(400, 5)).astype(np.float32)
-    values = (inputs @ generator.normal(size=5) + 0.1 * generator.normal(size=400)).astype(np.float32)
+    values = (inputs @ generator.normal(size=5) + 0.1 * generator.normal(size=400)).astype(
+        np.float32
+    )
     dataset = assemble(
-        "line", (inputs[:300], values[:300]), (inputs[300:], values[300:]), classes=None, kind="vector"
+        "line",
+        (inputs[:300], values[:300]),
+        (inputs[300:], values[300:]),
+        classes=None,
+        kind="vector",
     )
     result = finish(
         dataset,
@@ -202,7 +220,8 @@ def test_early_stopping_reports_the_weights_it_kept(mnist1d):
 
 
 @pytest.mark.skipif(
-    not Path("../shared/data/mnist").exists(), reason="the MNIST test images are not beside this checkout"
+    not Path("../shared/data/mnist").exists(),
+    reason="the MNIST test images are not beside this checkout",
 )
 def test_real_images_are_learned():
     config = Configuration(data={"name": "idx:../shared/data/mnist", "train_size": 1000})
