@@ -67,6 +67,12 @@ class Claim:
             return self.answer.words
         return "not run" if not self.records else "no answer yet"
 
+    @property
+    def how_to_run(self) -> str:
+        """The command that measures it."""
+        small = " --small" if self.study.name != self.name else ""
+        return f"python orchestrate.py claims {self.name} --run{small}"
+
     def entry(self) -> dict[str, Any]:
         """The claim as JSON values."""
         claim, answer = self.study.claim, self.answer
@@ -101,7 +107,7 @@ def command(
     elif output == "markdown":
         print(markdown(claims))
     else:
-        show(claims, Console(), small)
+        show(claims, Console())
     return code
 
 
@@ -163,7 +169,7 @@ def _chosen(names: Sequence[str]) -> list[str]:
 # -- how the table is shown -------------------------------------------------------------------------
 
 
-def show(claims: Sequence[Claim], console: Console, small: bool = False) -> None:
+def show(claims: Sequence[Claim], console: Console) -> None:
     """The table for people: claim, verdict, and the answer below it."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0), show_header=False)
     table.add_column(no_wrap=True, style="bold")
@@ -175,7 +181,7 @@ def show(claims: Sequence[Claim], console: Console, small: bool = False) -> None
         if claim.problem:
             lines.append(f"[yellow]{_escaped(claim.problem)}[/yellow]")
         if claim.answer is None and not claim.records:
-            lines.append(f"[bright_black]{how_to_run(claim.name, small)}[/bright_black]")
+            lines.append(f"[bright_black]{claim.how_to_run}[/bright_black]")
         table.add_row(claim.name, "\n".join(lines))
     console.print(table, highlight=False)
     told = [claim for claim in claims if claim.answer is not None]
@@ -190,16 +196,11 @@ def show(claims: Sequence[Claim], console: Console, small: bool = False) -> None
     )
 
 
-def how_to_run(name: str, small: bool = False) -> str:
-    """The command that measures a claim."""
-    return f"python orchestrate.py claims {name} --run" + (" --small" if small else "")
-
-
 def markdown(claims: Sequence[Claim]) -> str:
     """The table for documents."""
     lines = ["| claim | verdict | measured |", "|---|---|---|"]
     for claim in claims:
-        measured = claim.answer.sentence if claim.answer else f"`{how_to_run(claim.name)}`"
+        measured = claim.answer.sentence if claim.answer else f"`{claim.how_to_run}`"
         cells = (f"{claim.study.claim.sentence} (`{claim.name}`)", claim.verdict, measured)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sweeps import evidence as stored
 from sweeps import leaderboard, state
-from sweeps.claims import Claim, how_to_run
 from sweeps.definition import label
 from sweeps.evidence import Evidence
 from sweeps.figures import claims as pictures
+
+if TYPE_CHECKING:
+    from sweeps.claims import Claim
 
 IMAGES = Path("images") / "gallery"
 VERSIONS = ("torch", "numpy", "scipy", "ray", "optuna", "mlflow")
@@ -90,7 +93,7 @@ def _section(claim: Claim, run: Evidence | None, image: Path | None) -> str:
     if claim.answer is not None and run is not None:
         parts.append(_table(claim))
         parts.append(_how(claim, run))
-    parts.append(f"    {how_to_run(claim.name)}")
+    parts.append(f"    {claim.how_to_run}")
     return "\n\n".join(parts) + "\n"
 
 

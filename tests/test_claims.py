@@ -345,7 +345,7 @@ def test_claims_run_through_the_command_line(monkeypatch, home, capsys):
     assert entry["claim"] == "ensembles"
     assert entry["verdict"] in ("supported", "not supported", "depends")
     assert entry["answer"]
-    assert entry["trials"] == 1
+    assert entry["trials"] == 2
 
     page = Path(home) / "docs" / "gallery.md"
     assert orchestrate.main(["claims", "ensembles", "--small", "--gallery", str(page)]) == 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -236,3 +238,15 @@ def test_regression_has_memorization_and_no_probe_that_counts_right_answers():
     assert mean(result, "membership_auc") > 0.6
     assert "forgetting_events" not in result.record["measures"]
     assert "retention_drop" not in result.record["measures"]
+
+
+def test_the_page_of_measures_names_every_column(mnist1d):
+    wanted = MeasuresConfig(forgetting=True, layers=True, retention=True)
+    sections = {**NOISY, "replicas": {"count": 24, "inits": 2}, "training": {"epochs": 2}}
+    record = trial.measure(trained(mnist1d, wanted, **sections), wanted).record
+    page = (Path(__file__).parent.parent / "docs" / "measures.md").read_text()
+    for name in record["measures"]:
+        stem = re.sub(r"layer\d+", "layerK", name)
+        assert f"`{stem}`" in page or name.startswith("rerandom_"), name
+    named = set(re.findall(r"`([a-z0-9_]+)`", page)) - set(record) - {"train"}
+    assert {n for n in named if n.endswith(("_error", "_loss", "_drop"))} <= set(record["measures"])
