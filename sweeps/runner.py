@@ -110,6 +110,7 @@ class Execution:
         self.usage = Usage(folder)
         self.objective, self.direction = next(iter(study.search.objective.items()))
         self.running: dict[int, Proposal] = {}
+        self.committed: set[int] = set()  # by this process
         self.last: dict[int, Progress] = {}  # what each running trial told last
         self.refreshed = 0.0
         self.refresh_pause = REFRESH_S
@@ -312,6 +313,8 @@ class Execution:
 
     def _set_back(self, proposal: Proposal, why: str, stack: int | None) -> None:
         number = proposal.number
+        if number in self.committed:
+            return  # its worker died after it had handed in the result
         last = self.last.pop(number, None)
         setbacks = self.search.set_back(number, last.epoch if last else 0, stack)
         self.running.pop(number, None)
@@ -342,6 +345,7 @@ class Execution:
         if arrays:
             outcomes.write_arrays(self._arrays_path(number), arrays)
         self.search.commit(number, record)
+        self.committed.add(number)
         log.info("trial %d is committed: %s", number, record["status"])
         self.checkpoints.finish(number, final)
         self.running.pop(number, None)

@@ -258,11 +258,13 @@ class _Stopper(tune.Stopper):
 
 
 def _why(trial: Any) -> str:
-    """What Tune wrote down of a trial's end."""
-    with contextlib.suppress(
-        Exception
-    ):  # the file may be missing, and the reason is only for people
-        return str(trial.get_error()).strip().splitlines()[-1][:500]
+    """Why a worker is gone, as far as Ray knows."""
+    with contextlib.suppress(Exception):  # the file may be missing, and the reason is only for people
+        said = Path(trial.error_file).read_text(errors="replace")
+        if "OutOfMemoryError" in said or "running low on memory" in said:
+            return "its worker was ended: the machine was out of memory"
+        if "node" in said and "died" in said.partition("node")[2][:60]:
+            return "its node died"
     return "its worker died"
 
 
