@@ -1,0 +1,89 @@
+"""The MLflow server is away, slow or failing: training goes on, and everything arrives once."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.reliability import faults
+from tests.reliability.tracking_server import Proxy, Server, free_port
+
+EPOCHS = set(range(2, 21, 2))
+SMALL = faults.GRID.replace("[0.0, 0.2, 0.5, 0.7]", "[0.0, 0.5]").replace(
+    "[0.01, 0.003, 0.001]", "[0.01]"
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("server")).start()
+    yield server
+    server.stop()
+
+
+def with_uri(text: str, uri: str, experiment: str) -> str:
+    return f"{text}tracking: {{uri: '{uri}', experiment: {experiment}}}\n"
+
+
+def test_a_server_stopped_for_the_middle_third(grid, server, tmp_path):
+    study, home = (
+        faults.write(tmp_path, with_uri(faults.GRID, server.uri, "third")),
+        tmp_path / "runs",
+    )
+    run = faults.Run(study, home)
+    run.until_logged("is committed", 8)
+    server.stop()
+    run.until_logged("is committed", 16)
+    server.start()
+    assert run.wait() == 0, run.text
+    faults.assert_same_board(faults.board(home), grid.board)
+    faults.assert_recorded_once(server.uri, 24, EPOCHS, "third")
+
+
+def test_a_server_that_fails_is_slow_or_loses_answers(server, tmp_path):
+    """Not one request in two goes well, from the first on."""
+    proxy = Proxy(
+        server,
+        [
+            "error",
+            "error",
+            "ok",
+            "lost",
+            "ok",
+            "late",
+            "lost",
+            "ok",
+            "ok",
+            "error",
+            "ok",
+            "ok",
+            "ok",
+        ],
+        1.0,
+    )
+    study, home = faults.write(tmp_path, with_uri(SMALL, proxy.uri, "moody")), tmp_path / "runs"
+    try:
+        run = faults.Run(study, home)
+        assert run.wait() == 0, run.text
+        if "waits in" in run.text:  # it was given up for the time being
+            proxy.count = 10**6
+            finish = faults.finish(study, home)
+            assert "waits in" not in finish.stderr
+    finally:
+        proxy.close()
+    assert {"error", "lost", "late"} <= set(proxy.seen)
+    faults.assert_recorded_once(server.uri, 4, EPOCHS, "moody")
+
+
+def test_a_server_that_comes_a_day_later(server, tmp_path):
+    """Nobody answers from the start to the end; the next `run` sends what waited."""
+    study, home = (
+        faults.write(tmp_path, with_uri(SMALL, f"http://127.0.0.1:{free_port()}", "later")),
+        tmp_path / "runs",
+    )
+    done = faults.finish(study, home)
+    assert "what is not sent waits in" in done.stderr
+    assert len(faults.board(home)) == 4
+    faults.write(tmp_path, with_uri(SMALL, server.uri, "later"))
+    faults.finish(study, home)
+    faults.assert_recorded_once(server.uri, 4, EPOCHS, "later")
+    assert (home / "studies" / "grid" / "outbox.jsonl").stat().st_size == 0

@@ -1,0 +1,81 @@
+"""Workers die, nodes vanish: their trials go on elsewhere from the last checkpoint."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+
+import psutil
+import ray
+from ray.cluster_utils import Cluster
+
+from tests.reliability import faults
+
+EPOCHS = set(range(2, 21, 2))
+KILLS = int(os.environ.get("ENGRAM_TEST_KILLS", "4"))  # 20 in `make test-faults`
+
+# Long enough to be caught in the middle of a trial.
+LONG = """\
+name: long
+data: {train_size: 400}
+model: {width: 24}
+training: {epochs: 200, batch_size: 20, evaluate_every: 10}
+replicas: {count: 3}
+sweep: {model.dropout: [0.0, 0.3]}
+checkpoint: {every_s: 0.2}
+"""
+
+
+def test_workers_killed_at_random_moments(grid, tmp_path):
+    study, home = faults.write(tmp_path), tmp_path / "runs"
+    chance = random.Random(os.environ.get("ENGRAM_TEST_SEED", "4"))
+    run = faults.Run(study, home)
+    killed = 0
+    while killed < KILLS:
+        run.until_logged("trial .* starts", killed + 1)
+        time.sleep(chance.uniform(0.0, 1.0))
+        assert run.process.poll() is None, f"the study ended before {KILLS} kills:\n{run.text}"
+        found = faults.workers(home)
+        if found:
+            victim = chance.choice(found)
+            try:
+                victim.kill()
+                victim.wait(10)
+            except psutil.Error:
+                continue
+            killed += 1
+    assert run.wait() == 0, run.text
+    faults.assert_same_board(faults.board(home), grid.board)
+    faults.assert_recorded_once(faults.store(home), 24, EPOCHS)
+    faults.assert_never_trained_after_commit(home)
+    assert "failed" not in run.text
+
+
+def test_a_node_lost_in_mid_trial(tmp_path):
+    """Two nodes without a file system in common; the one that trains is taken away, without grace."""
+    study = faults.write(tmp_path, LONG)
+    faults.finish(study, tmp_path / "undisturbed" / "runs")
+    expected = faults.board(tmp_path / "undisturbed" / "runs", "long")
+
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+    )
+    try:
+        lost = cluster.add_node(num_cpus=2)
+        home = tmp_path / "runs"
+        run = faults.Run(study, home, "--address", cluster.address)
+        kept = home / "studies" / "long" / "checkpoints"
+        run.until(lambda: len(list(kept.glob("trial-*/0*.ckpt"))) >= 2)
+        cluster.add_node(num_cpus=2)
+        cluster.remove_node(lost, allow_graceful=False)
+        assert run.wait() == 0, run.text
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    log = faults.log(home)
+    assert "attempt 2" in log
+    assert "goes on from a checkpoint" in log
+    faults.assert_same_board(faults.board(home, "long"), expected)
+    faults.assert_recorded_once(faults.store(home), 2, set(range(10, 201, 10)), "long")
