@@ -285,7 +285,7 @@ def connected(address: str | None) -> Iterator[None]:
             )  # loopback only, without the jobs API
             options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         handlers = {number: signal.getsignal(number) for number in HANDLED}
-        ray.init(address=address, **options)
+        ray.init(address=address or "local", **options)  # never a cluster that happens to run here
         for number, handler in handlers.items():
             signal.signal(number, handler)  # Ray has put its own, which ends the process at once
         logging.getLogger("ray").handlers = logging.getLogger(
