@@ -71,7 +71,7 @@ def _memorization_and_membership(
         confidence = membership.phi(logs, trial.targets[ids])
         note.keep("correct", np.packbits(score, axis=1))
     else:
-        square = (outputs.double() - examples.targets.double().cpu()).square().sum(-1).numpy()
+        square = (outputs.double() - examples.targets.cpu().double()).square().sum(-1).numpy()
         score, confidence = -square, -np.log(np.maximum(square, SMALLEST_SQUARE))
     note.keep("member", np.packbits(member, axis=1))
     if wanted.memorization:
