@@ -248,13 +248,15 @@ def _verdict(
     if all(identical(pair) for pair in pairs):
         return f"All {len(pairs)} matched trials are identical, digit for digit."
     certain = sum(any(m.certain for m in pair.moved) for pair in pairs)
-    causes: list[str] = [kind for kind in ("study", "code", "data", "versions", "machine") if kind in changed]
+    causes: list[str] = [k for k in ("code", "data", "versions", "machine") if k in changed]
+    if any(not text.startswith("replicas.") for text in changed.get("study", ())):
+        causes.insert(0, "the study's settings")
     if not _same_draws(first, second):
         causes.append("the replicas' draws")
     if first.provenance.get("git.dirty") or second.provenance.get("git.dirty"):
         causes.append("changes to the code that were not committed")
     what = (
-        " or ".join(causes)
+        ", ".join(causes)
         if causes
         else "noise of the machine alone (nothing that is recorded changed)"
     )
