@@ -27,6 +27,7 @@ from sweeps import (
     state,
     study_data,
     tracking,
+    tuning,
 )
 from sweeps.definition import Study, label
 from sweeps.hidden import Hidden
@@ -146,8 +147,6 @@ class Execution:
                 self._announce_again([record["trial"] for record in self.search.records()])
             self._stop_when_spent()
             if not self.search.finished and not self.stop.requested:
-                from sweeps import tuning
-
                 tuning.train(self, self.datasets)
             return self._finish()
 

@@ -11,31 +11,15 @@ import contextlib
 import logging
 import os
 import shutil
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-# Ray reads these when it is imported or started.
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # stopping has its own, for SIGTERM too
-os.environ.setdefault(
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING", "1"
-)  # a trial that failed has no metrics
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")  # nobody restores from Tune's snapshots
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
 
 import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from sweeps import live, pruning
-from sweeps.definition import Study
+from sweeps import cluster, live, pruning
 from sweeps.trainable import EPOCH, CohortTrainable, Saved
 
 if TYPE_CHECKING:
@@ -43,7 +27,6 @@ if TYPE_CHECKING:
     from sweeps.search import Proposal
 
 SNAPSHOTS_S = 20.0  # how long running trials may take to be saved before they are stopped
-HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WAITING_S = 60.0  # without a running trial before people are told
 log = logging.getLogger(__name__)
 
@@ -51,8 +34,8 @@ log = logging.getLogger(__name__)
 def train(execution: Execution, datasets: dict[str, Any]) -> None:
     """Train what the execution's search asks for, until there is nothing left or it is asked to stop."""
     study, folder = execution.study, execution.folder
-    with connected(execution.address), execution.display:
-        capacity = _capacity(study)
+    with cluster.connected(execution.address), execution.display:
+        capacity = cluster.capacity(study)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(capacity)
         bridge = _Bridge(execution, capacity)
         trainable = tune.with_resources(
@@ -259,54 +242,15 @@ class _Stopper(tune.Stopper):
 
 def _why(trial: Any) -> str:
     """Why a worker is gone, as far as Ray knows."""
-    with contextlib.suppress(Exception):  # the file may be missing, and the reason is only for people
+    with contextlib.suppress(
+        Exception
+    ):  # the file may be missing, and the reason is only for people
         said = Path(trial.error_file).read_text(errors="replace")
         if "OutOfMemoryError" in said or "running low on memory" in said:
             return "its worker was ended: the machine was out of memory"
         if "node" in said and "died" in said.partition("node")[2][:60]:
             return "its node died"
     return "its worker died"
-
-
-@contextmanager
-def connected(address: str | None) -> Iterator[None]:
-    """A Ray of our own on this machine, on loopback, or the cluster at address."""
-    root = str(Path(__file__).resolve().parent.parent)
-    paths = [root, os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        dict.fromkeys(paths)
-    )  # workers import Engram and the user's code
-    own = not ray.is_initialized()
-    if own:
-        options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-        if address is None:
-            os.environ.setdefault(
-                "RAY_AUTH_MODE", "disabled"
-            )  # loopback only, without the jobs API
-            options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-        handlers = {number: signal.getsignal(number) for number in HANDLED}
-        ray.init(address=address or "local", **options)  # never a cluster that happens to run here
-        for number, handler in handlers.items():
-            signal.signal(number, handler)  # Ray has put its own, which ends the process at once
-        logging.getLogger("ray").handlers = logging.getLogger(
-            "sweeps"
-        ).handlers  # Ray has put its own back
-    try:
-        yield
-    finally:
-        if own:
-            ray.shutdown()
-
-
-def _capacity(study: Study) -> int:
-    """Trials at the same time: as many as fit, or as the study says."""
-    if study.resources.concurrent != "auto":
-        return int(study.resources.concurrent)
-    total = ray.cluster_resources()
-    fits = [total.get("CPU", 1.0) / study.resources.cpu]
-    if study.resources.gpu:
-        fits.append(total.get("GPU", 0.0) / study.resources.gpu)
-    return max(1, int(min(fits)))
 
 
 def _trial_folder(trial: Any) -> str:
