@@ -59,6 +59,8 @@ class Remembering(FIFOScheduler):
         for number, (values, over) in reports.items():
             for epoch, value in values.items():
                 self._judge(number, {EPOCH: epoch, objective: value})
+                # What it would say now, knowing more, is not what it said: the trial went on.
+                getattr(inner, "_stopped_trials", set()).clear()
             if over and values:
                 epoch, value = max(values.items())
                 self.inner.on_trial_complete(

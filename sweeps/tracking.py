@@ -84,6 +84,9 @@ class Recorder:
         self._in_doubt = resumed  # whether runs may be there that nobody here knows of
         self._at_start = True
         self._closing = threading.Event()
+        # Here and not in the thread: two threads that import MLflow at once break it for good.
+        import mlflow.tracking  # noqa: F401
+
         self._thread = threading.Thread(target=self._work, name="engram-tracking", daemon=True)
         self._thread.start()
 
