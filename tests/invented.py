@@ -63,9 +63,9 @@ def _measure(values: np.ndarray) -> dict[str, float]:
     }
 
 
-def lost(number: int, params: dict[str, Any], status: str) -> dict[str, Any]:
+def lost(number: int, params: dict[str, Any], status: str, config_hash: str) -> dict[str, Any]:
     """A trial that failed, diverged altogether, or was pruned after three epochs."""
-    whole = record(number, params, 0.8)
+    whole = record(number, params, 0.8, config_hash)
     if status == "failed":
         kept = ("trial", "params", "config_hash", "run_id")
         found = {key: whole[key] for key in kept}
@@ -130,8 +130,12 @@ def evidence(
     for number, values in enumerate(itertools.product(*axes.values())):
         params = dict(zip(axes, values, strict=True))
         status = (statuses or {}).get(number, "completed")
-        done = record(number, params, level(params), made.configure(params).hash)
-        records.append(done if status == "completed" else lost(number, params, status))
+        config_hash = made.configure(params).hash
+        records.append(
+            record(number, params, level(params), config_hash)
+            if status == "completed"
+            else lost(number, params, status, config_hash)
+        )
     info = {
         "study": "invented",
         "question": made.question,

@@ -29,6 +29,7 @@ DASHES = ("-", "--", "-.", ":")
 WIDTH = 6.6  # inches: read at arm's length on paper, and on a phone
 TITLE_CHARACTERS = 74
 TITLE_LINE = 0.19  # inches
+LONGEST_VALUE = 18  # characters beside a tick
 
 RC: dict[Any, Any] = {
     "font.size": 9,
@@ -170,7 +171,7 @@ def error_unit(regression: bool) -> str:
 def value_text(value: Any) -> str:
     if value is None:
         return "off"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else shorten(str(value), LONGEST_VALUE)
 
 
 def is_log(values: Sequence[Any]) -> bool:

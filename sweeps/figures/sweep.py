@@ -22,6 +22,7 @@ from sweeps.figures.style import (
     is_log,
     legend_above,
     mean_of,
+    shorten,
     unit,
     value_text,
 )
@@ -84,7 +85,7 @@ def _bars(evidence: Evidence, axis: str, values: list, there: list[Record]) -> D
             label="variance",
         )
         bottom.set_xticks(range(len(values)), [value_text(v) for v in values])
-        top.set_title(name, loc="left")
+        top.set_title(shorten(name, 30), loc="left")
         bottom.grid(axis="x", visible=False)
         top.set_ylim(bottom=min(0, top.get_ylim()[0]))
     axes[0, 0].set_ylabel("generalization gap\n(test − train error)")
