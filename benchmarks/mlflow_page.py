@@ -146,10 +146,10 @@ def open_pages(experiment: str, run: str, best: str) -> None:
     run_page = address + tracking_page.run_path(experiment, run)
     artifact = run_page.replace("?", "/artifacts/leaderboard_validation_error.json?")
     pages = [
-        ("trials in the prepared view, first rows", view, best),
-        ("the same as charts", view + "&compareRunsMode=CHART", "Study ("),
-        ("parent run", run_page, "Child runs"),
-        ("leaderboard table of the parent", artifact, "tie_group"),
+        ("trials in the prepared view, first rows", view, f"text={best}"),
+        ("the same as charts", view + "&compareRunsMode=CHART", ".js-plotly-plot .main-svg"),
+        ("parent run", run_page, "text=Child runs"),
+        ("leaderboard table of the parent", artifact, "text=tie_group"),
     ]
     with sync_playwright() as play:
         browser = play.chromium.launch(
@@ -168,7 +168,7 @@ def open_pages(experiment: str, run: str, best: str) -> None:
             )
             start = time.perf_counter()
             page.goto(url)
-            page.get_by_text(words).first.wait_for(timeout=PATIENCE_MS)
+            page.locator(words).first.wait_for(timeout=PATIENCE_MS)
             print(
                 f"{name:55} {time.perf_counter() - start:8.1f} s {received[0] / 1e6:8.1f} MB received",
                 flush=True,

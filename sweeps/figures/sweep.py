@@ -87,7 +87,7 @@ def _bars(evidence: Evidence, axis: str, values: list, there: list[Record]) -> D
         bottom.set_xticks(range(len(values)), [value_text(v) for v in values])
         top.set_title(shorten(name, 30), loc="left")
         bottom.grid(axis="x", visible=False)
-        top.set_ylim(bottom=min(0, top.get_ylim()[0]))
+    axes[0, 0].set_ylim(bottom=min(0, axes[0, 0].get_ylim()[0]))  # the rows share their scale
     axes[0, 0].set_ylabel("generalization gap\n(test − train error)")
     axes[1, 0].set_ylabel("risk (squared error)" if evidence.regression else "risk (Brier score)")
     made.supxlabel(unit(axis), fontsize=9)
