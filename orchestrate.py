@@ -110,9 +110,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def leaderboard(arguments: argparse.Namespace) -> int:
-    from sweeps import leaderboard
+    from sweeps import tables
 
-    return leaderboard.command(arguments.name, arguments.by, arguments.top, arguments.format)
+    return tables.command(arguments.name, arguments.by, arguments.top, arguments.format)
 
 
 def report(arguments: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sweeps import leaderboard, outcomes, report, state, tracking, tracking_page, ui
+from sweeps import leaderboard, outcomes, report, state, tables, tracking, tracking_page, ui
 from sweeps.definition import Study, label
 from sweeps.evidence import Evidence
 from sweeps.sections import Range
@@ -98,7 +98,7 @@ def write(records: list[dict], study: Study, folder: Path) -> str:
         lambda *_: None,
     )
     recorder.study({"engram.question": study.question}, {"search.sampler": "random"})
-    measures = ["validation_error", *(n for n, _ in leaderboard.SHOWN)]
+    measures = ["validation_error", *(n for n, _ in tables.SHOWN)]
     recorder.describe(
         tracking_page.experiment_tags(
             study.name, study.question, measures, list(study.sweep), list(study.sweep)
@@ -123,7 +123,7 @@ def write(records: list[dict], study: Study, folder: Path) -> str:
         recorder.metrics(number, record["epochs"], outcomes.final_metrics(record))
         recorder.tags(number, {"engram.status": record["status"]})
         recorder.end(number)
-    for path in leaderboard.write_tables(leaderboard.boards_of(records), folder / "leaderboards"):
+    for path in tables.write_tables(leaderboard.boards_of(records), folder / "leaderboards"):
         recorder.table(tracking.STUDY, path)
     recorder.end(tracking.STUDY)
     if not recorder.close(1800):

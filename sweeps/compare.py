@@ -17,7 +17,8 @@ from measures import intervals
 from measures.intervals import Interval
 from sweeps.definition import label
 from sweeps.evidence import Evidence, gather
-from sweeps.leaderboard import SHOWN, Record, cell, default_column, title_of
+from sweeps.leaderboard import Record, default_column
+from sweeps.tables import SHOWN, cell, title_of
 
 LEVEL = 0.95
 VERSIONS, MACHINE, DATA, CODE = "version.", "machine.", "data.digest.", "git."

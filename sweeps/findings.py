@@ -9,10 +9,11 @@ from collections import Counter
 
 import numpy as np
 
-from sweeps import across, leaderboard
+from sweeps import across, tables
 from sweeps.definition import label
 from sweeps.evidence import Evidence
-from sweeps.leaderboard import Row, cell, title_of
+from sweeps.leaderboard import Row
+from sweeps.tables import cell, title_of
 
 MOST_EFFECTS = 6
 FEW_REPLICAS = 5
@@ -100,7 +101,7 @@ def _unfinished(evidence: Evidence) -> list[str]:
 def _selection(evidence: Evidence) -> list[str]:
     if evidence.board is None:
         return []
-    notes = [n for n in leaderboard.footnotes(evidence.board, None) if not n.startswith("=")]
+    notes = [n for n in tables.footnotes(evidence.board, None) if not n.startswith("=")]
     return [f"{note[0].upper()}{note[1:]}." for note in notes]
 
 

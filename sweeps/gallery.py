@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeps import evidence as stored
-from sweeps import leaderboard, state
+from sweeps import state, tables
 from sweeps.definition import label
 from sweeps.evidence import Evidence
 from sweeps.figures import claims as pictures
@@ -100,12 +100,12 @@ def _section(claim: Claim, run: Evidence | None, image: Path | None) -> str:
 def _table(claim: Claim) -> str:
     assert claim.answer is not None
     columns = claim.answer.columns
-    lines = ["| configuration | " + " | ".join(map(leaderboard.title_of, columns)) + " |"]
+    lines = ["| configuration | " + " | ".join(map(tables.title_of, columns)) + " |"]
     lines.append("|---|" + "---:|" * len(columns))
     axes = list(claim.study.sweep)
     for record in claim.records:
         params = {key: record["params"][key] for key in axes if key in record["params"]}
-        cells = [leaderboard.cell(record, column) for column in columns]
+        cells = [tables.cell(record, column) for column in columns]
         if record["status"] != "completed":
             cells[0] += f" ({record['status']})"
         lines.append(f"| {_cell(label(params))} | {' | '.join(cells)} |")

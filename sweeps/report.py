@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sweeps import findings, leaderboard, state
+from sweeps import findings, state, tables
 from sweeps.definition import label
 from sweeps.evidence import Evidence, gather
-from sweeps.leaderboard import SHORT, SHOWN, Board, Record, cell, status_of, title_of
+from sweeps.leaderboard import Board, Record
+from sweeps.tables import SHORT, SHOWN, cell, status_of, title_of
 
 PAGE = Path(__file__).parent / "page"
 MOST_ROWS = 1000  # of the first ranking; the others repeat the same trials
@@ -187,7 +188,7 @@ def _board(board: Board, first: bool) -> dict[str, Any]:
         "columns": columns,
         "rows": rows,
         "more": max(0, len(board.rows) - most),
-        "notes": [_tie_note(note) for note in leaderboard.footnotes(board, None)],
+        "notes": [_tie_note(note) for note in tables.footnotes(board, None)],
     }
 
 
@@ -285,10 +286,10 @@ def markdown(evidence: Evidence, rows: int = MARKDOWN_ROWS) -> str:
     if board:
         shown = Board(board.by, board.rows[:rows], board.more_replicas)
         parts.append(
-            f"### Ranked by {title_of(board.by)}\n\n{_plain(leaderboard.markdown(shown), table=True)}"
+            f"### Ranked by {title_of(board.by)}\n\n{_plain(tables.markdown(shown), table=True)}"
         )
         left = len(board.rows) - rows
-        notes = [f"- {_plain(note)}" for note in leaderboard.footnotes(board, None)]
+        notes = [f"- {_plain(note)}" for note in tables.footnotes(board, None)]
         notes += [f"- {left} more trials"] if left > 0 else []
         parts.append("\n".join(notes))
     effects = findings.effects(evidence)

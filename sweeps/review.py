@@ -28,8 +28,9 @@ from sweeps import (
 )
 from sweeps.definition import Configuration, Study, label
 from sweeps.evidence import Evidence, is_number
-from sweeps.leaderboard import SHOWN, Record
+from sweeps.leaderboard import Record
 from sweeps.sections import Range, Values
+from sweeps.tables import SHOWN
 from sweeps.tracking_system import SystemMetrics
 
 BEST_SO_FAR = "best_so_far"

@@ -26,6 +26,7 @@ from sweeps import (
     review,
     state,
     study_data,
+    tables,
     tracking,
     tuning,
 )
@@ -51,6 +52,7 @@ REFRESH_S = (
     5.0  # the parent's table of trials is as fresh as this, and costs at most 1/20 of the time
 )
 SEND_AT_END_S = 60.0
+LONGEST_WHY = 2000
 log = logging.getLogger(__name__)
 
 
@@ -322,7 +324,7 @@ class Execution:
             self.search.retry(number)
             return
         attempts = f"after {setbacks.count} attempts: " if setbacks.count > 1 else ""
-        self._commit(proposal, outcomes.failed(attempts + why))
+        self._commit(proposal, outcomes.failed(attempts + why[-LONGEST_WHY:]))
         if self.study.faults.on_failure == "stop":
             self.stop.ask(f"trial {number} failed, and faults.on_failure is stop", FAILED)
 
@@ -451,15 +453,15 @@ class Execution:
             self.recorder.end(number, "KILLED")
         self._refresh(force=True)
         boards = leaderboard.boards_of(records)
-        for path in leaderboard.write_tables(boards, self.folder / "leaderboards"):
+        for path in tables.write_tables(boards, self.folder / "leaderboards"):
             self.recorder.table(tracking.STUDY, path)
         self.recorder.metrics(tracking.STUDY, len(records), leaderboard.best_metrics(boards))
         self.recorder.tags(
             tracking.STUDY, {"engram.status": "completed" if complete else "interrupted"}
         )
-        leaderboard.show(boards, self.display.console)
+        tables.show(boards, self.display.console)
         if len(self.study.search.objective) > 1:
-            leaderboard.show_front(records, dict(self.study.search.objective), self.display.console)
+            tables.show_front(records, dict(self.study.search.objective), self.display.console)
         self.review.finished(records, pictures=complete or not self.stop.requested)
         self.recorder.end(tracking.STUDY, "FINISHED" if complete else "KILLED")
         sent = self.recorder.close(SEND_AT_END_S)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from sweeps import leaderboard
+from sweeps import tables
 from sweeps.evidence import Evidence
 from sweeps.figures import draw, ranking, size, style
 from tests import invented
@@ -90,9 +90,9 @@ def test_nothing_in_a_picture_is_fetched(pictures):
 
 def test_titles_say_the_numbers_of_the_leaderboard(grid, pictures):
     best = grid.best
-    assert leaderboard.cell(best, "validation_error") in pictures["map"].title
-    assert leaderboard.cell(best, "generalization_gap") in pictures["learning_curves"].title
-    assert leaderboard.cell(best, "memorization") in pictures["memorization"].title
+    assert tables.cell(best, "validation_error") in pictures["map"].title
+    assert tables.cell(best, "generalization_gap") in pictures["learning_curves"].title
+    assert tables.cell(best, "memorization") in pictures["memorization"].title
     assert "dropout 0.2 · lr 0.001" in pictures["leaderboard"].title
     assert "Dropout" in pictures["importance"].title
     assert "rises" in pictures["axis_training.lr"].title

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from measures.intervals import t_interval
-from sweeps import leaderboard
+from sweeps import leaderboard, tables
 
 
 def record(
@@ -126,7 +126,7 @@ def test_order_of_records_does_not_matter():
 
 def test_json_has_the_keys_of_the_contract():
     board = leaderboard.rank([record(0, 0.3), record(1, 0.4, status="diverged")], "test_error")
-    entries = json.loads(leaderboard._json(board))
+    entries = json.loads(tables.to_json(board))
     keys = {
         "rank",
         "tie_group",
@@ -146,12 +146,12 @@ def test_json_has_the_keys_of_the_contract():
 
 def test_csv_and_markdown_show_the_same_numbers_as_json():
     board = leaderboard.rank([record(0, 0.3), record(1, 0.4)], "variance")
-    rows = list(csv.DictReader(io.StringIO(leaderboard._csv(board))))
+    rows = list(csv.DictReader(io.StringIO(tables.to_csv(board))))
     for row, entry in zip(rows, board.entries(), strict=True):
         assert float(row["variance"]) == entry["measures"]["variance"]["mean"]
         assert float(row["variance_high"]) == entry["measures"]["variance"]["high"]
         assert int(row["trial"]) == entry["trial"]
-    lines = leaderboard.markdown(board).splitlines()
+    lines = tables.markdown(board).splitlines()
     assert len(lines) == 4
     for line, entry in zip(lines[2:], board.entries(), strict=True):
         assert f"{entry['measures']['variance']['mean']:.3f} ±" in line

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
-from sweeps import leaderboard, outcomes, tracking, tracking_model, tracking_page
+from sweeps import outcomes, tables, tracking, tracking_model, tracking_page
 from sweeps.definition import label
 from sweeps.evidence import Evidence
 from sweeps.tracking_system import SystemMetrics
@@ -288,7 +288,7 @@ def test_numbers_in_mlflow_are_the_leaderboards(served):
                 )
     note = served.parent.data.tags["mlflow.note.content"]
     best = json.loads(done.stdout)[0]
-    assert leaderboard.cell({"measures": best["measures"]}, "test_error") in note
+    assert tables.cell({"measures": best["measures"]}, "test_error") in note
 
 
 def test_datasets_are_inputs_with_their_digest(served):

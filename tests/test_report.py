@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import findings, leaderboard, report
+from sweeps import findings, report, tables
 from sweeps.figures import draw
 from tests import invented
 from tests.browser import chromium, needs_chromium
@@ -242,7 +242,7 @@ def test_every_measure_of_every_trial_is_in_the_report(troubled, troubled_page):
     text = Page(troubled_page).text
     for record, measure in itertools.product(troubled.records, invented.MEASURES):
         if record["measures"].get(measure):
-            assert leaderboard.cell(record, measure) in text
+            assert tables.cell(record, measure) in text
 
 
 # -- the command ------------------------------------------------------------------------------------

@@ -30,7 +30,8 @@ from sweeps.figures.style import (
     unit,
     value_text,
 )
-from sweeps.leaderboard import Record, title_of
+from sweeps.leaderboard import Record
+from sweeps.tables import title_of
 
 WORDS = {
     "bias2": "bias²",

@@ -7,7 +7,8 @@ import numpy as np
 from sweeps.definition import label
 from sweeps.evidence import Evidence
 from sweeps.figures.style import TEST, TRAIN, Drawing, error_unit, figure, mean_of, shorten
-from sweeps.leaderboard import Record, cell
+from sweeps.leaderboard import Record
+from sweeps.tables import cell
 
 PANELS = 3
 

@@ -10,7 +10,8 @@ from measures import membership, memorization
 from sweeps.definition import label
 from sweeps.evidence import Arrays, Evidence
 from sweeps.figures.style import DASHES, MUTED, SERIES, Drawing, figure, mean_of, shorten
-from sweeps.leaderboard import Record, cell
+from sweeps.leaderboard import Record
+from sweeps.tables import cell
 
 SHOWN_EXAMPLES = 12
 MEMORIZED = 0.5  # an example counts as memorized above this

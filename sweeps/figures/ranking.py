@@ -22,7 +22,8 @@ from sweeps.figures.style import (
     mean_of,
     shorten,
 )
-from sweeps.leaderboard import Board, Record, title_of
+from sweeps.leaderboard import Board, Record
+from sweeps.tables import title_of
 
 MOST_ROWS = 24
 MOST_BARS = 40

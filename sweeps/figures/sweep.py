@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from measures import importance
-from sweeps import leaderboard
+from sweeps import leaderboard, tables
 from sweeps.definition import label
 from sweeps.evidence import Evidence, is_number
 from sweeps.figures.style import (
@@ -26,7 +26,8 @@ from sweeps.figures.style import (
     unit,
     value_text,
 )
-from sweeps.leaderboard import Record, title_of
+from sweeps.leaderboard import Record
+from sweeps.tables import title_of
 
 MOST_VALUES = 10  # of an axis drawn as bars; beyond it, every trial is a point
 MOST_COLUMNS = 4
@@ -170,7 +171,7 @@ def _points(axis: str, values: list, there: list[Record]) -> Drawing:
     made.supxlabel(unit(axis), fontsize=9)
     low = min(there, key=lambda r: mean_of(r, "test_error"))
     title = (
-        f"The lowest test error, {leaderboard.cell(low, 'test_error')}, is at "
+        f"The lowest test error, {tables.cell(low, 'test_error')}, is at "
         f"{label({axis: low['params'][axis]})}; variance is lowest at "
         f"{label({axis: min(there, key=lambda r: mean_of(r, 'variance'))['params'][axis]})}"
     )
@@ -202,7 +203,7 @@ def heat_map(evidence: Evidence) -> Drawing | None:
         return None
     tied = sum(row.tie_group == 1 for row in board.rows)
     title = (
-        f"The lowest {title_of(board.by)}, {leaderboard.cell(best, board.by)}, is at {label(best['params'])}"
+        f"The lowest {title_of(board.by)}, {tables.cell(best, board.by)}, is at {label(best['params'])}"
         + (f", tied with {tied - 1} other{'s' if tied > 2 else ''}" if tied > 1 else "")
     )
     held = {k: best["params"].get(k) for k in evidence.axes if k not in (first, second)}
