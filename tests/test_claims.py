@@ -225,6 +225,7 @@ CASES = [
     ("ten_million", sizes({10_000: (0.18, 0.3), 100_000: (0.13, 0.2), 1_000_000: (0.08, 0.1), 10_000_000: (0.05, 0.0)}), "supported", "10,000,000"),
     ("ten_million", sizes({10_000: (0.4, 0.3), 100_000: (0.3, 0.2), 1_000_000: (0.2, 0.1), 10_000_000: (0.1, 0.0)}), "depends", "the task"),
     ("ten_million", sizes({10_000: (0.2, 0.3), 100_000: (0.4, 0.2)}), "not supported", ""),
+    ("ten_million", sizes({10_000: (0.4, 0.3), 100_000: (0.3, 0.2), 1_000_000: (0.3, 0.1)}), "depends", "the step to 1,000,000"),
     ("learning_rate", rates({("sgd", 1e-3): 50, ("sgd", 1e-2): 30, ("sgd", 1e-1): 15, ("sgd", 1.0): 5}), "supported", "50"),
     ("learning_rate", rates({("sgd", 1e-3): 50, ("sgd", 1e-2): 30, ("sgd", 1e-1): 15, ("sgd", 1.0): None}), "depends", "fastest at 0.1"),
     ("learning_rate", rates({("sgd", 1e-3): 5, ("sgd", 1e-2): 30, ("sgd", 1e-1): None}), "not supported", "never"),

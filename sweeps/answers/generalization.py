@@ -35,7 +35,9 @@ def ten_million(records: Sequence[Record]) -> Answer:
     if len(sizes) < 2:
         raise Missing("at least two sizes")
     steps = list(zip(list(sizes.values())[:-1], list(sizes.values())[1:], strict=True))
-    rising = all(falls(change(more, less, "test_error")) for less, more in steps)
+    flat = [
+        more["params"][SIZE] for less, more in steps if not falls(change(more, less, "test_error"))
+    ]
     found = {n: accuracy(r) for n, r in sizes.items()}
     memorized = {n: measure(r, "memorization") for n, r in sizes.items() if _has_memory(r)}
     first, *_, last = memorized.values()
@@ -48,8 +50,12 @@ def ten_million(records: Sequence[Record]) -> Answer:
     )
     same = all(abs(found[n].mean - ACCURACIES[n]) <= NEAR for n in sizes if n in ACCURACIES)
     columns = ("test_error", "train_error", "generalization_gap", "memorization")
-    if not (rising and less):
+    if len(flat) == len(steps) or not less:
         return Answer("not supported", f"{told}.", "", columns)
+    if flat:
+        sizes_told = listed([f"{size:,}" for size in flat])
+        on = f"the size: the step to {sizes_told} raises the accuracy by nothing that can be told"
+        return Answer("depends", f"{told}.", on, columns)
     if same and set(ACCURACIES) <= set(sizes):
         return Answer("supported", f"{told}.", "", columns)
     on = "the task: more examples do both here too, but the table is not this one's"
