@@ -6,9 +6,11 @@ left out.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -145,21 +147,22 @@ class Review:
         state.write_text(path, json.dumps(now))
 
     def _draw(self, found: Evidence) -> None:
-        path = self.folder / "report.html"
-        stamp = json.dumps([len(found.records), found.provenance.get("git.commit")])
-        marker = self.folder / "report.stamp"
-        if path.exists() and marker.exists() and marker.read_text() == stamp:
-            return  # nothing new since it was made
-        pictures: list[Any] = []
-        with _harmless("the pictures"):
-            from sweeps.figures import draw
+        """The report and its pictures, drawn again only where there is something new, and sent."""
+        path, marker, folder = (self.folder / n for n in ("report.html", "report.stamp", "figures"))
+        stamp = _digest(found.records, found.provenance.get("git.commit"))
+        if not (path.exists() and marker.exists() and marker.read_text() == stamp):
+            pictures: list[Any] = []
+            shutil.rmtree(folder, ignore_errors=True)
+            with _harmless("the pictures"):
+                from sweeps.figures import draw
 
-            pictures = draw.draw(found)
-            for file in draw.save(pictures, self.folder / "figures"):
-                self.recorder.artifact(tracking.STUDY, file, to="figures")
-        state.write_text(path, report.page(found, pictures))
+                pictures = draw.draw(found)
+                draw.save(pictures, folder)
+            state.write_text(path, report.page(found, pictures))
+            state.write_text(marker, stamp)
+        for file in sorted(folder.glob("*.png")):
+            self.recorder.artifact(tracking.STUDY, file, to="figures")
         self.recorder.artifact(tracking.STUDY, path)
-        state.write_text(marker, stamp)
 
     # -- the best model -------------------------------------------------------------------------
 
@@ -177,19 +180,20 @@ class Review:
                 return
             replica = median_replica(best)
             configuration = self.study.configure(best["params"])
-            example = self.datasets[study_data.key(configuration.data)].test_inputs[:EXAMPLES]
-            module = self._module(configuration, {n: t[replica] for n, t in weights.items()})
-            folder = self.folder / "model"
-            kind = tracking_model.save(folder, module, example)
+            folder, marker = self.folder / "model", self.folder / "model.stamp"
+            tag = _digest(best["config_hash"], best["replica_values"], replica)[:12]
+            if not (folder.exists() and marker.exists() and marker.read_text().startswith(tag)):
+                example = self.datasets[study_data.key(configuration.data)].test_inputs[:EXAMPLES]
+                module = self._module(configuration, {n: t[replica] for n, t in weights.items()})
+                state.write_text(marker, f"{tag} {tracking_model.save(folder, module, example)}")
             tags = {
                 "engram.trial": str(best["trial"]),
                 "engram.replica": str(replica),
                 "engram.chosen": "the replica of median validation error in the best trial",
                 "engram.configuration": label(best["params"]),
-                "engram.serialization": kind,
+                "engram.serialization": marker.read_text().partition(" ")[2],
             }
             params = {key: str(value) for key, value in configuration.dotted().items()}
-            tag = f"{best['config_hash']}-{replica}"
             register = self.study.tracking.register_as
             self.recorder.model(
                 folder, "best_model", tag, tags=tags, params=params, register=register
@@ -198,7 +202,7 @@ class Review:
     def _weights(self, record: Record) -> dict[str, Any] | None:
         """{name: tensor [R, ...]} of a finished trial, where its final weights were kept."""
         store = checkpoint.Store(self.folder / "checkpoints", keep=1, largest_bytes=math.inf)
-        data = store.final(record["trial"])
+        data = store.final(record["trial"], config=record["config_hash"])
         return None if data is None else checkpoint.decode(data)[0]["trainer"]["cohort"]
 
     def _module(self, configuration: Configuration, weights: dict[str, Any]) -> Any:
@@ -222,6 +226,10 @@ def median_replica(record: Record) -> int:
     if not values or len(values) != record["replicas"]:
         return 0
     return int(np.argsort(values, kind="stable")[(len(values) - 1) // 2])
+
+
+def _digest(*content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _numeric(axis: Values | Range) -> bool:
