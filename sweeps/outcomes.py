@@ -17,7 +17,7 @@ def failed(why: str) -> dict[str, Any]:
         "replica_values": {},
         "selection": {},
         "warnings": [],
-        "error": why[-2000:],
+        "error": why,
     }
 
 

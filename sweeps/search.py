@@ -8,47 +8,34 @@ that was interrupted goes on as if nothing had happened.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import threading
-import warnings
-import zlib
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.samplers import BaseSampler
-from optuna.storages import JournalStorage
-from optuna.study import StudyDirection as Direction
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps import changes
+from sweeps import search_ledger
 from sweeps.definition import Configuration, Study
-from sweeps.ledger import FORMAT, LedgerError, LedgerFile, damaged, refused
-from sweeps.sections import Axis, Values
-
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-# Attributes of a trial.
-RECORD, ATTEMPTS, SETBACKS = "engram.record", "engram.attempts", "engram.setbacks"
-DUPLICATE, VOID, OUTSIDE = "engram.duplicate_of", "engram.void", "engram.outside"
-EARLIER = "engram.earlier"  # the record that a reopened trial had
-# Attributes of a study.
-VERSION, READY, DEFINITION, RUN = (
-    "engram.format",
-    "engram.ready",
-    "engram.definition",
-    "engram.run.",
+from sweeps.ledger import LedgerError, LedgerFile
+from sweeps.search_ledger import (
+    ATTEMPTS,
+    DUPLICATE,
+    EARLIER,
+    OUTSIDE,
+    RECORD,
+    RUN,
+    SETBACKS,
+    VOID,
+    Generations,
+    quiet,
 )
+from sweeps.search_space import Point, distribution, sampler
+
 PROPOSALS_PER_TRIAL = (
     50  # repeated proposals of known configurations before the space counts as used up
 )
@@ -91,13 +78,14 @@ class Search:
     ):
         self.study, self.path = study, path
         self._lock = threading.RLock()
-        self._distributions = {key: _distribution(choice) for key, choice in study.sweep.items()}
+        self._distributions = {key: distribution(choice) for key, choice in study.sweep.items()}
         self._objectives = dict(study.search.objective)
         self._file = LedgerFile(path, write=True)
-        self._storage = _storage(self._file)
+        self._storage = search_ledger.storage(self._file)
         self.torn = self._file.torn
-        self.changes: list[str] = []
-        self._optuna = self._generation(name or study.name, retry_failed)
+        generations = Generations(study, self._storage, path, name or study.name)
+        self._optuna = generations.current(retry_failed)
+        self.changes = generations.changes
         self._file.back_up()
         self._by_hash: dict[str, int] = {}
         self._grid = iter(study.grid()) if study.search.sampler == "grid" else None
@@ -144,11 +132,11 @@ class Search:
 
     def _ask_new(self) -> FrozenTrial | None:
         number = len(self._optuna.get_trials(deepcopy=False))
-        sampler = self._sampler(number)
-        if sampler is None:
+        chooser = self._sampler(number)
+        if chooser is None:
             return None
-        with _quiet():
-            self._optuna.sampler = sampler
+        with quiet():
+            self._optuna.sampler = chooser
             trial = self._optuna.ask(fixed_distributions=self._distributions)
         return self._frozen(trial.number)
 
@@ -187,8 +175,8 @@ class Search:
             record = json.loads(self._frozen(number).user_attrs[RECORD])
             if record["status"] == "pruned" and "epochs" in record:
                 self.report(number, record["epochs"], record["selection"])
-            state, values = _outcome(record, self._objectives)
-            with _quiet():
+            state, values = search_ledger.outcome(record, self._objectives)
+            with quiet():
                 self._storage.set_trial_state_values(self._id(number), state, values)
 
     def tell(self, number: int, record: dict) -> None:
@@ -222,7 +210,7 @@ class Search:
     def records(self) -> list[dict]:
         """The records of committed trials, in order of their numbers."""
         with self._lock:
-            return list(_records(self._optuna))
+            return list(search_ledger.records(self._optuna))
 
     def trials(self) -> dict[int, tuple[str, bool]]:
         """{trial: (hash of its configuration, whether it is committed)}; without copies and used-up numbers."""
@@ -304,7 +292,7 @@ class Search:
 
     def _complete(self, frozen: FrozenTrial) -> FrozenTrial:
         """Go on choosing the values of a trial whose creation a crash cut short."""
-        with _quiet():
+        with quiet():
             self._optuna.sampler = self._sampler(frozen.number) or optuna.samplers.RandomSampler(
                 frozen.number
             )
@@ -322,7 +310,7 @@ class Search:
         known = self._frozen(twin)
         complete = known.state == TrialState.COMPLETE
         state = TrialState.COMPLETE if complete else TrialState.FAIL
-        with _quiet():
+        with quiet():
             self._storage.set_trial_state_values(
                 frozen._trial_id, state, known.values if complete else None
             )
@@ -336,306 +324,23 @@ class Search:
     def _note(self, number: int, key: str, value: Any) -> None:
         self._storage.set_trial_user_attr(self._id(number), key, value)
 
-    # -- another definition of the study -----------------------------------------------------------
-
-    def _generation(self, name: str, retry_failed: bool) -> optuna.Study:
-        """The newest generation of the study, made anew where what is asked has changed its shape.
-
-        Optuna refuses a changed space, so a changed study is a new one in the same file, which takes
-        over the trials of the one before; it counts from the moment it is marked as ready.
-        """
-        now = changes.describe(self.study)
-        newest = _newest(self._storage, self.path, name)
-        if newest is None:
-            return self._create(name, 1, [], now)
-        generation, current = newest
-        was = json.loads(current.user_attrs[DEFINITION])
-        self.changes = changes.differences(was, now)
-        failed = (
-            [f for f in current.get_trials(deepcopy=False) if _status(f) == "failed"]
-            if retry_failed
-            else []
-        )
-        if not failed and not changes.reshapes(was, now):
-            if was != now:
-                current.set_user_attr(DEFINITION, json.dumps(now))
-            return current
-        trials = self._adapted(current, was, now, {f.number for f in failed})
-        created = self._create(name, generation + 1, trials, now)
-        for key, value in current.user_attrs.items():
-            if key.startswith(RUN):
-                created.set_user_attr(key, value)
-        return created
-
-    def _create(
-        self, name: str, generation: int, trials: list[FrozenTrial], definition: dict
-    ) -> optuna.Study:
-        directions = [Direction.MINIMIZE if d == "min" else Direction.MAXIMIZE for d in self._objectives.values()]
-        while True:
-            full = name if generation == 1 else f"{name}#{generation}"
-            with _quiet():
-                study = optuna.create_study(
-                    storage=self._storage,
-                    study_name=full,
-                    directions=directions,
-                    load_if_exists=True,
-                )
-            if generation == 1 or not study.get_trials(deepcopy=False):
-                break
-            generation += 1  # left half made by a crash
-        for trial in trials:
-            self._storage.create_new_trial(study._study_id, trial)
-        for key, value in ((DEFINITION, json.dumps(definition)), (VERSION, FORMAT), (READY, True)):
-            study.set_user_attr(key, value)
-        return study
-
-    def _adapted(
-        self, current: optuna.Study, was: dict, now: dict, reopen: set[int]
-    ) -> list[FrozenTrial]:
-        """The trials of an earlier definition as the new one sees them; LedgerError where they would not compare."""
-        adapted: list[FrozenTrial] = []
-        wrong: dict[str, tuple] = {}
-        for frozen in current.get_trials(deepcopy=False):
-            values = was["base"] | frozen.params
-            if OUTSIDE in frozen.user_attrs:
-                values = json.loads(frozen.user_attrs[OUTSIDE])
-            elif (
-                DUPLICATE in frozen.user_attrs
-                or VOID in frozen.user_attrs
-                or len(frozen.params) < len(was["sweep"])
-            ):
-                adapted.append(_void())
-                continue
-            keys, outside = changes.conflicts(values, was, now)
-            if keys and RECORD in frozen.user_attrs:
-                wrong |= {key: (values[key], now["base"][key]) for key in keys}
-            adapted.append(
-                self._adapt(frozen, values, outside, bool(keys), frozen.number in reopen)
-            )
-        if wrong:
-            finished = sum(RECORD in f.user_attrs for f in current.get_trials(deepcopy=False))
-            said = ", ".join(f"{key} was {old} and is {new}" for key, (old, new) in wrong.items())
-            raise refused(
-                self.path,
-                f"{said}: results of the {finished} finished trials would not compare with new ones",
-                "run the changed study under another name (--name N), or undo the change",
-            )
-        return adapted
-
-    def _adapt(
-        self, frozen: FrozenTrial, values: dict, outside: bool, other: bool, reopen: bool
-    ) -> FrozenTrial:
-        params = {key: values[key] for key in self.study.sweep}
-        outside = outside or not all(
-            _holds(self._distributions[key], value) for key, value in params.items()
-        )
-        record = json.loads(frozen.user_attrs[RECORD]) if RECORD in frozen.user_attrs else None
-        if other or (outside and record is None):
-            return _void()
-        kept = {k: v for k, v in frozen.user_attrs.items() if k in (ATTEMPTS, EARLIER)}
-        if outside:
-            kept |= {RECORD: frozen.user_attrs[RECORD], OUTSIDE: json.dumps(values)}
-            return _trial(TrialState.FAIL, {}, {}, kept, {})
-        more = values["replicas.count"] < self.study.replicas.count
-        if record is not None and more and record["status"] in ("completed", "diverged"):
-            kept, record = {EARLIER: json.dumps(record)}, None
-        if record is None or reopen:
-            reports = {} if EARLIER in kept or reopen else frozen.intermediate_values
-            return _trial(TrialState.RUNNING, params, self._distributions, kept, reports)
-        record |= {"params": params, "config_hash": self._configuration(params).hash}
-        kept[RECORD] = json.dumps(record, separators=(",", ":"))
-        state, found = _outcome(record, self._objectives)
-        return _trial(state, params, self._distributions, kept, frozen.intermediate_values, found)
-
-    # -- samplers -------------------------------------------------------------------------------
-
     def _sampler(self, number: int) -> BaseSampler | None:
         """The sampler for one trial; None when a grid has no point left."""
-        seed = (self.study.search.seed * 1_000_003 + number * 7919) % 2**31
-        name = self.study.search.sampler
-        samplers = optuna.samplers
-        if name == "grid":
-            assert self._grid is not None
-            point = next(
-                (p for p in self._grid if self._configuration(p).hash not in self._by_hash), None
-            )
-            return None if point is None else _Point(point)
-        if name == "random":
-            return _Random(seed)
-        if name == "tpe":
-            return samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
-        if name == "gp":
-            return samplers.GPSampler(seed=seed)
-        if name == "cmaes":
-            return samplers.CmaEsSampler(seed=seed)
-        return samplers.NSGAIISampler(seed=seed)
-
-
-class _Independent(BaseSampler):
-    """Chooses each value by itself."""
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return {}
-
-
-class _Point(_Independent):
-    """The values of one point of a grid."""
-
-    def __init__(self, point: dict[str, Any]):
-        self.point = point
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        return self.point[param_name]
-
-
-class _Random(_Independent):
-    """Each value from a stream of its own: a trial whose creation was cut short gets the same ones."""
-
-    def __init__(self, seed: int):
-        self.seed = seed
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        sampler = optuna.samplers.RandomSampler(
-            (self.seed + zlib.crc32(param_name.encode())) % 2**31
-        )
-        return sampler.sample_independent(study, trial, param_name, param_distribution)
+        if self._grid is None:
+            return sampler(self.study, number)
+        new = (p for p in self._grid if self._configuration(p).hash not in self._by_hash)
+        point = next(new, None)
+        return None if point is None else Point(point)
 
 
 def read_records(path: Path, name: str) -> list[dict]:
     """The committed records of a study's ledger, read without changing it; [] where there is none."""
     if not path.exists():
         return []
-    with _quiet():
-        newest = _newest(_storage(LedgerFile(path, write=False)), path, name)
-    return [] if newest is None else list(_records(newest[1]))
+    file = search_ledger.storage(LedgerFile(path, write=False))
+    with quiet():
+        newest = search_ledger.newest(file, path, name)
+    return [] if newest is None else list(search_ledger.records(newest[1]))
 
 
-def _records(study: optuna.Study) -> Iterator[dict]:
-    runs = study.user_attrs
-    for frozen in study.get_trials(deepcopy=False):
-        if RECORD in frozen.user_attrs:
-            yield {
-                **json.loads(frozen.user_attrs[RECORD]),
-                "run_id": runs.get(f"{RUN}{frozen.number}"),
-            }
-
-
-def _status(frozen: FrozenTrial) -> str | None:
-    return json.loads(frozen.user_attrs[RECORD])["status"] if RECORD in frozen.user_attrs else None
-
-
-def _outcome(record: dict, objectives: Mapping[str, str]) -> tuple[TrialState, list[float] | None]:
-    """What a record means to the search."""
-    if record["status"] == "failed":
-        return TrialState.FAIL, None
-    if record["status"] == "pruned":
-        return TrialState.PRUNED, None
-    return TrialState.COMPLETE, [
-        _value(record, name, direction) for name, direction in objectives.items()
-    ]
-
-
-def _value(record: dict, name: str, direction: str) -> float:
-    """The objective of a record; what is missing or not finite counts as the worst."""
-    value = record["selection"].get(name)
-    worst = math.inf if direction == "min" else -math.inf
-    bad = value is None or not math.isfinite(value) or record["status"] == "diverged"
-    return worst if bad else float(value)
-
-
-def _trial(
-    state: TrialState,
-    params: dict[str, Any],
-    distributions: dict[str, BaseDistribution],
-    attributes: dict[str, Any],
-    reports: dict[int, float],
-    values: list[float] | None = None,
-) -> FrozenTrial:
-    """A trial as it is taken over into another generation."""
-    return optuna.trial.create_trial(
-        state=state,
-        params=params,
-        distributions=distributions,
-        user_attrs=attributes,
-        intermediate_values=reports,
-        values=values,
-    )
-
-
-def _void() -> FrozenTrial:
-    """A number that is used up: it belongs to no trial of this study."""
-    return _trial(TrialState.FAIL, {}, {}, {VOID: True}, {})
-
-
-def _distribution(axis: Axis) -> BaseDistribution:
-    """A sweep axis as an Optuna distribution: listed values are categories, a range has bounds."""
-    if isinstance(axis, Values):
-        return CategoricalDistribution(list(axis.values))
-    if axis.whole:
-        return IntDistribution(int(axis.low), int(axis.high), log=axis.log)
-    return FloatDistribution(float(axis.low), float(axis.high), log=axis.log)
-
-
-def _holds(distribution: BaseDistribution, value: Any) -> bool:
-    try:
-        return distribution._contains(distribution.to_internal_repr(value))
-    except (ValueError, TypeError):
-        return False
-
-
-def _storage(file: LedgerFile) -> JournalStorage:
-    """Optuna's view of a ledger; LedgerError where its lines do not make sense."""
-    with _quiet():
-        try:
-            return JournalStorage(file)  # type: ignore[arg-type]
-        except LedgerError:
-            raise
-        except Exception as error:  # whatever Optuna makes of lines that are whole but not its own
-            raise damaged(file.path, f"{type(error).__name__}: {error}") from error
-
-
-def _newest(storage: JournalStorage, path: Path, name: str) -> tuple[int, optuna.Study] | None:
-    """(generation, study) that counts; LedgerError where another version wrote it."""
-    found = None
-    for frozen in storage.get_all_studies():
-        base, _, number = frozen.study_name.partition("#")
-        version = frozen.user_attrs.get(VERSION, FORMAT)
-        if version != FORMAT:
-            raise refused(
-                path,
-                f"ledger format {version}, and this version reads {FORMAT}",
-                "use the version that wrote it, or run under another name (--name N)",
-            )
-        if base == name and frozen.user_attrs.get(READY):
-            found = (int(number or 1), frozen.study_name)
-    if found is None:
-        return None
-    with _quiet():
-        return found[0], optuna.load_study(study_name=found[1], storage=storage)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Optuna's warnings about experimental parts say nothing that a user of Engram can act on."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+__all__ = ["LedgerError", "Proposal", "Search", "Setbacks", "read_records"]

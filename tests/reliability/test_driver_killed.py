@@ -15,6 +15,7 @@ EPOCHS = set(range(2, 21, 2))
 KILLS = int(os.environ.get("ENGRAM_TEST_KILLS", "4"))  # 20 in `make test-faults`
 
 
+@pytest.mark.timeout(3600)
 def test_sigkill_at_random_moments(grid, tmp_path):
     """As often as ENGRAM_TEST_KILLS says, every third time again within seconds of coming back."""
     study, home = faults.write(tmp_path), tmp_path / "runs"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+
 import pytest
 
 from tests.reliability import faults
@@ -87,3 +90,22 @@ def test_a_server_that_comes_a_day_later(server, tmp_path):
     faults.finish(study, home)
     faults.assert_recorded_once(server.uri, 4, EPOCHS, "later")
     assert (home / "studies" / "grid" / "outbox.jsonl").stat().st_size == 0
+
+
+@pytest.mark.parametrize("how", ["damaged", "later"])
+def test_a_store_that_cannot_be_read_is_refused_with_what_to_do(tmp_path, how):
+    study, home = faults.write(tmp_path), tmp_path / "runs"
+    home.mkdir()
+    if how == "damaged":
+        (home / "mlflow.db").write_bytes(b"\x00\xff" * 4096)
+    else:
+        with contextlib.closing(sqlite3.connect(home / "mlflow.db")) as database:
+            database.execute("create table alembic_version (version_num text)")
+            database.execute("insert into alembic_version values ('ffffffffffff')")
+            database.execute("create table experiments (experiment_id integer)")
+            database.commit()
+    run = faults.Run(study, home)
+    assert run.wait() == 1, run.text
+    assert "cannot be used" in run.text
+    assert ("backup" if how == "damaged" else "another version of MLflow") in run.text
+    assert "Traceback" not in run.text

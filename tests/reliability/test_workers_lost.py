@@ -7,6 +7,7 @@ import random
 import time
 
 import psutil
+import pytest
 import ray
 from ray.cluster_utils import Cluster
 
@@ -27,6 +28,7 @@ checkpoint: {every_s: 0.2}
 """
 
 
+@pytest.mark.timeout(3600)
 def test_workers_killed_at_random_moments(grid, tmp_path):
     study, home = faults.write(tmp_path), tmp_path / "runs"
     chance = random.Random(os.environ.get("ENGRAM_TEST_SEED", "4"))
