@@ -396,6 +396,23 @@ def test_system_metrics_go_through_the_recorder(tmp_path):
     } <= metrics.keys()
 
 
+def test_optuna_itself_reads_the_ledger(served):
+    """What its dashboard does; see docs/review.md."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    path = served.home / "studies" / "small" / "search.journal"
+    before = path.read_bytes()
+    study = optuna.load_study(
+        study_name=None, storage=JournalStorage(JournalFileBackend(str(path)))
+    )
+    assert len(study.trials) == 4
+    best = min(r.data.metrics["validation_error"] for r in served.trials)
+    assert study.best_value == pytest.approx(best, rel=1e-5)
+    assert path.read_bytes() == before
+
+
 # -- the command ------------------------------------------------------------------------------------
 
 
