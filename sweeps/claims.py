@@ -64,7 +64,7 @@ class Claim:
     @property
     def verdict(self) -> str:
         if self.answer is not None:
-            return self.answer.words
+            return self.answer.words + (" (so far)" if self.problem else "")
         return "not run" if not self.records else "no answer yet"
 
     @property

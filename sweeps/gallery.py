@@ -60,7 +60,7 @@ def _made_where(runs: Sequence[Evidence]) -> str:
     hours = sum((r.get("seconds") or 0) + (r.get("measure_seconds") or 0) for run in runs for r in run.records) / 3600  # fmt: skip
     return (
         f"Measured {span} on {machine}, one thread a trial; Python {origin.get('python')}, {versions}. "
-        f"{trials} trials, {networks:,} networks, {hours:.1f} core-hours of training and measuring.\n"
+        f"{trials} trials, {networks:,} networks, {hours:.1f} hours of trial time.\n"
     )
 
 
@@ -85,7 +85,7 @@ def _section(claim: Claim, run: Evidence | None, image: Path | None) -> str:
     if claim.answer is None:
         parts.append(f"**{claim.verdict}**" + (f": {claim.problem}" if claim.problem else ""))
     else:
-        parts.append(f"**{claim.answer.words[0].upper()}{claim.answer.words[1:]}.** {claim.answer.sentence}")  # fmt: skip
+        parts.append(f"**{claim.verdict[0].upper()}{claim.verdict[1:]}.** {claim.answer.sentence}")  # fmt: skip
         if claim.problem:
             parts.append(f"*{claim.problem}.*")
     if image is not None:
@@ -120,7 +120,7 @@ def _how(claim: Claim, run: Evidence) -> str:
     pool = f" of {records[0]['pool_examples']:,}" if records[0].get("pool_examples") else ""
     return (
         f"{len(records)} trials of {study.replicas.count} replicas on {data.name}, "
-        f"{study.replicas.draw} draws{pool} examples; {seconds / 60:.1f} core-minutes, {_day(run)}."
+        f"{study.replicas.draw} draws{pool} examples; {seconds / 60:.1f} minutes of trial time, {_day(run)}."
     )
 
 

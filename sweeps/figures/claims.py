@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from PIL import Image
 
 from sweeps import across
@@ -45,6 +46,7 @@ WORDS = {
     "memorization_clean": "right labels",
 }
 COLOURS = 48
+MOST_TICKS = 6
 CAPTION = "Means over replicas with 95 % intervals."
 
 Panel = tuple[str, tuple[str, ...]]  # what the axis says, and the measures it shows
@@ -91,7 +93,7 @@ def _along(axis: str, *panels: Panel, split: str | None = None) -> Picture:
                     words += [name] if len(measures) > 1 else []
                     _line(place, axis, records, measure, " · ".join(words), k + j)
             place.set_ylabel(title)
-            place.set_xlabel(unit(axis))
+        made.supxlabel(unit(axis), fontsize=9)
         _legends(made, axes[0])
         return made, CAPTION
 
@@ -138,6 +140,17 @@ def _line(
         place.margins(x=0.2)
     elif is_log(values):
         place.set_xscale("log")
+        ticks = values[:: -(-len(values) // MOST_TICKS)]
+        place.set_xticks(ticks, [_tick(v) for v in ticks])
+        place.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _tick(value: float) -> str:
+    """10k, 1M; small numbers as they are."""
+    for size, unit_ in ((1e6, "M"), (1e3, "k")):
+        if value >= 10 * size or (value >= size and value % size == 0):
+            return f"{value / size:g}{unit_}"
+    return value_text(value)
 
 
 def _each(*panels: Panel) -> Picture:
