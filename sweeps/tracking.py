@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it lost batches where it was on
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+# Addresses of runs: they would show the password of the server.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # a repeated create_run creates twice
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
@@ -29,7 +31,8 @@ log = logging.getLogger(__name__)
 
 STUDY = -1  # the parent run, where a trial number is expected
 GATHER_S = 0.3  # messages that arrive within this time travel together
-LONGEST_PAUSE_S = 15.0
+LONGEST_PAUSE_S, PAUSE_AT_END_S = 15.0, 2.0
+MOST_MESSAGES = 2000  # sent at once
 METRICS_PER_BATCH, ENTRIES_PER_BATCH = 1000, 100  # MLflow's limits
 LONGEST_PARAM, LONGEST_TAG = 6000, 8000
 LARGEST_METRIC = 1.7e308
@@ -84,6 +87,7 @@ class Recorder:
         self._in_doubt = resumed  # whether runs may be there that nobody here knows of
         self._at_start = True
         self._closing = threading.Event()
+        self._give_up = 0.0
         # Here and not in the thread: two threads that import MLflow at once break it for good.
         import mlflow.tracking  # noqa: F401
 
@@ -157,6 +161,7 @@ class Recorder:
 
     def close(self, timeout_s: float) -> bool:
         """Send what is left, for at most timeout_s; False if something has to wait for another time."""
+        self._give_up = time.monotonic() + timeout_s
         self._closing.set()
         self.outbox.arrived.set()
         self._thread.join(timeout_s)
@@ -181,7 +186,7 @@ class Recorder:
     # -- the writer's thread --------------------------------------------------------------------
 
     def _work(self) -> None:
-        pause = 1.0
+        pause, limit = 1.0, MOST_MESSAGES
         while True:
             self.outbox.arrived.wait(timeout=1.0)
             try:
@@ -197,8 +202,8 @@ class Recorder:
                     continue
                 if not self._closing.is_set():
                     time.sleep(GATHER_S)
-                self._send(list(self.outbox.pending()))
-                self.problem, pause = None, 1.0
+                self._send(list(self.outbox.pending(limit)))
+                self.problem, pause, limit = None, 1.0, min(limit * 2, MOST_MESSAGES)
             except Exception as error:  # whatever the network does, training goes on
                 self.problem = (
                     f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[
@@ -217,8 +222,13 @@ class Recorder:
                         f"{without_password(self.uri)} cannot be used: {_advice(str(error))}"
                     )
                     return
-                if self._closing.wait(pause) and pause > 1.0:
-                    return  # the study is over and the server is away: the outbox keeps it
+                limit = max(
+                    1, limit // 4
+                )  # of a server that often fails, little can be asked at once
+                if self._closing.wait(pause):
+                    if time.monotonic() > self._give_up:
+                        return  # the study is over and the server is away: the outbox keeps it
+                    time.sleep(min(pause, PAUSE_AT_END_S))
                 pause = min(pause * 2, LONGEST_PAUSE_S)
 
     def _forget(self) -> None:
@@ -537,7 +547,7 @@ def _tolerant(what: str) -> Iterator[None]:
 
 def _quiet_libraries() -> None:
     for name in ("mlflow", "alembic", "sqlalchemy"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # errors are raised as well
 
 
 def without_password(uri: str) -> str:
