@@ -51,9 +51,9 @@ class Outbox:
 
     def count(self) -> int:
         """Messages not acknowledged yet."""
-        return sum(1 for _ in self.pending(limit=None))
+        return sum(1 for _ in self.pending())
 
-    def pending(self, limit: int | None = 2000) -> Iterator[tuple[Message, int]]:
+    def pending(self, limit: int | None = None) -> Iterator[tuple[Message, int]]:
         """Unacknowledged messages, oldest first, each with the cursor that acknowledges it."""
         with self._lock:
             cursor, end = self._cursor, self._journal.size
@@ -82,7 +82,7 @@ class Outbox:
         """Pass over damaged lines where nothing else is left to send."""
         with self._lock:
             end = self._journal.size
-        if not any(True for _ in self.pending(limit=None)):
+        if not any(True for _ in self.pending()):
             self.acknowledge(end)
 
     def clear(self) -> None:

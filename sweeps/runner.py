@@ -51,7 +51,7 @@ from sweeps.trainable import Finished, Progress, Saved, joinable
 REFRESH_S = (
     5.0  # the parent's table of trials is as fresh as this, and costs at most 1/20 of the time
 )
-SEND_AT_END_S = 60.0
+SEND_AT_END_S = 30.0
 LONGEST_WHY = 2000
 log = logging.getLogger(__name__)
 
@@ -432,6 +432,9 @@ class Execution:
         """Called a few times a second while training: is it time to stop?"""
         self.usage.tick(gpus_of(self.study, running))
         self._stop_when_spent()
+        problem = self.recorder.problem or ""
+        if self.study.tracking.uri is None and is_full(problem):
+            self.stop.ask(full(problem), FAILED)
         if self.recorder.refused and not self.stop.requested:
             self.stop.ask(self.hidden.text(self.recorder.refused), FAILED)
 

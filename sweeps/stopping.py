@@ -22,7 +22,7 @@ from sweeps.sections import BudgetConfig
 
 DONE, FAILED, SOME_FAILED, INTERRUPTED = 0, 1, 3, 130
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-FULL_WORDS = ("No space left on device", "Disk quota exceeded", "File too large")
+FULL_WORDS = ("No space left on device", "disk is full", "Disk quota exceeded", "File too large")
 USAGE_FORMAT = 1
 USAGE_EVERY_S = 10.0
 log = logging.getLogger(__name__)
@@ -60,12 +60,12 @@ class Stop:
             self.ask(full(error), FAILED)
 
 
-def full(error: BaseException) -> str:
+def full(error: BaseException | str) -> str:
     """What is said about a full disk."""
     return f"the disk is full ({error})"
 
 
-def is_full(error: BaseException) -> bool:
+def is_full(error: BaseException | str) -> bool:
     """Whether an error, or the text of one that came from elsewhere, says that the disk is full."""
     if isinstance(error, OSError) and error.errno in FULL:
         return True

@@ -80,6 +80,7 @@ class Proxy:
 
     def __init__(self, server: Server, moods: list[str], pause_s: float = 2.0):
         self.count = 0
+        self.calm = False
         self.seen: list[str] = []
         lock = threading.Lock()
         proxy = self
@@ -89,7 +90,7 @@ class Proxy:
 
             def pass_on(self) -> None:
                 with lock:
-                    mood = moods[proxy.count % len(moods)]
+                    mood = "ok" if proxy.calm else moods[proxy.count % len(moods)]
                     proxy.count += 1
                     proxy.seen.append(mood)
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
