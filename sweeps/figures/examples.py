@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from measures import membership, memorization
 from sweeps.definition import label
@@ -28,7 +28,7 @@ def memorization_histogram(evidence: Evidence) -> Drawing | None:
     panel = axes[0, 0]
     replicas = chosen[0][0]["replicas"]
     for k, (record, why) in enumerate(chosen):
-        for values, name, dashes in _parts(evidence.arrays(record), why, record):
+        for values, name, dashes in _parts(evidence.arrays(record), why, record, DASHES[k]):
             panel.hist(
                 values,
                 bins=np.linspace(-1, 1, 42 if replicas >= DOZENS else 22).tolist(),
@@ -40,7 +40,7 @@ def memorization_histogram(evidence: Evidence) -> Drawing | None:
                 label=name,
             )
     panel.set_yscale("log")
-    panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
     panel.yaxis.set_minor_formatter(NullFormatter())
     panel.set_xlabel("memorization: accuracy when trained on, minus when held out")
     panel.set_ylabel("share of examples")
@@ -61,12 +61,14 @@ def memorization_histogram(evidence: Evidence) -> Drawing | None:
     return Drawing("memorization", title, caption, made)
 
 
-def _parts(arrays: Arrays, why: str, record: Record) -> list[tuple[np.ndarray, str, str]]:
+def _parts(
+    arrays: Arrays, why: str, record: Record, dashes: str
+) -> list[tuple[np.ndarray, str, str]]:
     """Clean and wrong labels apart where there are wrong ones: [(values, name, dashes)]."""
     name = f"{why}: {shorten(label(record['params']), 32)}"
     values, wrong = arrays["memorization"], arrays.get("pool_wrong")
     if wrong is None or not wrong.any() or wrong.all():
-        return [(_known(values), name, "-")]
+        return [(_known(values), name, dashes)]
     return [
         (_known(values[~wrong]), f"{name}, right labels", "-"),
         (_known(values[wrong]), f"{name}, wrong labels", "--"),

@@ -106,12 +106,15 @@ def pareto(evidence: Evidence) -> Drawing | None:
     ordered = sorted((points[k] for k in front), key=lambda point: point[1])
     xs, ys = zip(*(p for _, p in ordered), strict=True)
     panel.plot(xs, ys, "s--", color=TEST, markersize=6, linewidth=1, label="not beaten")
+    middle = (min(xs) + max(xs)) / 2
     for k, (record, (x, y)) in enumerate(ordered[:8]):
+        right = x > middle and len(xs) > 1
         panel.annotate(
             shorten(label(record["params"]), 30),
             (x, y),
             textcoords="offset points",
-            xytext=(5, 5 if k % 2 == 0 else -11),
+            xytext=(-5 if right else 5, 5 if k % 2 == 0 else -11),
+            ha="right" if right else "left",
             fontsize=7,
         )
     panel.margins(x=0.16, y=0.12)
