@@ -47,10 +47,9 @@ def memorization_histogram(evidence: Evidence) -> Drawing | None:
     panel.legend(loc="upper left")
     record, _ = chosen[0]
     values = _known(evidence.arrays(record)["memorization"])
-    title = (
-        f"{label(record['params'])} memorizes {100 * float((values > MEMORIZED).mean()):.0f} % of its examples "
-        f"(above {MEMORIZED}); on average {cell(record, 'memorization')}"
-    )
+    title = f"Memorization in {label(record['params'])} averages {cell(record, 'memorization')}"
+    if replicas >= DOZENS:  # with fewer, noise alone carries examples over the line
+        title += f"; {100 * float((values > MEMORIZED).mean()):.0f} % of the examples are above {MEMORIZED}"
     caption = "The share of pool examples at each value, on a logarithmic scale."
     if replicas < DOZENS:
         worst = memorization.worst_standard_error(0.5, replicas)
@@ -131,6 +130,8 @@ def most_memorized(evidence: Evidence) -> Drawing | None:
         + (f", {len(wrong)} of them with wrong labels" if wrong else "")
     )
     caption = "Above each example its label and its memorization (1: always right when trained on, never when held out)."
+    if best["replicas"] < DOZENS:
+        caption += f" With {best['replicas']} replicas, which of the many at the top are shown is partly chance."
     return Drawing("most_memorized", title, caption, made)
 
 
