@@ -53,6 +53,7 @@ REFRESH_S = (
 )
 SEND_AT_END_S = 30.0
 LONGEST_WHY = 2000
+LOG = "run.log"
 log = logging.getLogger(__name__)
 
 
@@ -68,7 +69,7 @@ def run(study: Study, *, name: str | None = None, address: str | None = None) ->
     stop = Stop()
     execution: Execution | None = None
     try:
-        log_path = _log_to(folder, hidden)
+        _log_to(folder, hidden)
         with lock.held(folder, f"run {name}"), signals(stop):
             state.check_version(folder)
             execution = Execution(study, name, folder, address, stop, hidden)
@@ -87,7 +88,7 @@ def run(study: Study, *, name: str | None = None, address: str | None = None) ->
             return FAILED
         log.exception("run %s", name)
         said = hidden.text(f"{type(error).__name__}: {error}")
-        live.warn(f"{said}\n    details in {log_path}; `run` again goes on where it stopped")
+        live.warn(f"{said}\n    details in {folder / LOG}; `run` again goes on where it stopped")
         return FAILED
     finally:
         if execution is not None:
@@ -196,7 +197,8 @@ class Execution:
 
     def _compare_origin(self, origin: dict[str, Any], finished: int) -> list[str]:
         """What differs from the last run in code, versions and data, in words; Incompatible where data does."""
-        before = state.read_json(self.folder / "provenance.json") or {}
+        found = state.read_json(self.folder / "provenance.json")
+        before = found if isinstance(found, dict) else {}
         changed = provenance.changes(before, origin)
         for line in changed:
             self.display.say(f"changed since the last run: {line}")
@@ -518,18 +520,16 @@ def _definition(study: Study) -> dict[str, Any]:
     return definition
 
 
-def _log_to(folder: Path, hidden: Hidden) -> Path:
+def _log_to(folder: Path, hidden: Hidden) -> None:
     """Details go to a file beside the study; people see only what they can act on."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "run.log"
-    handler = logging.FileHandler(path)
+    handler = logging.FileHandler(folder / LOG)
     handler.setFormatter(hidden.formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.raiseExceptions = False  # a log that cannot be written must not print tracebacks
     for name in ("sweeps", "ray"):
         logging.getLogger(name).handlers = [handler]
         logging.getLogger(name).propagate = False
     logging.getLogger("sweeps").setLevel(logging.INFO)
-    return path
 
 
 @contextmanager

@@ -76,10 +76,10 @@ def read_json(path: Path) -> Any:
 def check_version(folder: Path) -> None:
     """Mark a study's folder as written by this version, or refuse one written by another."""
     path = folder / "version.json"
-    if not path.exists():
+    said = read_json(path)
+    if said is None:  # not there, or no longer readable: the ledger has a version of its own
         write_text(path, json.dumps({"format": FORMAT}))
         return
-    said = read_json(path)
     found = said.get("format") if isinstance(said, dict) else None
     if found != FORMAT:
         rule = f"the state of this study has format {found}, and this version reads {FORMAT}"
