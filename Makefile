@@ -5,13 +5,17 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 SOURCES := orchestrate.py sweeps models data measures benchmarks tests
 
-.PHONY: demo test setup check format bench lock clean
+.PHONY: demo test test-faults setup check format bench lock clean
 
 demo: setup
 	$(RUN) orchestrate.py run quickstart
 
 test: setup
 	$(RUN) -m pytest
+
+# The faults at full size: 20 kills of the driver and 20 of workers (docs/reliability.md).
+test-faults: setup
+	ENGRAM_TEST_KILLS=20 $(RUN) -m pytest tests/reliability
 
 setup: $(VENV)/.ready
 

@@ -57,3 +57,31 @@ def test_a_signal_stops_cleanly_and_says_how_to_go_on(grid, tmp_path, number):
     faults.assert_same_board(faults.board(home), grid.board)
     faults.assert_recorded_once(faults.store(home), 24, EPOCHS)
     faults.assert_never_trained_after_commit(home)
+
+
+TPE = """\
+name: tpe
+data: {train_size: 200}
+model: {width: 16}
+training: {epochs: 9, batch_size: 20}
+replicas: {count: 2}
+sweep: {dropout: {uniform: [0.0, 0.6]}, lr: {loguniform: [1.0e-4, 1.0e-1]}}
+search: {sampler: tpe, trials: 8}
+scheduler: {name: asha, grace: 1}
+checkpoint: {every_s: 0.1}
+"""
+
+
+def test_a_killed_tpe_study_asks_for_exactly_as_many_trials_as_planned(tmp_path):
+    study, home = faults.write(tmp_path, TPE), tmp_path / "runs"
+    for commits in (2, 5):
+        run = faults.Run(study, home)
+        run.until_logged("is committed", commits)
+        run.kill()
+        run.wait()
+    faults.finish(study, home)
+    assert len(faults.board(home, "tpe")) == 8
+    runs = faults.trial_runs(faults.store(home), "tpe")
+    assert sorted(int(r.data.tags["engram.trial"]) for r in runs) == list(range(8))
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    faults.assert_never_trained_after_commit(home)
