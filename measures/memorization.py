@@ -97,6 +97,9 @@ def summary(correct: Any, member: Any, level: float = 0.95, *, inits: int = 1) -
         - _share(score[:, defined], ~inside[:, defined])
     )
     mean = intervals.t_interval(values, level, inits=inits)
+    if len(values) // inits < 3:
+        # Two replicas mirror each other, whatever their spread: it is not known.
+        mean = Interval(mean.mean, math.nan, math.nan, math.nan, mean.n, level)
     return Memorization(per_example, error, in_mean, out_mean, mean, values, int(defined.sum()))
 
 

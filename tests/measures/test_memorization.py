@@ -155,3 +155,9 @@ def test_torch_and_bootstrap_counts():
 def test_refusals(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_two_replicas_do_not_know_their_spread():
+    correct = np.array([[1, 0, 1, 0], [0, 1, 0, 1]], bool)
+    member = np.array([[1, 0, 1, 0], [0, 1, 0, 1]], bool)
+    assert not memorization.summary(correct, member).mean.known
