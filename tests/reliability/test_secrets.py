@@ -42,7 +42,7 @@ def told(tmp_path_factory):
                 command_lines.add(" ".join(process.cmdline()))
             except psutil.Error:
                 continue
-        time.sleep(0.3)
+        time.sleep(1.0)
     assert run.process.returncode == 0, run.text
     yield folder, run, command_lines
     proxy.close()
