@@ -13,6 +13,8 @@ import pytest
 from tests.command_line import ROOT
 from tests.reliability import faults
 
+pytestmark = pytest.mark.faults
+
 EPOCHS = set(range(2, 21, 2))
 # A disk of a few MB inside a mount namespace; what is on it is copied out at the end.
 INSIDE = """\

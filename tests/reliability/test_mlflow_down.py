@@ -10,6 +10,8 @@ import pytest
 from tests.reliability import faults
 from tests.reliability.tracking_server import Proxy, Server, free_port
 
+pytestmark = pytest.mark.faults
+
 EPOCHS = set(range(2, 21, 2))
 SMALL = faults.GRID.replace("[0.0, 0.2, 0.5, 0.7]", "[0.0, 0.5]").replace(
     "[0.01, 0.003, 0.001]", "[0.01]"

@@ -9,6 +9,8 @@ import torch
 
 from tests.reliability import faults
 
+pytestmark = pytest.mark.faults
+
 MODULES = '''\
 import os
 import resource

@@ -13,6 +13,8 @@ from ray.cluster_utils import Cluster
 
 from tests.reliability import faults
 
+pytestmark = pytest.mark.faults
+
 EPOCHS = set(range(2, 21, 2))
 KILLS = int(os.environ.get("ENGRAM_TEST_KILLS", "4"))  # 20 in `make test-faults`
 
