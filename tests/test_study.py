@@ -241,7 +241,7 @@ def test_shipped_study_loads_and_fits_its_data(name: str):
     assert loaded.question.endswith("?")
     planned = loaded.planned_trials()
     assert planned is not None
-    assert planned <= 50
+    assert planned <= 100
 
 
 @pytest.mark.parametrize("name", study_file.shipped())
