@@ -20,7 +20,7 @@ from models.dropout import Dropout
 from models.recurrent import Recurrent
 
 State = dict[str, Tensor]
-# Layers whose fused kernels on a CPU beat a stack of explicit ones (docs/performance.md).
+# Layers whose fused kernels on a CPU beat a stack of explicit ones (measured by benchmarks/training.py).
 LOOPING_ON_CPU = ("rnn", "gru", "lstm", "convolutional")
 
 
@@ -181,7 +181,7 @@ class Cohort:
 
 
 def default_stack(family: str, device: torch.device, replicas: int) -> int:
-    """Replicas per pass that is fastest for a family on a device, by measurement (docs/performance.md).
+    """Replicas per pass that is fastest for a family on a device, as benchmarks/training.py measures it.
 
     On a GPU one stack of all; on a CPU a stack for fully connected nets, and one by one for
     convolutional and recurrent ones, whose fused kernels win there.
