@@ -15,7 +15,13 @@ WALLED = {
     "mlflow": ("sweeps.tracking",),
     "optuna": ("sweeps.search",),
     "matplotlib": ("sweeps.figures",),
-    "ray": ("sweeps.cluster", "sweeps.tuning", "sweeps.pruning", "sweeps.trainable", "sweeps.launch"),
+    "ray": (
+        "sweeps.cluster",
+        "sweeps.tuning",
+        "sweeps.pruning",
+        "sweeps.trainable",
+        "sweeps.launch",
+    ),
 }
 
 
