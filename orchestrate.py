@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _bad_input_errors() -> tuple[type[Exception], ...]:
     """The errors that name what a person should mend, of the modules loaded so far."""
     names = {
-        "sweeps.problems": "StudyError",
+        "sweeps.definition.problems": "StudyError",
         "data.dataset": "DataError",
         "models.family": "ModelError",
     }
@@ -82,7 +82,8 @@ def _load(arguments: argparse.Namespace):
 
 
 def studies(arguments: argparse.Namespace) -> int:
-    from sweeps import study, study_file
+    from sweeps import study
+    from sweeps.definition import study_file
 
     shipped = {name: study.load(path) for name, path in study_file.shipped().items()}
     width = max(map(len, shipped), default=0)

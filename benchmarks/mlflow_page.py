@@ -22,10 +22,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sweeps import leaderboard, outcomes, report, state, tables, tracking, tracking_page, ui
-from sweeps.definition import Study, label
-from sweeps.evidence import Evidence
-from sweeps.sections import Range
+from sweeps import leaderboard, report, state, tables, ui
+from sweeps.definition.configuration import Study, label
+from sweeps.definition.sections import Range
+from sweeps.reading.evidence import Evidence
+from sweeps.running import outcomes
+from sweeps.tracking import pages, store
+from sweeps.tracking.recorder import STUDY, Recorder
 
 EPOCHS, REPLICAS = 20, 8
 MEASURES = (
@@ -89,7 +92,7 @@ def invented(trials: int, study: Study) -> list[dict]:
 
 def write(records: list[dict], study: Study, folder: Path) -> str:
     """The records in MLflow, as a study would have left them; returns the parent's run id."""
-    recorder = tracking.Recorder(
+    recorder = Recorder(
         state.mlflow_uri(),
         folder,
         study.name,
@@ -100,7 +103,7 @@ def write(records: list[dict], study: Study, folder: Path) -> str:
     recorder.study({"engram.question": study.question}, {"search.sampler": "random"})
     measures = ["validation_error", *(n for n, _ in tables.SHOWN)]
     recorder.describe(
-        tracking_page.experiment_tags(
+        pages.experiment_tags(
             study.name, study.question, measures, list(study.sweep), list(study.sweep)
         )
     )
@@ -124,8 +127,8 @@ def write(records: list[dict], study: Study, folder: Path) -> str:
         recorder.tags(number, {"engram.status": record["status"]})
         recorder.end(number)
     for path in tables.write_tables(leaderboard.boards_of(records), folder / "leaderboards"):
-        recorder.table(tracking.STUDY, path)
-    recorder.end(tracking.STUDY)
+        recorder.table(STUDY, path)
+    recorder.end(STUDY)
     if not recorder.close(1800):
         raise SystemExit(f"not written: {recorder.problem}")
     return str(recorder.study_run_id)
@@ -142,10 +145,10 @@ def open_pages(experiment: str, run: str, best: str) -> None:
     from playwright.sync_api import sync_playwright
 
     address = f"http://127.0.0.1:{PORT}"
-    view = address + tracking_page.view_path(experiment)
-    run_page = address + tracking_page.run_path(experiment, run)
+    view = address + pages.view_path(experiment)
+    run_page = address + pages.run_path(experiment, run)
     artifact = run_page.replace("?", "/artifacts/leaderboard_validation_error.json?")
-    pages = [
+    opened = [
         ("trials in the prepared view, first rows", view, f"text={best}"),
         ("the same as charts", view + "&compareRunsMode=CHART", ".js-plotly-plot .main-svg"),
         ("parent run", run_page, "text=Child runs"),
@@ -157,7 +160,7 @@ def open_pages(experiment: str, run: str, best: str) -> None:
             args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
         )
         browser.new_page().goto(address)  # the first page also fetches the program
-        for name, url, words in pages:
+        for name, url, words in opened:
             page = browser.new_page(viewport={"width": 1600, "height": 1000})
             received = [0]
             page.on(
@@ -193,7 +196,7 @@ def main(trials: int) -> None:
             run = write(records, study, state.study_dir(study.name))
         size = (state.home() / "mlflow.db").stat().st_size
         print(f"{'store':55} {size / 1e6:8.1f} MB")
-        client = tracking.connect(state.mlflow_uri())
+        client = store.connect(state.mlflow_uri())
         experiment = client.get_experiment_by_name(study.name).experiment_id
         with timed("rank all boards"):
             boards = leaderboard.boards_of(records)

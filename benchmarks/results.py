@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeps.provenance import collect
+from sweeps.running.provenance import collect
 
 FOLDER = Path(__file__).parent / "results"
 

@@ -14,11 +14,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sweeps import leaderboard, study, study_file
+from sweeps import leaderboard, study
 from sweeps.answers import generalization, memorization, published, regularization
 from sweeps.answers.reading import Answer, Missing, Record
-from sweeps.definition import Study
-from sweeps.problems import Place, Problem, StudyError, nearest
+from sweeps.definition import study_file
+from sweeps.definition.configuration import Study
+from sweeps.definition.problems import Place, Problem, StudyError, nearest
 
 DONE, SOME_FAILED, INTERRUPTED = 0, 3, 130
 
@@ -119,8 +120,9 @@ def read(name: str, small: bool = False) -> Claim:
         return Claim(name, tested, [], None, problem)
     try:
         return Claim(name, tested, records, ANSWERS[name](records), problem)
-    except (Missing, KeyError, StopIteration) as error:
-        why = f"the trials do not answer it: {error}" if str(error) else "trials are missing"
+    except (ValueError, LookupError, StopIteration) as error:  # Missing, and trials half in
+        known = isinstance(error, Missing)
+        why = f"the trials do not answer it: {error}" if known else "trials are missing"
         return Claim(name, tested, records, None, problem or why)
 
 

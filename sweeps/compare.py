@@ -15,9 +15,9 @@ import numpy as np
 
 from measures import intervals
 from measures.intervals import Interval
-from sweeps.definition import label
-from sweeps.evidence import Evidence, gather
+from sweeps.definition.configuration import label
 from sweeps.leaderboard import Record, default_column
+from sweeps.reading.evidence import Evidence, gather
 from sweeps.tables import SHOWN, cell, title_of
 
 LEVEL = 0.95

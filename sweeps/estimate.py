@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from data import catalog, subsets
 from data.config import DataConfig
 from data.dataset import Facts
-from sweeps.data_checks import NOT_THE_SOURCE
-from sweeps.definition import Configuration, Study
-from sweeps.sections import Range, Scalar, Values
+from sweeps.definition.configuration import Configuration, Study
+from sweeps.definition.data_checks import NOT_THE_SOURCE
+from sweeps.definition.sections import Range, Scalar, Values
 
 MOST_LOOKED_AT = 2000  # configurations; a larger study is scaled up from these
 MOST_PROBED = 6

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweeps import evidence as stored
 from sweeps import state, tables
-from sweeps.definition import label
-from sweeps.evidence import Evidence
+from sweeps.definition.configuration import label
 from sweeps.figures import claims as pictures
+from sweeps.reading import evidence as stored
+from sweeps.reading.evidence import Evidence
 
 if TYPE_CHECKING:
     from sweeps.claims import Claim

@@ -19,7 +19,7 @@ import numpy as np
 from measures import intervals, pareto, verdict
 from measures.intervals import Interval
 from sweeps import state
-from sweeps.problems import Place, Problem, StudyError
+from sweeps.definition.problems import Place, Problem, StudyError
 
 Record = dict[str, Any]
 GAPS = ("generalization_gap", "generalization_gap_loss")
@@ -190,21 +190,21 @@ class Execution:
 
 def find(name: str | None, uri: str | None = None) -> Execution:
     """An execution's records, while it runs or years later; name None: the newest. StudyError where there is none."""
-    from sweeps.search import read_records
+    from sweeps.search.search import read_records
 
     known = _local()
     chosen = name or (known[0] if known else None)
     if chosen in known:
         folder = state.study_dir(chosen)
         return Execution(chosen, read_records(folder / "search.journal", chosen), _info(folder))
-    from sweeps import tracking
+    from sweeps.tracking import store
 
-    found = tracking.find_study(uri or state.mlflow_uri(), name)
+    found = store.find_study(uri or state.mlflow_uri(), name)
     if found is None:
         raise StudyError([_unknown(name, known)])
     client, run = found
-    records = tracking.read_json(client, run.info.run_id, "trials.json") or []
-    info = tracking.read_json(client, run.info.run_id, "execution.json") or {
+    records = store.read_json(client, run.info.run_id, "trials.json") or []
+    info = store.read_json(client, run.info.run_id, "execution.json") or {
         "question": run.data.tags.get("engram.question", "")
     }
     return Execution(run.data.tags["engram.name"], records, info)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from data.dataset import Facts
 from sweeps import state
-from sweeps.definition import Study, label
+from sweeps.definition.configuration import Study, label
 from sweeps.estimate import GIB, PROCESS_BYTES, Plan, make
 
 

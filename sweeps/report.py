@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sweeps import findings, state, tables
-from sweeps.definition import label
-from sweeps.evidence import Evidence, gather
+from sweeps import state, tables
+from sweeps.definition.configuration import label
 from sweeps.leaderboard import Board, Record
+from sweeps.reading import findings
+from sweeps.reading.evidence import Evidence, gather
 from sweeps.tables import SHORT, SHOWN, cell, status_of, title_of
 
 PAGE = Path(__file__).parent / "page"

@@ -18,22 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from sweeps import (
-    checkpoint,
-    evidence,
-    report,
-    state,
-    study_data,
-    tracking,
-    tracking_model,
-    tracking_page,
-)
-from sweeps.definition import Configuration, Study, label
-from sweeps.evidence import Evidence, is_number
+from sweeps import report, state
+from sweeps.definition.configuration import Configuration, Study, label
+from sweeps.definition.sections import Range, Values
 from sweeps.leaderboard import Record
-from sweeps.sections import Range, Values
+from sweeps.reading import evidence
+from sweeps.reading.evidence import Evidence, is_number
+from sweeps.running import checkpoint, study_data
 from sweeps.tables import SHOWN
-from sweeps.tracking_system import SystemMetrics
+from sweeps.tracking import model, pages
+from sweeps.tracking.recorder import STUDY, Recorder
+from sweeps.tracking.system import SystemMetrics
 
 BEST_SO_FAR = "best_so_far"
 EXAMPLES = 4  # inputs kept with a model
@@ -48,7 +43,7 @@ class Review:
         study: Study,
         name: str,
         folder: Path,
-        recorder: tracking.Recorder,
+        recorder: Recorder,
         datasets: dict[str, Any],
     ):
         self.study, self.name, self.folder = study, name, folder
@@ -65,12 +60,10 @@ class Review:
         with _harmless("the experiment's description"):
             self.recorder.describe(self._experiment_tags())
             inputs = [
-                tracking_page.dataset(
-                    key, data.digest, pool=len(data.targets), test=len(data.test_targets)
-                )
+                pages.dataset(key, data.digest, pool=len(data.targets), test=len(data.test_targets))
                 for key, data in self.datasets.items()
             ]
-            self.recorder.inputs(tracking.STUDY, inputs)
+            self.recorder.inputs(STUDY, inputs)
             for record in records:
                 self._count(record)
             if self.study.tracking.system_metrics:
@@ -80,7 +73,7 @@ class Review:
         with _harmless("the dataset of a trial"):
             key = study_data.key(configuration.data)
             size = configuration.data.train_size
-            found = tracking_page.dataset(key, self.datasets[key].digest, train_size=size)
+            found = pages.dataset(key, self.datasets[key].digest, train_size=size)
             self.recorder.inputs(number, [found])
 
     def trial_finished(self, record: Record) -> None:
@@ -88,9 +81,7 @@ class Review:
         with _harmless("the best so far"):
             self._count(record)
             if self.best is not None:
-                self.recorder.metrics(
-                    tracking.STUDY, self.finished_trials, {BEST_SO_FAR: self.best}
-                )
+                self.recorder.metrics(STUDY, self.finished_trials, {BEST_SO_FAR: self.best})
 
     def _count(self, record: Record) -> None:
         self.finished_trials += 1
@@ -105,7 +96,7 @@ class Review:
         by = "validation_error" if study.selects else "test_error"
         numeric = [key for key, axis in study.sweep.items() if _numeric(axis)]
         measures = list(dict.fromkeys([by, *(name for name, _ in SHOWN)]))
-        return tracking_page.experiment_tags(
+        return pages.experiment_tags(
             study.name, study.question, measures, list(study.sweep), numeric
         )
 
@@ -118,12 +109,10 @@ class Review:
         with _harmless("the review"):
             found = evidence.of_folder(self.name, self.folder, records)
             self._tag_verdicts(found)
-            self.recorder.tags(
-                tracking.STUDY, {"mlflow.note.content": tracking_page.note(report.markdown(found))}
-            )
+            self.recorder.tags(STUDY, {"mlflow.note.content": pages.note(report.markdown(found))})
             first = found.board.rows[0] if found.board and found.board.rows else None
             if first is not None and first.verdict:
-                self.recorder.tags(tracking.STUDY, {"engram.verdict": first.verdict})
+                self.recorder.tags(STUDY, {"engram.verdict": first.verdict})
             if pictures:
                 self._draw(found)
                 self._model(found)
@@ -161,8 +150,8 @@ class Review:
             state.write_text(path, report.page(found, pictures))
             state.write_text(marker, stamp)
         for file in sorted(folder.glob("*.png")):
-            self.recorder.artifact(tracking.STUDY, file, to="figures")
-        self.recorder.artifact(tracking.STUDY, path)
+            self.recorder.artifact(STUDY, file, to="figures")
+        self.recorder.artifact(STUDY, path)
 
     # -- the best model -------------------------------------------------------------------------
 
@@ -185,7 +174,7 @@ class Review:
             if not (folder.exists() and marker.exists() and marker.read_text().startswith(tag)):
                 example = self.datasets[study_data.key(configuration.data)].test_inputs[:EXAMPLES]
                 module = self._module(configuration, {n: t[replica] for n, t in weights.items()})
-                state.write_text(marker, f"{tag} {tracking_model.save(folder, module, example)}")
+                state.write_text(marker, f"{tag} {model.save(folder, module, example)}")
             tags = {
                 "engram.trial": str(best["trial"]),
                 "engram.replica": str(replica),

@@ -16,25 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sweeps import (
-    checkpoint,
-    leaderboard,
-    live,
-    lock,
-    outcomes,
-    provenance,
-    review,
-    state,
-    study_data,
-    tables,
-    tracking,
-    tuning,
-)
-from sweeps.definition import Study, label
-from sweeps.hidden import Hidden
-from sweeps.ledger import LedgerError
-from sweeps.search import Proposal, Search
-from sweeps.stopping import (
+from sweeps import leaderboard, lock, review, state, tables
+from sweeps.definition.configuration import Study, label
+from sweeps.running import checkpoint, live, outcomes, provenance, study_data, tuning
+from sweeps.running.hidden import Hidden
+from sweeps.running.stopping import (
     DONE,
     FAILED,
     INTERRUPTED,
@@ -46,7 +32,11 @@ from sweeps.stopping import (
     is_full,
     signals,
 )
-from sweeps.trainable import Finished, Progress, Saved, joinable
+from sweeps.running.trainable import Finished, Progress, Saved, joinable
+from sweeps.search.ledger import LedgerError
+from sweeps.search.search import Proposal, Search
+from sweeps.tracking import store
+from sweeps.tracking.recorder import STUDY, Recorder
 
 REFRESH_S = (
     5.0  # the parent's table of trials is as fresh as this, and costs at most 1/20 of the time
@@ -118,7 +108,7 @@ class Execution:
         self.last: dict[int, Progress] = {}  # what each running trial told last
         self.refreshed = 0.0
         self.refresh_pause = REFRESH_S
-        self.recorder: tracking.Recorder
+        self.recorder: Recorder
 
     def __reduce__(self) -> tuple:
         """Tune pickles its callbacks for a restore that never comes: it gets nothing of an execution."""
@@ -176,14 +166,14 @@ class Execution:
 
     # -- recording ------------------------------------------------------------------------------
 
-    def _recorder(self) -> tracking.Recorder:
+    def _recorder(self) -> Recorder:
         uri = self.study.tracking.uri or state.mlflow_uri()
         experiment = self.study.tracking.experiment or self.study.name
         artifacts = (
             None if self.study.tracking.uri else (state.artifacts_dir() / experiment).as_uri()
         )
         resumed = (self.folder / "execution.json").exists()
-        return tracking.Recorder(
+        return Recorder(
             uri,
             self.folder,
             experiment,
@@ -245,7 +235,7 @@ class Execution:
         }
         for name, text in files.items():
             self.recorder.artifact(
-                tracking.STUDY, state.write_text(self.folder / name, self.hidden.text(text))
+                STUDY, state.write_text(self.folder / name, self.hidden.text(text))
             )
 
     def _history(self, changed: list[str], origin: dict[str, Any]) -> str:
@@ -389,7 +379,7 @@ class Execution:
             return
         path = self.folder / "trials.json"
         state.write_text(path, json.dumps(self.search.records()))
-        self.recorder.artifact(tracking.STUDY, path)
+        self.recorder.artifact(STUDY, path)
         if self.recorder.problem:
             self.display.note = f"MLflow: {self.hidden.text(self.recorder.problem)}; results are kept and sent later"
         self.refreshed = time.monotonic()
@@ -459,16 +449,14 @@ class Execution:
         self._refresh(force=True)
         boards = leaderboard.boards_of(records)
         for path in tables.write_tables(boards, self.folder / "leaderboards"):
-            self.recorder.table(tracking.STUDY, path)
-        self.recorder.metrics(tracking.STUDY, len(records), leaderboard.best_metrics(boards))
-        self.recorder.tags(
-            tracking.STUDY, {"engram.status": "completed" if complete else "interrupted"}
-        )
+            self.recorder.table(STUDY, path)
+        self.recorder.metrics(STUDY, len(records), leaderboard.best_metrics(boards))
+        self.recorder.tags(STUDY, {"engram.status": "completed" if complete else "interrupted"})
         tables.show(boards, self.display.console)
         if len(self.study.search.objective) > 1:
             tables.show_front(records, dict(self.study.search.objective), self.display.console)
         self.review.finished(records, pictures=complete or not self.stop.requested)
-        self.recorder.end(tracking.STUDY, "FINISHED" if complete else "KILLED")
+        self.recorder.end(STUDY, "FINISHED" if complete else "KILLED")
         sent = self.recorder.close(SEND_AT_END_S)
         if not sent:
             live.warn(
@@ -516,7 +504,7 @@ def _definition(study: Study) -> dict[str, Any]:
     """The study as it was understood, for whoever reads it later; passwords in addresses left out."""
     definition = study.model_dump(mode="json")
     uri = definition["tracking"]["uri"]
-    definition["tracking"]["uri"] = None if uri is None else tracking.without_password(uri)
+    definition["tracking"]["uri"] = None if uri is None else store.without_password(uri)
     return definition
 
 

@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sweeps.problems import Place, Problem, StudyError
-from sweeps.values import study_name
+from sweeps.definition.problems import Place, Problem, StudyError
+from sweeps.definition.values import study_name
 
 FORMAT = 1  # of a study's folder; raised when an older program could misread it
 

@@ -14,15 +14,15 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from sweeps import rules, study_file
-from sweeps.data_checks import check_data
-from sweeps.definition import DEFAULT_TRIALS, Configuration, Study, label
-from sweeps.problems import Place, Problem, StudyError, nearest
-from sweeps.schema import schema
-from sweeps.sections import ALIASES, SECTIONS, Range, Scalar, Values
-from sweeps.space import SweepReader
-from sweeps.study_file import Entry, kind_of
-from sweeps.values import check
+from sweeps.definition import rules, study_file
+from sweeps.definition.configuration import DEFAULT_TRIALS, Configuration, Study, label
+from sweeps.definition.data_checks import check_data
+from sweeps.definition.problems import Place, Problem, StudyError, nearest
+from sweeps.definition.schema import schema
+from sweeps.definition.sections import ALIASES, SECTIONS, Range, Scalar, Values
+from sweeps.definition.space import SweepReader
+from sweeps.definition.study_file import Entry, kind_of
+from sweeps.definition.values import check
 
 PLAIN_KEYS = ("name", "question")
 TOP_KEYS = (*PLAIN_KEYS, "sweep", *SECTIONS)

@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from measures import intervals
-from sweeps import across, state
-from sweeps.definition import label
+from sweeps import state
+from sweeps.definition.configuration import label
+from sweeps.definition.problems import Place, Problem, StudyError
 from sweeps.leaderboard import (
     BESIDES,
     GAPS,
@@ -34,7 +35,7 @@ from sweeps.leaderboard import (
     front,
     rank,
 )
-from sweeps.problems import Place, Problem, StudyError
+from sweeps.reading import across
 
 SHOWN = (
     ("test_error", "test error"),

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from sweeps import state
-from sweeps.problems import Place, Problem, StudyError
+from sweeps.definition.problems import Place, Problem, StudyError
 
 FIRST_PORT, PORTS = 5000, 50  # without --port: the first that is free
 START_S = 90.0
@@ -46,26 +46,22 @@ def command(name: str | None, host: str, port: int | None, browser: bool) -> int
 
 def pages(name: str | None) -> list[tuple[str, str]]:
     """(title, path) of each experiment's prepared view, the newest first; of one execution where it is named."""
-    from sweeps import tracking, tracking_page
+    from sweeps.tracking import pages, store
 
     if name is not None:
-        found = tracking.find_study(state.mlflow_uri(), name)
+        found = store.find_study(state.mlflow_uri(), name)
         if found is None:
             raise StudyError(
                 [Problem(Place("ui"), "is no execution in this store", "", "name", name)]
             )
         info = found[1].info
         return [
-            (f"the trials of {name}", tracking_page.view_path(info.experiment_id)),
-            (f"the run {name}", tracking_page.run_path(info.experiment_id, info.run_id)),
+            (f"the trials of {name}", pages.view_path(info.experiment_id)),
+            (f"the run {name}", pages.run_path(info.experiment_id, info.run_id)),
         ]
-    client = tracking.connect(state.mlflow_uri())
+    client = store.connect(state.mlflow_uri())
     experiments = client.search_experiments(order_by=["last_update_time DESC"])
-    return [
-        (e.name, tracking_page.view_path(e.experiment_id))
-        for e in experiments
-        if e.name != "Default"
-    ]
+    return [(e.name, pages.view_path(e.experiment_id)) for e in experiments if e.name != "Default"]
 
 
 @contextmanager

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from sweeps.definition import Study
-from sweeps.evidence import Evidence
-from sweeps.sections import Values
+from sweeps.definition.configuration import Study
+from sweeps.definition.sections import Values
+from sweeps.reading.evidence import Evidence
 
 REPLICAS, EPOCHS, POOL, TEST, CLASSES = 8, 10, 300, 40, 3
 MEASURES = ("train_error", "validation_error", "test_error", "bias2", "variance", "memorization")

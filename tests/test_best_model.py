@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeps import tracking, tracking_model
+from sweeps.tracking import model
+from sweeps.tracking.store import connect
 
 
 @pytest.fixture
 def store(tmp_path):
-    client = tracking.connect(f"sqlite:///{tmp_path / 'store.db'}")
+    client = connect(f"sqlite:///{tmp_path / 'store.db'}")
     experiment = client.create_experiment(
         "models", artifact_location=(tmp_path / "artifacts").as_uri()
     )
@@ -41,7 +42,7 @@ def test_every_family_can_be_saved_and_loaded(family, tmp_path):
 
     module = build(ModelConfig(family=family, width=6, depth=1, dropout=0.5), (40,), 3).eval()
     example = np.random.default_rng(0).normal(size=(4, 40)).astype(np.float32)
-    tracking_model.save(tmp_path / "model", module, example)
+    model.save(tmp_path / "model", module, example)
     loaded = mlflow.pytorch.load_model(str(tmp_path / "model"))
     more = torch.from_numpy(np.concatenate([example, example + 1, example]))
     with torch.no_grad():
@@ -52,16 +53,12 @@ def test_a_model_is_logged_once_and_registered_under_its_alias(store, tmp_path):
     import torch
 
     client, experiment, run = store
-    tracking_model.save(tmp_path / "model", torch.nn.Linear(4, 2), np.zeros((2, 4)))
+    model.save(tmp_path / "model", torch.nn.Linear(4, 2), np.zeros((2, 4)))
     for _ in range(2):  # the outbox may send it twice
-        tracking_model.send(
-            client, experiment, run, message(tmp_path / "model", register="net@candidate")
-        )
+        model.send(client, experiment, run, message(tmp_path / "model", register="net@candidate"))
     assert len(client.search_logged_models([experiment])) == 1
     assert client.get_model_version_by_alias("net", "candidate").version in (1, "1")
-    tracking_model.send(
-        client, experiment, run, message(tmp_path / "model", tag="def-1", register="net")
-    )
+    model.send(client, experiment, run, message(tmp_path / "model", tag="def-1", register="net"))
     assert client.get_model_version_by_alias("net", "best").version in (2, "2")
 
 
@@ -74,7 +71,7 @@ def test_what_cannot_be_exported_is_pickled_and_says_so(tmp_path):
                 2.0 if inputs.sum() > 0 else 1.0
             )  # depends on the data: no graph has it
 
-    assert tracking_model.save(tmp_path / "model", Wilful(), np.ones((2, 4))) == "pickle"
+    assert model.save(tmp_path / "model", Wilful(), np.ones((2, 4))) == "pickle"
 
 
 def test_the_replica_in_the_middle_is_kept():

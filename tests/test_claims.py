@@ -11,8 +11,11 @@ import torch
 
 import orchestrate
 from measures import intervals
-from sweeps import across, claims, study, study_data, trial
+from sweeps import claims, study
 from sweeps.answers.reading import Answer, Record
+from sweeps.reading import across
+from sweeps.running import study_data
+from sweeps.trial import trial
 
 ROOT = Path(__file__).parent.parent
 SPREAD = np.array([-1.0, 1.0, -0.5, 0.5, 0.8, -0.8, 0.2, -0.2]) * 0.01  # eight replicas

@@ -10,8 +10,8 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from sweeps import tables
-from sweeps.evidence import Evidence
 from sweeps.figures import draw, ranking, size, style
+from sweeps.reading.evidence import Evidence
 from tests import invented
 
 DROPOUT, SIZES = [0.0, 0.2, 0.5], [100, 200, 400, 800, 1600, 3200]

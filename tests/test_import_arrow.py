@@ -15,13 +15,7 @@ WALLED = {
     "mlflow": ("sweeps.tracking",),
     "optuna": ("sweeps.search",),
     "matplotlib": ("sweeps.figures",),
-    "ray": (
-        "sweeps.cluster",
-        "sweeps.tuning",
-        "sweeps.pruning",
-        "sweeps.trainable",
-        "sweeps.launch",
-    ),
+    "ray": ("sweeps.running", "sweeps.launch"),
 }
 
 

@@ -20,10 +20,13 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
-from sweeps import outcomes, tables, tracking, tracking_model, tracking_page
-from sweeps.definition import label
-from sweeps.evidence import Evidence
-from sweeps.tracking_system import SystemMetrics
+from sweeps import tables
+from sweeps.definition.configuration import label
+from sweeps.reading.evidence import Evidence
+from sweeps.running import outcomes
+from sweeps.tracking import model, pages
+from sweeps.tracking.recorder import STUDY, Recorder
+from sweeps.tracking.system import SystemMetrics
 from tests import invented
 from tests.browser import chromium, needs_chromium
 from tests.command_line import ROOT, engram
@@ -80,14 +83,14 @@ def write_troubled(home: Path) -> Evidence:
     )
     uri = f"sqlite:///{home / 'mlflow.db'}"
     folder = home / "studies" / "troubled"
-    recorder = tracking.Recorder(
+    recorder = Recorder(
         uri, folder, "troubled", "troubled", (home / "artifacts").as_uri(), lambda *_: None
     )
     recorder.study(
         {"engram.question": EVIL, "mlflow.note.content": EVIL}, {"search.sampler": "grid"}
     )
     recorder.describe(
-        tracking_page.experiment_tags("troubled", EVIL, ["validation_error"], list(found.axes), [])
+        pages.experiment_tags("troubled", EVIL, ["validation_error"], list(found.axes), [])
     )
     for record in found.records:
         number = record["trial"]
@@ -97,7 +100,7 @@ def write_troubled(home: Path) -> Evidence:
             recorder.metrics(number, epoch, {"validation_error": value, "train_loss": value})
         recorder.metrics(number, 5, outcomes.final_metrics(record))
         recorder.end(number, "FAILED" if record["status"] == "failed" else "FINISHED")
-    recorder.end(tracking.STUDY)
+    recorder.end(STUDY)
     assert recorder.close(60)
     return found
 
@@ -197,7 +200,7 @@ def test_a_trial_shows_what_it_was_and_what_came_of_it(served, browser):
     trial = served.trials[0]
     page = see(
         browser,
-        served.path(tracking_page.run_path(trial.info.experiment_id, trial.info.run_id)),
+        served.path(pages.run_path(trial.info.experiment_id, trial.info.run_id)),
         trial.info.run_name,
         "generalization_gap_high",
         "model.dropout",
@@ -208,9 +211,7 @@ def test_a_trial_shows_what_it_was_and_what_came_of_it(served, browser):
 
 @needs_chromium
 def test_the_leaderboard_is_a_table_and_the_report_a_page(served, browser):
-    base = served.path(
-        tracking_page.run_path(served.parent.info.experiment_id, served.parent.info.run_id)
-    )
+    base = served.path(pages.run_path(served.parent.info.experiment_id, served.parent.info.run_id))
     table = see(
         browser,
         base.replace("?", "/artifacts/leaderboard_validation_error.json?"),
@@ -233,7 +234,7 @@ def test_the_leaderboard_is_a_table_and_the_report_a_page(served, browser):
 @needs_chromium
 def test_diverged_failed_and_pruned_trials_leave_the_pages_usable(served, browser):
     experiment = served.client.get_experiment_by_name("troubled").experiment_id
-    view = served.path(tracking_page.view_path(experiment))
+    view = served.path(pages.view_path(experiment))
     page = see(browser, view, "4 matching runs", "feedforward · dropout 0", EVIL)
     assert page.title() != "taken"
     charts = see(browser, view + "&compareRunsMode=CHART", "Study")
@@ -242,7 +243,7 @@ def test_diverged_failed_and_pruned_trials_leave_the_pages_usable(served, browse
     parent = next(r for r in runs if r.data.tags["engram.kind"] == "study")
     top = see(
         browser,
-        served.path(tracking_page.run_path(experiment, parent.info.run_id)),
+        served.path(pages.run_path(experiment, parent.info.run_id)),
         "troubled",
         "Child runs",
     )
@@ -312,9 +313,9 @@ def test_the_best_so_far_is_a_curve_that_never_rises(served):
 
 
 def test_the_prepared_view_names_what_is_there(served):
-    """The tag is MLflow's own and undocumented: a new version may want other keys (see sweeps/tracking_page.py)."""
+    """The tag is MLflow's own and undocumented: a new version may want other keys (see sweeps/tracking/pages.py)."""
     experiment = served.client.get_experiment_by_name("small")
-    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{tracking_page.VIEW}"])
+    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{pages.VIEW}"])
     assert view["orderByKey"] == "metrics.`validation_error`"
     metrics, params = served.trials[0].data.metrics, served.trials[0].data.params
     for column in view["selectedColumns"]:
@@ -325,7 +326,7 @@ def test_the_prepared_view_names_what_is_there(served):
 
 def test_the_best_model_loads_and_answers_as_it_was_measured(served):
     """Loaded in a process that knows nothing of Engram, on the test set: the error that was recorded."""
-    tag = served.parent.data.tags[tracking_model.TAG]
+    tag = served.parent.data.tags[model.TAG]
     model_id = tag.partition(":")[2]
     best = min(served.trials, key=lambda r: r.data.metrics["validation_error"])
     logged = served.client.get_logged_model(model_id)
@@ -388,7 +389,7 @@ def test_system_metrics_go_through_the_recorder(tmp_path):
     time.sleep(0.5)
     sampling.stop()
     number, metrics = seen[0]
-    assert number == tracking.STUDY
+    assert number == STUDY
     assert all(name.startswith("system/") and np.isfinite(value) for name, value in metrics.items())
     assert {
         "system/cpu_utilization_percentage",

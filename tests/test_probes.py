@@ -13,9 +13,9 @@ import torch
 from data import catalog
 from data.dataset import Dataset, assemble
 from measures import forgetting
-from sweeps import probes, trial
-from sweeps.definition import Configuration
-from sweeps.sections import MeasuresConfig
+from sweeps.definition.configuration import Configuration
+from sweeps.definition.sections import MeasuresConfig
+from sweeps.trial import probes, trial
 
 CPU = torch.device("cpu")
 

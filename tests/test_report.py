@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import findings, report, tables
+from sweeps import report, tables
 from sweeps.figures import draw
+from sweeps.reading import findings
 from tests import invented
 from tests.browser import chromium, needs_chromium
 from tests.command_line import engram

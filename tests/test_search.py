@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sweeps.definition import Study
-from sweeps.search import LedgerError, Search, read_records
+from sweeps.definition.configuration import Study
+from sweeps.search.search import LedgerError, Search, read_records
 from sweeps.study import load
 
 SAMPLERS = ("grid", "random", "tpe", "gp", "cmaes", "nsga2")

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sweeps import schema, state, study, study_file
-from sweeps.sections import SECTIONS, SWEPT_SECTIONS
+from sweeps import state, study
+from sweeps.definition import schema, study_file
+from sweeps.definition.sections import SECTIONS, SWEPT_SECTIONS
 
 FULL = """\
 name: dropout

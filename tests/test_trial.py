@@ -11,9 +11,9 @@ import torch
 
 from data import catalog
 from data.dataset import assemble
-from sweeps import trial
-from sweeps.definition import Configuration
-from sweeps.sections import MeasuresConfig
+from sweeps.definition.configuration import Configuration
+from sweeps.definition.sections import MeasuresConfig
+from sweeps.trial import trial
 
 QUICK = {"steps": 60, "batch_size": 50}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sweeps import across
 from sweeps.answers.reading import (
     LR,
     SIZE,
@@ -23,6 +22,7 @@ from sweeps.answers.reading import (
     signed,
     usable,
 )
+from sweeps.reading import across
 
 # The article's tables.
 ACCURACIES = {10_000: 0.82, 100_000: 0.87, 1_000_000: 0.92, 10_000_000: 0.95}
@@ -73,6 +73,8 @@ def learning_rate(records: Sequence[Record]) -> Answer:
         rates = {r["params"][LR]: r for r in sorted(some, key=lambda r: r["params"][LR])}
         epochs = {rate: _arrival(record) for rate, record in rates.items()}
         steps = [rate for rate in epochs if rate in EPOCHS]
+        if not steps:
+            continue
         told.append(
             f"{optimizer}: "
             + ", ".join(
@@ -87,7 +89,9 @@ def learning_rate(records: Sequence[Record]) -> Answer:
             numbers[0] > min(numbers),
             fastest,
         )
-    threshold = records[0].get("convergence_error")
+    if not verdicts:
+        raise Missing("a trial at a learning rate of the table")
+    threshold = next(r["convergence_error"] for r in records if r.get("convergence_error"))
     sentence = f"Median epochs to a train error of {threshold:g}: {'; '.join(told)}."
     columns = ("epochs_to_convergence", "epochs_at_least", "train_error", "test_error")
     if all(monotone for monotone, _, _ in verdicts.values()):

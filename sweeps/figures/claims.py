@@ -13,9 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from PIL import Image
 
-from sweeps import across
-from sweeps.definition import label
-from sweeps.evidence import Evidence, is_number
+from sweeps.definition.configuration import label
 from sweeps.figures import examples
 from sweeps.figures.style import (
     DASHES,
@@ -32,6 +30,8 @@ from sweeps.figures.style import (
     value_text,
 )
 from sweeps.leaderboard import Record
+from sweeps.reading import across
+from sweeps.reading.evidence import Evidence, is_number
 from sweeps.tables import title_of
 
 WORDS = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sweeps.definition import label
-from sweeps.evidence import Evidence
+from sweeps.definition.configuration import label
 from sweeps.figures.style import TEST, TRAIN, Drawing, error_unit, figure, mean_of, shorten
 from sweeps.leaderboard import Record
+from sweeps.reading.evidence import Evidence
 from sweeps.tables import cell
 
 PANELS = 3

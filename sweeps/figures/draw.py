@@ -8,9 +8,9 @@ from pathlib import Path
 
 from matplotlib import rc_context
 
-from sweeps.evidence import Evidence
 from sweeps.figures import curves, examples, ranking, size, sweep
 from sweeps.figures.style import RC, Drawing, Picture, render
+from sweeps.reading.evidence import Evidence
 
 log = logging.getLogger(__name__)
 

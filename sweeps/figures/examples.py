@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from measures import membership, memorization
-from sweeps.definition import label
-from sweeps.evidence import Arrays, Evidence
+from sweeps.definition.configuration import label
 from sweeps.figures.style import DASHES, MUTED, SERIES, Drawing, figure, mean_of, shorten
 from sweeps.leaderboard import Record
+from sweeps.reading.evidence import Arrays, Evidence
 from sweeps.tables import cell
 
 SHOWN_EXAMPLES = 12

@@ -6,8 +6,7 @@ import math
 
 import numpy as np
 
-from sweeps.definition import label
-from sweeps.evidence import Evidence
+from sweeps.definition.configuration import label
 from sweeps.figures.style import (
     BAND,
     BIAS,
@@ -23,6 +22,7 @@ from sweeps.figures.style import (
     shorten,
 )
 from sweeps.leaderboard import Board, Record
+from sweeps.reading.evidence import Evidence
 from sweeps.tables import title_of
 
 MOST_ROWS = 24

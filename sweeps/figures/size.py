@@ -7,8 +7,7 @@ from matplotlib.axes import Axes
 
 from measures import scaling
 from measures.scaling import PowerLaw
-from sweeps.definition import label
-from sweeps.evidence import Evidence
+from sweeps.definition.configuration import label
 from sweeps.figures.style import (
     DASHES,
     MARKERS,
@@ -23,6 +22,7 @@ from sweeps.figures.style import (
     value_text,
 )
 from sweeps.leaderboard import Record
+from sweeps.reading.evidence import Evidence
 
 SIZE = "data.train_size"
 FEWEST_POINTS = 3

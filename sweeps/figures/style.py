@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from sweeps.evidence import is_number
+from sweeps.reading.evidence import is_number
 
 # Okabe & Ito's palette, in an order that also falls in lightness.
 TRAIN, TEST, BIAS, VARIANCE, GAP = "#0072B2", "#D55E00", "#0072B2", "#E69F00", "#000000"

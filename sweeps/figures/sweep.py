@@ -10,8 +10,7 @@ import numpy as np
 
 from measures import importance
 from sweeps import leaderboard, tables
-from sweeps.definition import label
-from sweeps.evidence import Evidence, is_number
+from sweeps.definition.configuration import label
 from sweeps.figures.style import (
     BIAS,
     GAP,
@@ -27,6 +26,7 @@ from sweeps.figures.style import (
     value_text,
 )
 from sweeps.leaderboard import Record
+from sweeps.reading.evidence import Evidence, is_number
 from sweeps.tables import title_of
 
 MOST_VALUES = 10  # of an axis drawn as bars; beyond it, every trial is a point

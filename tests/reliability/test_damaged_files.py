@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from sweeps import checkpoint, journal, lock
-from sweeps.ledger import LedgerError
-from sweeps.outbox import Outbox
-from sweeps.search import Search, read_records
-from sweeps.stopping import Usage
+from sweeps import journal, lock
+from sweeps.running import checkpoint
+from sweeps.running.stopping import Usage
+from sweeps.search.ledger import LedgerError
+from sweeps.search.search import Search, read_records
 from sweeps.study import load
+from sweeps.tracking.outbox import Outbox
 from tests.command_line import ROOT
 
 ROUNDS = 60

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from sweeps import pruning
+from sweeps.running import pruning
+from sweeps.running.trainable import EPOCH
 from sweeps.study import load
-from sweeps.trainable import EPOCH
 
 EPOCHS = 27
 

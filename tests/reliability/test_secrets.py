@@ -9,9 +9,9 @@ import psutil
 import pytest
 
 from sweeps import lock
-from sweeps.hidden import Hidden
-from sweeps.problems import StudyError
-from sweeps.search import read_records
+from sweeps.definition.problems import StudyError
+from sweeps.running.hidden import Hidden
+from sweeps.search.search import read_records
 from sweeps.state import study_dir
 from sweeps.study import load
 from tests.command_line import engram

@@ -6,8 +6,8 @@ import json
 import os
 import time
 
-from sweeps.stopping import Usage
-from sweeps.tracking import Recorder
+from sweeps.running.stopping import Usage
+from sweeps.tracking.recorder import Recorder
 from tests.reliability import faults
 
 

@@ -1,0 +1,1 @@
+"""What is recorded, read back: the evidence of an execution, and what its trials say together."""

@@ -1,0 +1,44 @@
+"""What must not be seen: passwords in tracking addresses, and webhook addresses. They are known here alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from urllib.parse import unquote, urlsplit
+
+from sweeps.definition.configuration import Study
+
+SHOWN = "***"
+PASSWORDS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+IN_ADDRESS = re.compile(r"(?<=://)[^/\s@'\"]+@")  # user and password, in any address
+
+
+class Hidden:
+    """The secrets of a study, and texts without them."""
+
+    def __init__(self, study: Study):
+        secrets = [os.environ.get(name, "") for name in PASSWORDS]
+        if study.nightly.notify:
+            secrets.append(study.nightly.notify)
+        password = urlsplit(study.tracking.uri or "").password
+        if password:
+            secrets += [password, unquote(password)]
+        # Short ones would blot out half of every text; in an address they are hidden all the same.
+        self._secrets = sorted({s for s in secrets if len(s) >= 4}, key=len, reverse=True)
+
+    def text(self, text: str) -> str:
+        """A text as it may be shown, stored and sent."""
+        for secret in self._secrets:
+            text = text.replace(secret, SHOWN)
+        return IN_ADDRESS.sub(f"{SHOWN}@", text)
+
+    def formatter(self, pattern: str) -> logging.Formatter:
+        """A formatter of log lines, tracebacks included, that shows none of them."""
+        hidden = self
+
+        class Formatter(logging.Formatter):
+            def format(self, record: logging.LogRecord) -> str:
+                return hidden.text(super().format(record))
+
+        return Formatter(pattern)

@@ -1,0 +1,258 @@
+"""Ray and Tune: actors that train the trials which an execution asks for.
+
+Tune is used as a scheduler of actors and nothing else. It never restores anything: what is finished is
+in the ledger, what is half done in checkpoints that come with results, and what a scheduler knew is
+told to it again (pruning).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from sweeps.running import cluster, live, pruning
+from sweeps.running.trainable import EPOCH, CohortTrainable, Saved
+
+if TYPE_CHECKING:
+    from sweeps.runner import Execution
+    from sweeps.search.search import Proposal
+
+SNAPSHOTS_S = 20.0  # how long running trials may take to be saved before they are stopped
+WAITING_S = 60.0  # without a running trial before people are told
+log = logging.getLogger(__name__)
+
+
+def train(execution: Execution, datasets: dict[str, Any]) -> None:
+    """Train what the execution's search asks for, until there is nothing left or it is asked to stop."""
+    study, folder = execution.study, execution.folder
+    with cluster.connected(execution.address), execution.display:
+        capacity = cluster.capacity(study)
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(capacity)
+        bridge = _Bridge(execution, capacity)
+        trainable = tune.with_resources(
+            tune.with_parameters(CohortTrainable, datasets=datasets),
+            {"cpu": study.resources.cpu, "gpu": study.resources.gpu},
+        )
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=bridge,
+                scheduler=pruning.scheduler(study, execution.search.reports()),
+                num_samples=-1,
+                reuse_actors=True,
+                trial_dirname_creator=_trial_folder,
+            ),
+            run_config=tune.RunConfig(
+                name=execution.name,
+                storage_path=str(folder / "tune"),
+                callbacks=[_Watcher(execution, bridge)],
+                stop=_Stopper(execution),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=0),
+            ),
+        )
+        tuner.fit()
+    shutil.rmtree(folder / "tune", ignore_errors=True)
+
+
+class _Bridge(Searcher):
+    """Tune asks, the search answers; at most `capacity` trials at a time, interrupted ones first."""
+
+    def __init__(self, execution: Execution, capacity: int):
+        super().__init__(metric=None, mode=None)
+        self.execution, self.capacity = execution, capacity
+        self.proposals: dict[
+            str, Proposal
+        ] = {}  # by Tune's name of the trial, while it is in training
+        self.lost: dict[
+            str, Proposal
+        ] = {}  # those that Tune has given up and the watcher has not heard of
+
+    def suggest(self, trial_id: str) -> Any:
+        if self.execution.stop.requested:
+            return None if self.proposals else Searcher.FINISHED
+        if len(self.proposals) >= self.capacity:
+            return None
+        with self.execution.stop.when_full():
+            proposal = self.execution.search.ask()
+            if proposal is None:
+                return None if self.proposals else Searcher.FINISHED
+            config = self.execution.trial_config(proposal)
+            self.proposals[trial_id] = proposal
+            # By reference: Tune copies and writes down whatever is in a configuration.
+            for name in ("restore", "earlier"):
+                config[name] = None if config[name] is None else [ray.put(config[name])]
+            return config
+        return None
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict | None = None, error: bool = False
+    ) -> None:
+        proposal = self.proposals.pop(trial_id, None)
+        if error and proposal is not None:
+            self.lost[trial_id] = proposal
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is the state."""
+
+
+class _Watcher(tune.Callback):
+    """Hands what Tune's trials report to the execution, and ends those that take too long."""
+
+    def __init__(self, execution: Execution, bridge: _Bridge):
+        self.execution, self.bridge = execution, bridge
+        self.started: dict[str, float] = {}
+        self.overdue: set[str] = set()
+        self.heard = time.monotonic()
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.started[trial.trial_id] = time.monotonic()
+        with self.execution.stop.when_full():
+            self.execution.started(self.bridge.proposals[trial.trial_id])
+
+    def on_trial_result(
+        self, iteration: int, trials: list, trial: Any, result: dict, **info: Any
+    ) -> None:
+        # Taken out: Tune keeps every trial's last result in memory.
+        taken = {
+            name: result.pop(name, None) for name in ("progress", "saved", "finished", "failure")
+        }
+        proposal = self.bridge.proposals.get(trial.trial_id)
+        if proposal is None or self.execution.stop.now:
+            return
+        if result.get("done"):
+            self.started.pop(trial.trial_id, None)
+        with self.execution.stop.when_full():
+            self._tell(proposal, result, **taken)
+
+    def _tell(
+        self,
+        proposal: Proposal,
+        result: dict,
+        progress: Any,
+        saved: Any,
+        finished: Any,
+        failure: Any,
+    ) -> None:
+        execution = self.execution
+        if failure is not None:
+            execution.failed(proposal, failure, int(result[EPOCH]))
+            return
+        # A trial that is pruned here is committed before its last report is noted.
+        pruned = result.get("done") and finished is None
+        if saved is not None:
+            execution.saved(proposal, saved)
+        execution.reported(proposal, progress, ledger=not pruned)
+        if finished is not None:
+            execution.measured(proposal, finished)
+        elif pruned:
+            execution.pruned(proposal)
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """The worker died: its node is gone, the system killed it, or it took too long."""
+        self.started.pop(trial.trial_id, None)
+        proposal = self.bridge.lost.pop(trial.trial_id, None)
+        if proposal is None or self.execution.stop.now:
+            return
+        limit = self.execution.study.faults.time_limit_s
+        why = (
+            f"it took longer than faults.time_limit_s, {limit} s"
+            if trial.trial_id in self.overdue
+            else _why(trial)
+        )
+        with self.execution.stop.when_full():
+            self.execution.lost(proposal, why)
+
+    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+        execution = self.execution
+        running = [trial for trial in trials if trial.trial_id in self.started]
+        with execution.stop.when_full():
+            execution.tick(len(running))
+        limit = execution.study.faults.time_limit_s
+        for trial in running:
+            late = limit is not None and time.monotonic() - self.started[trial.trial_id] > limit
+            actor = trial.temporary_state.ray_actor
+            if late and actor is not None and trial.trial_id not in self.overdue:
+                self.overdue.add(trial.trial_id)
+                ray.kill(actor)
+        if execution.stop.requested and not execution.stop.now:
+            with execution.stop.when_full():
+                self._save(running)
+            execution.stop.now = True
+        self._say_when_nothing_runs(bool(running))
+
+    def _save(self, running: list) -> None:
+        """The last checkpoints of trials that are about to be stopped."""
+        asked = {}
+        for trial in running:
+            proposal, actor = (
+                self.bridge.proposals.get(trial.trial_id),
+                trial.temporary_state.ray_actor,
+            )
+            if proposal is not None and actor is not None:
+                asked[actor.snapshot.remote()] = proposal
+        ready, _ = (
+            ray.wait(list(asked), num_returns=len(asked), timeout=SNAPSHOTS_S)
+            if asked
+            else ([], [])
+        )
+        for reference in ready:
+            saved: Saved | None = None
+            with contextlib.suppress(ray.exceptions.RayError):
+                saved = ray.get(reference)
+            if saved is not None:
+                self.execution.saved(asked[reference], saved)
+
+    def _say_when_nothing_runs(self, running: bool) -> None:
+        now = time.monotonic()
+        if running or not self.bridge.proposals:
+            self.heard = now
+        elif now - self.heard > WAITING_S:
+            resources = self.execution.study.resources
+            live.warn(
+                f"waiting: no node of the cluster has {resources.cpu:g} CPUs and {resources.gpu:g} GPUs free for a trial"
+            )
+            self.heard = now + 10 * WAITING_S
+
+
+class _Stopper(tune.Stopper):
+    """Ends Tune's run once running trials have been saved."""
+
+    def __init__(self, execution: Execution):
+        self.execution = execution
+
+    def __call__(self, trial_id: str, result: dict) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.execution.stop.now
+
+
+def _why(trial: Any) -> str:
+    """Why a worker is gone, as far as Ray knows."""
+    with contextlib.suppress(
+        Exception
+    ):  # the file may be missing, and the reason is only for people
+        said = Path(trial.error_file).read_text(errors="replace")
+        if "OutOfMemoryError" in said or "running low on memory" in said:
+            return "its worker was ended: the machine was out of memory"
+        if "node" in said and "died" in said.partition("node")[2][:60]:
+            return "its node died"
+    return "its worker died"
+
+
+def _trial_folder(trial: Any) -> str:
+    """Tune's own name for the folder spells out every value and outgrows file systems."""
+    return f"trial-{trial.config['trial']}-{trial.trial_id}"

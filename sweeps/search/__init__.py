@@ -1,0 +1,1 @@
+"""Which configuration comes next, and the ledger of what came of each."""

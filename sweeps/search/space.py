@@ -1,0 +1,102 @@
+"""What a search chooses from, and what chooses: a study's sweep and sampler in Optuna's terms.
+
+A sampler keeps no state of its own between questions: it is made afresh from (seed, trial number).
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import optuna
+from optuna import samplers
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
+
+from sweeps.definition.configuration import Study
+from sweeps.definition.sections import Axis, Values
+
+
+def distribution(axis: Axis) -> BaseDistribution:
+    """A sweep axis as an Optuna distribution: listed values are categories, a range has bounds."""
+    if isinstance(axis, Values):
+        return CategoricalDistribution(list(axis.values))
+    if axis.whole:
+        return IntDistribution(int(axis.low), int(axis.high), log=axis.log)
+    return FloatDistribution(float(axis.low), float(axis.high), log=axis.log)
+
+
+def holds(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a value lies in a distribution."""
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except (ValueError, TypeError):
+        return False
+
+
+def sampler(study: Study, number: int) -> BaseSampler:
+    """What chooses the values of one trial, but for a grid."""
+    seed = (study.search.seed * 1_000_003 + number * 7919) % 2**31
+    name = study.search.sampler
+    if name == "random":
+        return _Random(seed)
+    if name == "tpe":
+        return samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+    if name == "gp":
+        return samplers.GPSampler(seed=seed)
+    if name == "cmaes":
+        return samplers.CmaEsSampler(seed=seed)
+    return samplers.NSGAIISampler(seed=seed)
+
+
+class _Independent(BaseSampler):
+    """Chooses each value by itself."""
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return {}
+
+
+class Point(_Independent):
+    """The values of one point of a grid."""
+
+    def __init__(self, point: dict[str, Any]):
+        self.point = point
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        return self.point[param_name]
+
+
+class _Random(_Independent):
+    """Each value from a stream of its own: a trial whose creation was cut short gets the same ones."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        sampler = samplers.RandomSampler((self.seed + zlib.crc32(param_name.encode())) % 2**31)
+        return sampler.sample_independent(study, trial, param_name, param_distribution)

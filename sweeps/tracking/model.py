@@ -1,0 +1,94 @@
+"""The best model of a study in MLflow: saved with signature and example, logged, registered if asked.
+
+Saved as an exported program (`pt2`), which holds no code and no pickle, so that
+`mlflow.pytorch.load_model` needs neither Engram nor trust; a network that cannot be exported is
+pickled together with Engram's `models`, and its tags say so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TAG = "engram.model"  # on the parent run: which trial and replica, and the model's id
+ALIAS = "best"
+log = logging.getLogger(__name__)
+
+
+def save(folder: Path, module: Any, example: np.ndarray) -> str:
+    """Write a torch module as an MLflow model; returns the serialization, "pt2" or "pickle".
+
+    example: [B, ...] inputs, B at least 2, so that the exported program takes any batch.
+    """
+    import mlflow.pytorch
+    import torch
+    from mlflow.models import infer_signature
+
+    inputs = example.astype(np.float32)
+    with torch.no_grad():
+        outputs = module.eval()(torch.from_numpy(inputs)).numpy()
+    options = {
+        "signature": infer_signature(inputs, outputs),
+        "input_example": inputs,
+        "pip_requirements": [
+            f"torch=={torch.__version__.partition('+')[0]}",
+            f"numpy=={np.__version__}",
+        ],
+    }
+    for serialization, extra in (("pt2", {}), ("pickle", {"code_paths": [str(_models())]})):
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            mlflow.pytorch.save_model(
+                module, str(folder), serialization_format=serialization, **options, **extra
+            )
+            return serialization
+        except Exception as error:
+            log.warning(
+                "the model cannot be saved as %s: %s", serialization, str(error).splitlines()[:1]
+            )
+    raise ValueError("the model can be neither exported nor pickled; details in the log")
+
+
+def _models() -> Path:
+    return Path(__file__).resolve().parent.parent.parent / "models"
+
+
+def send(client: Any, experiment_id: str, run_id: str, message: dict[str, Any]) -> None:
+    """Log a saved model under the parent run. Sent twice it is logged once: the run's tag remembers it."""
+    from mlflow.entities import LoggedModelOutput
+
+    known = client.get_run(run_id).data.tags.get(TAG, "")
+    if known.startswith(f"{message['tag']}:"):
+        return
+    model = client.create_logged_model(
+        experiment_id,
+        name=message["name"],
+        source_run_id=run_id,
+        tags=message["tags"],
+        params=message["params"],
+        model_type="pytorch",
+    )
+    client.log_model_artifacts(model.model_id, message["path"])
+    client.finalize_logged_model(model.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    if message.get("register"):
+        _register(client, model, run_id, message["register"])
+    client.set_tag(run_id, TAG, f"{message['tag']}:{model.model_id}")
+
+
+def _register(client: Any, model: Any, run_id: str, wanted: str) -> None:
+    """NAME or NAME@ALIAS: a new version of the registered model, under the alias."""
+    from mlflow.exceptions import MlflowException
+
+    name, _, alias = wanted.partition("@")
+    with contextlib.suppress(MlflowException):  # it is there already
+        client.create_registered_model(name)
+    version = client.create_model_version(
+        name, model.artifact_location, run_id=run_id, model_id=model.model_id
+    )
+    client.set_registered_model_alias(name, alias or ALIAS, version.version)

@@ -1,0 +1,260 @@
+"""One trial: a configuration and a dataset become a trained cohort, and the cohort a record.
+
+Runs in any process: it knows neither Ray nor MLflow nor files.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data import augmentation, noise, subsets
+from data.dataset import Dataset
+from models import streams
+from models.cohort import Cohort, default_stack
+from models.family import build
+from models.training import Augment, Examples, Report, Trainer
+from sweeps.definition.configuration import Configuration
+from sweeps.definition.sections import MeasuresConfig
+from sweeps.trial import probes
+from sweeps.trial.notes import Notes, shortened
+from sweeps.trial.record import Result, measure
+
+__all__ = [
+    "Configuration",
+    "MeasuresConfig",
+    "Result",
+    "Trial",
+    "make_cohort",
+    "measure",
+    "prepare",
+]
+
+
+@dataclass
+class Trial:
+    """A trial in training: its trainer, its data, and what has been seen so far."""
+
+    configuration: Configuration
+    dataset: Dataset
+    trainer: Trainer
+    members: np.ndarray  # [R, m] pool indices
+    pool_ids: np.ndarray  # examples the subsets are drawn from
+    targets: np.ndarray  # the pool's targets as trained on
+    wrong: np.ndarray  # bool [n], labels that noise changed
+    measured_ids: np.ndarray  # examples that measures per example look at: the pool, or some of it
+    watch: probes.Watch | None = None  # what training passes through, where the study asks for it
+    history: list[Report] = field(default_factory=list)
+
+    @property
+    def unit(self) -> int:
+        """Replicas that are not independent of each other: those of one draw, or of a pair of draws."""
+        replicas = self.configuration.replicas
+        return replicas.inits * (2 if replicas.draw == "complementary" else 1)
+
+    def advance(self, pause_after_s: float = math.inf) -> Report | None:
+        """Up to the next evaluation; None where that takes longer: call again to go on."""
+        report = self.trainer.advance(pause_after_s)
+        if report is not None:
+            self.history.append(report)
+            if self.watch is not None:
+                self.watch.look(self.trainer)
+        return report
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on exactly, what has been seen included: tensors and plain numbers."""
+        state = {"trainer": self.trainer.state_dict(), "history": _stacked(self.history)}
+        if self.watch is not None:
+            state["watch"] = self.watch.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state made by `state_dict`; KeyError or RuntimeError where it does not fit."""
+        self.trainer.load_state_dict(state["trainer"])
+        self.history = _unstacked(state["history"])
+        if self.watch is not None:
+            self.watch.load_state_dict(state["watch"])
+
+    def untrained(self, purpose: str = "init") -> Cohort:
+        """The replicas as they began, or for another purpose as they might have begun."""
+        first = self.configuration.replicas.count - self.trainer.cohort.replicas
+        return make_cohort(self.configuration, self.dataset, self.trainer.device, first, purpose)
+
+    def train_on(self, pool: Examples, members: Tensor, purpose: str) -> Trainer:
+        """Go on with the same networks on other examples, for as many epochs; returns the trainer."""
+        config = self.configuration.training
+        epochs = self.history[-1].epoch
+        config = config.model_copy(
+            update={
+                "early_stopping": None,
+                "steps": None,
+                "epochs": epochs,
+                "evaluate_every": epochs,
+            }
+        )
+        keys = [streams.key(key, purpose) for key in self.trainer.keys]
+        trainer = Trainer(
+            self.trainer.cohort, pool, members, {}, config, keys, self.trainer.augment
+        )
+        while not trainer.finished:
+            trainer.advance()
+        return trainer
+
+
+def _stacked(history: list[Report]) -> dict[str, Any]:
+    """Reports as tensors [evaluations, R], to be kept."""
+    if not history:
+        return {}
+    each = {name: torch.tensor([getattr(r, name) for r in history]) for name in ("epoch", "step")}
+    each["seconds"] = torch.tensor([r.seconds for r in history], dtype=torch.float64)
+    flags = {n: torch.stack([getattr(r, n) for r in history]) for n in ("diverged", "stopped")}
+    scores = {
+        kind: {
+            name: torch.stack([getattr(r, kind)[name] for r in history])
+            for name in getattr(history[0], kind)
+        }
+        for kind in ("error", "loss")
+    }
+    return {**each, **flags, **scores}
+
+
+def _unstacked(state: dict[str, Any]) -> list[Report]:
+    return [
+        Report(
+            epoch=int(state["epoch"][i]),
+            step=int(state["step"][i]),
+            seconds=float(state["seconds"][i]),
+            error={name: values[i] for name, values in state["error"].items()},
+            loss={name: values[i] for name, values in state["loss"].items()},
+            diverged=state["diverged"][i],
+            stopped=state["stopped"][i],
+        )
+        for i in range(len(state["epoch"]) if state else 0)
+    ]
+
+
+def prepare(
+    configuration: Configuration,
+    dataset: Dataset,
+    device: torch.device,
+    first: int = 0,
+    wanted: MeasuresConfig | None = None,
+) -> Trial:
+    """Everything up to the first step. Deterministic: the same on every machine and in every process.
+
+    first: leave out the replicas before this one, which have been trained already. wanted: the measures
+    that will be taken; without it training is not watched.
+    """
+    data, replicas = configuration.data, configuration.replicas
+    pool_ids, validation_ids = subsets.holdout(len(dataset.targets), data.validation, replicas.seed)
+    members = subsets.draw(pool_ids, data.train_size, replicas)[first:]
+    targets, wrong = _targets(configuration, dataset)
+    pool = Examples(_tensor(dataset.inputs), _tensor(targets))
+    sets = {
+        "validation": Examples(pool.inputs[validation_ids], pool.targets[validation_ids]),
+        "test": Examples(_tensor(dataset.test_inputs), _tensor(dataset.test_targets)),
+    }
+    cohort = make_cohort(configuration, dataset, device, first)
+    keys = [streams.key(replicas.seed, "replica", r) for r in range(first, replicas.count)]
+    trainer = Trainer(
+        cohort,
+        pool,
+        torch.from_numpy(members),
+        sets,
+        configuration.training,
+        keys,
+        _augment(configuration, dataset),
+    )
+    ids = probes.measured(members, pool_ids, replicas.seed)
+    watch = _watch(wanted, dataset, ids, targets, wrong)
+    return Trial(configuration, dataset, trainer, members, pool_ids, targets, wrong, ids, watch)
+
+
+def make_cohort(
+    configuration: Configuration,
+    dataset: Dataset,
+    device: torch.device,
+    first: int = 0,
+    purpose: str = "init",
+) -> Cohort:
+    """The R networks of a configuration, each from its own stream for this purpose."""
+    replicas = configuration.replicas
+    outputs = dataset.classes or int(np.prod(dataset.targets.shape[1:], dtype=int))
+    modules = []
+    for replica in range(first, replicas.count):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(streams.key(replicas.seed, purpose, replica))
+            shape = dataset.inputs.shape[1:]
+            modules.append(build(configuration.model, shape, outputs, dataset.kind == "image"))
+    automatic = default_stack(configuration.model.family, device, replicas.count)
+    stack = automatic if replicas.stack == "auto" else replicas.stack
+    return Cohort(modules, device, stack, _tensor(dataset.inputs[:4]))
+
+
+def _targets(configuration: Configuration, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    data, seed = configuration.data, configuration.replicas.seed
+    if data.random_labels:
+        targets, wrong = noise.randomize(dataset.targets, dataset.classes, seed)
+    else:
+        targets, wrong = noise.corrupt(dataset.targets, data.label_noise, dataset.classes, seed)
+    return targets, wrong
+
+
+def _watch(
+    wanted: MeasuresConfig | None,
+    dataset: Dataset,
+    ids: np.ndarray,
+    targets: np.ndarray,
+    wrong: np.ndarray,
+) -> probes.Watch | None:
+    """A watch where forgetting is asked for, or where some labels are wrong and some are not."""
+    if wanted is None or dataset.classes is None:
+        return None
+    noisy = bool(wrong[ids].any() and not wrong[ids].all())
+    if not (wanted.forgetting or noisy):
+        return None
+    return probes.Watch(ids, targets[ids], dataset.targets[ids] if noisy else None)
+
+
+def _augment(configuration: Configuration, dataset: Dataset) -> Augment | None:
+    transform = augmentation.get(configuration.data.augmentation, dataset.kind)
+    return None if transform is None else (transform, transform.uniforms(dataset.inputs.shape[1:]))
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    """A tensor on the array's memory: arrays shared between processes are read-only, and are only read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        tensor = torch.from_numpy(array)
+    return tensor[:, None] if tensor.is_floating_point() and tensor.dim() == 1 else tensor
+
+
+def summary(report: Report) -> dict[str, float]:
+    """Means over the replicas that did not diverge, of what each evaluation tells; NaN where all did."""
+    return {
+        name: shortened(np.mean(values)) if len(values) else math.nan
+        for name, values in _per_replica(report).items()
+    }
+
+
+def intervals_of(report: Report) -> dict[str, dict[str, float | None]]:
+    """The same with t intervals, as a record holds them: what is known of a trial that is stopped here."""
+    found: dict[str, Any] = {"measures": {}, "replica_values": {}}
+    note = Notes(found, {})
+    for name, values in _per_replica(report).items():
+        note.values(name, values)
+    return found["measures"]
+
+
+def _per_replica(report: Report) -> dict[str, np.ndarray]:
+    alive = ~report.diverged.numpy()
+    values = {f"{name}_error": error.numpy()[alive] for name, error in report.error.items()}
+    values |= {f"{name}_loss": loss.numpy()[alive] for name, loss in report.loss.items()}
+    values["generalization_gap"] = values["test_error"] - values["train_error"]
+    return values
