@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from sweeps import leaderboard, lock, review, state, tables
-from sweeps.definition.configuration import Study, label
-from sweeps.running import checkpoint, live, outcomes, provenance, study_data, tuning
+from sweeps.definition.configuration import Study
+from sweeps.running import checkpoint, live, provenance, study_data, tuning
 from sweeps.running.hidden import Hidden
 from sweeps.running.stopping import (
     DONE,
@@ -32,9 +32,9 @@ from sweeps.running.stopping import (
     is_full,
     signals,
 )
-from sweeps.running.trainable import Finished, Progress, Saved, joinable
+from sweeps.running.trials import Trials
 from sweeps.search.ledger import LedgerError
-from sweeps.search.search import Proposal, Search
+from sweeps.search.search import Search
 from sweeps.tracking import store
 from sweeps.tracking.recorder import STUDY, Recorder
 
@@ -42,7 +42,6 @@ REFRESH_S = (
     5.0  # the parent's table of trials is as fresh as this, and costs at most 1/20 of the time
 )
 SEND_AT_END_S = 30.0
-LONGEST_WHY = 2000
 LOG = "run.log"
 log = logging.getLogger(__name__)
 
@@ -103,9 +102,7 @@ class Execution:
         )
         self.usage = Usage(folder)
         self.objective, self.direction = next(iter(study.search.objective.items()))
-        self.running: dict[int, Proposal] = {}
-        self.committed: set[int] = set()  # by this process
-        self.last: dict[int, Progress] = {}  # what each running trial told last
+        self.trials = Trials(self)
         self.refreshed = 0.0
         self.refresh_pause = REFRESH_S
         self.recorder: Recorder
@@ -134,10 +131,10 @@ class Execution:
             )
             self.review.started(self.search.records())
             for record in self.search.unsettled():
-                self._announce(record)
+                self.trials.announce(record)
             if self.recorder.outbox.damaged:
                 log.warning("%d lines of the outbox were damaged", self.recorder.outbox.damaged)
-                self._announce_again([record["trial"] for record in self.search.records()])
+                self.trials.announce_again([record["trial"] for record in self.search.records()])
             self._stop_when_spent()
             if not self.search.finished and not self.stop.requested:
                 tuning.train(self, self.datasets)
@@ -182,7 +179,7 @@ class Execution:
             self.search.set_run,
             resumed,
             self.search.trials,
-            self._announce_again,
+            self.trials.announce_again,
         )
 
     def _compare_origin(self, origin: dict[str, Any], finished: int) -> list[str]:
@@ -250,129 +247,7 @@ class Execution:
         }
         return f"{before}{json.dumps(entry)}\n"
 
-    def started(self, proposal: Proposal) -> None:
-        configuration = proposal.configuration
-        number, name = proposal.number, label(proposal.params)
-        self.running[number] = proposal
-        tags = {
-            "engram.config_hash": configuration.hash,
-            "engram.status": "running",
-            "engram.attempt": str(proposal.attempt),
-        }
-        log.info("trial %d starts, attempt %d", number, proposal.attempt)
-        self.recorder.trial(number, name, tags, configuration.dotted())
-        self.review.trial_started(number, configuration)
-        self.display.trial_started(number, name, configuration.epochs)
-
-    def reported(self, proposal: Proposal, news: list[Progress], ledger: bool = True) -> None:
-        """What a trial told since the last time. After an interruption it tells everything again."""
-        for progress in news:
-            self.recorder.metrics(proposal.number, progress.epoch, progress.metrics)
-            if ledger:
-                self.search.report(proposal.number, progress.epoch, progress.metrics)
-            self.display.trial_reported(proposal.number, progress.epoch, progress.metrics)
-            self.last[proposal.number] = progress
-
-    def saved(self, proposal: Proposal, saved: Saved) -> None:
-        """Keep a checkpoint."""
-        if not self.checkpoints.save(proposal.number, saved.step, saved.data):
-            log.warning(
-                "trial %d: a checkpoint of %.0f MiB is over checkpoint.max_mb",
-                proposal.number,
-                len(saved.data) / 2**20,
-            )
-
-    # -- how trials end -------------------------------------------------------------------------
-
-    def measured(self, proposal: Proposal, finished: Finished) -> None:
-        self._commit(proposal, finished.record, finished.arrays, finished.final)
-
-    def pruned(self, proposal: Proposal) -> None:
-        self._commit(
-            proposal, outcomes.pruned(self.last[proposal.number], self.study.replicas.count)
-        )
-
-    def failed(self, proposal: Proposal, why: str, epoch: int) -> None:
-        """An attempt raised: try again, or give up."""
-        log.error("trial %d, attempt %d failed:\n%s", proposal.number, proposal.attempt, why)
-        self._set_back(proposal, why, None)
-
-    def lost(self, proposal: Proposal, why: str) -> None:
-        """An attempt ended without a word: try again, with fewer replicas at a time where memory may be the reason."""
-        log.warning("trial %d, attempt %d: %s", proposal.number, proposal.attempt, why)
-        stack = proposal.setbacks.stack or proposal.configuration.replicas.count
-        again = "memory" in why.lower() or proposal.setbacks.count > 0
-        self._set_back(proposal, why, max(1, stack // 2) if again else None)
-
-    def _set_back(self, proposal: Proposal, why: str, stack: int | None) -> None:
-        number = proposal.number
-        if number in self.committed:
-            return  # its worker died after it had handed in the result
-        last = self.last.pop(number, None)
-        setbacks = self.search.set_back(number, last.epoch if last else 0, stack)
-        self.running.pop(number, None)
-        if setbacks.count <= self.study.faults.retries:
-            self.display.trial_left(number)
-            self.search.retry(number)
-            return
-        attempts = f"after {setbacks.count} attempts: " if setbacks.count > 1 else ""
-        self._commit(proposal, outcomes.failed(attempts + why[-LONGEST_WHY:]))
-        if self.study.faults.on_failure == "stop":
-            self.stop.ask(f"trial {number} failed, and faults.on_failure is stop", FAILED)
-
-    def _commit(
-        self,
-        proposal: Proposal,
-        record: dict,
-        arrays: dict | None = None,
-        final: bytes | None = None,
-    ) -> None:
-        """Make a trial's record durable, and send what belongs to it. From here on it is never run again."""
-        number = proposal.number
-        record = {
-            "trial": number,
-            "params": proposal.params,
-            "config_hash": proposal.configuration.hash,
-            **record,
-        }
-        if arrays:
-            outcomes.write_arrays(self._arrays_path(number), arrays)
-        self.search.commit(number, record)
-        self.committed.add(number)
-        log.info("trial %d is committed: %s", number, record["status"])
-        self.checkpoints.finish(number, final)
-        self.running.pop(number, None)
-        self.last.pop(number, None)
-        self._announce(record)
-        self.review.trial_finished(record)
-        self.display.trial_finished(number, label(proposal.params), record)
-        self._refresh()
-
-    def _announce(self, record: dict) -> None:
-        """Put what follows from a committed record on its way; done again where a crash came in between."""
-        self._send_record(record)
-        self.search.settle(record["trial"])
-
-    def _send_record(self, record: dict) -> None:
-        number = record["trial"]
-        self.recorder.belongs(number, record["config_hash"])
-        if self._arrays_path(number).exists():
-            self.recorder.artifact(number, self._arrays_path(number), keep=False)
-        self.recorder.metrics(number, record.get("epochs", 0), outcomes.final_metrics(record))
-        self.recorder.tags(number, {"engram.status": record["status"]})
-        self.recorder.end(number, "FAILED" if record["status"] == "failed" else "FINISHED")
-
-    def _announce_again(self, numbers: list[int]) -> None:
-        """MLflow has lost, or never got, the end of these committed trials. Called from the writer's thread."""
-        records = {record["trial"]: record for record in self.search.records()}
-        for number in set(numbers) & records.keys():
-            log.warning("trial %d is recorded again: its run in MLflow had not ended", number)
-            self._send_record(records[number])
-
-    def _arrays_path(self, number: int) -> Path:
-        return self.folder / "outgoing" / f"trial-{number}" / "arrays.npz"
-
-    def _refresh(self, force: bool = False) -> None:
+    def refresh(self, force: bool = False) -> None:
         """Keep the parent's table of trials fresh, so that a leaderboard can be read from MLflow alone."""
         now = time.monotonic()
         if not force and now - self.refreshed < self.refresh_pause:
@@ -384,41 +259,6 @@ class Execution:
             self.display.note = f"MLflow: {self.hidden.text(self.recorder.problem)}; results are kept and sent later"
         self.refreshed = time.monotonic()
         self.refresh_pause = max(REFRESH_S, 20 * (self.refreshed - now))
-
-    # -- what training asks of an execution --------------------------------------------------------
-
-    def trial_config(self, proposal: Proposal) -> dict[str, Any]:
-        """What the actor needs to know of a trial; `restore` and `earlier` are checkpoints as bytes, or None."""
-        configuration, resources = proposal.configuration, self.study.resources
-        dataset = study_data.key(configuration.data)
-        about: dict[str, Any] = {
-            "config": configuration.hash,
-            "data": self.datasets[dataset].digest,
-            "first": 0,
-        }
-        earlier = None
-        if proposal.earlier is not None:
-            wanted = {"config": proposal.earlier["config_hash"], "data": about["data"]}
-            earlier = self.checkpoints.final(proposal.number, **wanted)
-            if earlier is not None:
-                about["first"] = joinable(earlier, configuration.training.early_stopping)
-                earlier = earlier if about["first"] else None
-        restore = self.checkpoints.newest(proposal.number, **about)
-        if restore is not None:
-            log.info("trial %d goes on from a checkpoint", proposal.number)
-        return {
-            "trial": proposal.number,
-            "configuration": configuration.model_dump(),
-            "about": about,
-            "measures": self.study.measures.model_dump(),
-            "checkpoint": self.study.checkpoint.model_dump(),
-            "dataset": dataset,
-            "device": _device(self.study),
-            "threads": max(1, int(resources.cpu)),
-            "stack": proposal.setbacks.stack,
-            "restore": restore,
-            "earlier": earlier,
-        }
 
     def tick(self, running: int) -> None:
         """Called a few times a second while training: is it time to stop?"""
@@ -446,7 +286,7 @@ class Execution:
             self.recorder.belongs(number, config_hash)
             self.recorder.tags(number, {"engram.status": "interrupted"})
             self.recorder.end(number, "KILLED")
-        self._refresh(force=True)
+        self.refresh(force=True)
         boards = leaderboard.boards_of(records)
         for path in tables.write_tables(boards, self.folder / "leaderboards"):
             self.recorder.table(STUDY, path)
@@ -492,12 +332,6 @@ def _command(study: Study, name: str) -> str:
     """How to go on with a study."""
     named = f" --name {name}" if name != study.name else ""
     return f"python orchestrate.py run {study.path or study.name}{named}"
-
-
-def _device(study: Study) -> str:
-    if study.resources.device != "auto":
-        return study.resources.device
-    return "cuda" if study.resources.gpu > 0 else "cpu"
 
 
 def _definition(study: Study) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from sweeps.running import cluster, live, pruning
-from sweeps.running.trainable import EPOCH, CohortTrainable, Saved
+from sweeps.running.trainable import CohortTrainable, Saved
 
 if TYPE_CHECKING:
     from sweeps.runner import Execution
@@ -86,7 +86,7 @@ class _Bridge(Searcher):
             proposal = self.execution.search.ask()
             if proposal is None:
                 return None if self.proposals else Searcher.FINISHED
-            config = self.execution.trial_config(proposal)
+            config = self.execution.trials.config(proposal)
             self.proposals[trial_id] = proposal
             # By reference: Tune copies and writes down whatever is in a configuration.
             for name in ("restore", "earlier"):
@@ -120,7 +120,7 @@ class _Watcher(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self.started[trial.trial_id] = time.monotonic()
         with self.execution.stop.when_full():
-            self.execution.started(self.bridge.proposals[trial.trial_id])
+            self.execution.trials.started(self.bridge.proposals[trial.trial_id])
 
     def on_trial_result(
         self, iteration: int, trials: list, trial: Any, result: dict, **info: Any
@@ -148,17 +148,17 @@ class _Watcher(tune.Callback):
     ) -> None:
         execution = self.execution
         if failure is not None:
-            execution.failed(proposal, failure, int(result[EPOCH]))
+            execution.trials.failed(proposal, failure)
             return
         # A trial that is pruned here is committed before its last report is noted.
         pruned = result.get("done") and finished is None
         if saved is not None:
-            execution.saved(proposal, saved)
-        execution.reported(proposal, progress, ledger=not pruned)
+            execution.trials.saved(proposal, saved)
+        execution.trials.reported(proposal, progress, ledger=not pruned)
         if finished is not None:
-            execution.measured(proposal, finished)
+            execution.trials.measured(proposal, finished)
         elif pruned:
-            execution.pruned(proposal)
+            execution.trials.pruned(proposal)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """The worker died: its node is gone, the system killed it, or it took too long."""
@@ -173,7 +173,7 @@ class _Watcher(tune.Callback):
             else _why(trial)
         )
         with self.execution.stop.when_full():
-            self.execution.lost(proposal, why)
+            self.execution.trials.lost(proposal, why)
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         execution = self.execution
@@ -213,7 +213,7 @@ class _Watcher(tune.Callback):
             with contextlib.suppress(ray.exceptions.RayError):
                 saved = ray.get(reference)
             if saved is not None:
-                self.execution.saved(asked[reference], saved)
+                self.execution.trials.saved(asked[reference], saved)
 
     def _say_when_nothing_runs(self, running: bool) -> None:
         now = time.monotonic()
