@@ -5,6 +5,7 @@ other replicas on the same test set. What another test set would change is `test
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def t_interval(
     if n == 1:
         return Interval(mean, math.nan, math.nan, math.nan, 1, level)
     se = float(array.std(ddof=1)) / math.sqrt(n)
-    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * se
+    half = _student(level, n - 1) * se
     return Interval(mean, mean - half, mean + half, se, n, level)
 
 
@@ -226,7 +227,7 @@ def replicas_needed(
     effect = abs(now.mean) / (now.se * math.sqrt(now.n))
 
     def separated(n: int) -> bool:
-        return effect * math.sqrt(n) >= stats.t.ppf((1 + level) / 2, n - 1) + stats.norm.ppf(power)
+        return effect * math.sqrt(n) >= _student(level, n - 1) + _normal(power)
 
     low, high = now.n, now.n * 2
     while not separated(high):
@@ -297,6 +298,18 @@ def _blocks(replicas: Arrays, inits: int) -> tuple[list[np.ndarray], np.ndarray]
 def _divides(count: int, inits: int) -> None:
     if inits < 1 or count == 0 or count % inits:
         raise ValueError(f"{count} replicas, inits = {inits}; replicas must be draws x inits")
+
+
+# Remembered: scipy takes 0.1 ms for one, and a leaderboard of thousands of trials asks for the same few.
+@functools.lru_cache(maxsize=4096)
+def _student(level: float, freedom: int) -> float:
+    """Half-width of a two-sided interval in standard errors."""
+    return float(stats.t.ppf((1 + level) / 2, freedom))
+
+
+@functools.lru_cache(maxsize=64)
+def _normal(share: float) -> float:
+    return float(stats.norm.ppf(share))
 
 
 def _level(level: float) -> None:

@@ -35,10 +35,17 @@ class Row:
     rank: int
     tie_group: int | None
     record: Record
-    verdict: str | None
-    reason: str
     behind: Interval | None  # paired difference to the leader of the tie group
     value: float | None
+    verdicts: Verdicts
+
+    @property
+    def verdict(self) -> str | None:
+        return self.verdicts.of(self.record)[0]
+
+    @property
+    def reason(self) -> str:
+        return self.verdicts.of(self.record)[1]
 
 
 @dataclass(frozen=True)
@@ -54,14 +61,14 @@ class Board:
         return [entry_of(row) for row in self.rows]
 
 
-def rank(records: Sequence[Record], by: str) -> Board:
-    """Rank records by a column, the lowest first.
+def rank(records: Sequence[Record], by: str, verdicts: Verdicts | None = None) -> Board:
+    """Rank records by a column, the lowest first. verdicts: of these records, where they are there already.
 
     Two trials tie when the paired interval of their difference (same replicas, same subsets) includes
     0; a tie group holds all that tie with its leader. Trials that did not complete come last.
     """
     placed = sorted(records, key=lambda r: (class_of(r, by), _sort_value(r, by), r["trial"]))
-    judged = _verdicts(records)
+    verdicts = verdicts or Verdicts(records)
     rows: list[Row] = []
     leader: Record | None = None
     group = 0
@@ -74,8 +81,7 @@ def rank(records: Sequence[Record], by: str) -> Board:
             if leader is None or (behind is not None and behind.excludes(0)):
                 leader, group, behind = record, group + 1, None
             number = group
-        word, reason = judged.get(record["trial"], (None, ""))
-        rows.append(Row(place, number, record, word, reason, behind, _value(record, by)))
+        rows.append(Row(place, number, record, behind, _value(record, by), verdicts))
     return Board(by, rows, _more_replicas(rows, by))
 
 
@@ -122,18 +128,35 @@ def _value(record: Record, by: str) -> float | None:
 # -- verdicts ---------------------------------------------------------------------------------------
 
 
-def _verdicts(records: Sequence[Record]) -> dict[int, tuple[str, str]]:
-    """{trial: (verdict, reason)} of completed trials, each against the best of its dataset size."""
-    judged = {}
-    groups: dict[int, list[Record]] = {}
-    for record in records:
-        if record["status"] == "completed" and record["measures"].get("test_error"):
-            groups.setdefault(record["train_examples"], []).append(record)
-    for group in groups.values():
-        best = min(group, key=lambda r: r["measures"]["test_error"]["mean"])
-        for record in group:
-            judged[record["trial"]] = _verdict(record, best, alone=len(group) == 1)
-    return judged
+class Verdicts:
+    """Verdicts of completed trials, each against the best of its dataset size.
+
+    Worked out when asked for: of ten thousand trials, a table shows ten.
+    """
+
+    def __init__(self, records: Sequence[Record]):
+        self._groups: dict[int, list[Record]] = {}
+        for record in filter(_judged, records):
+            self._groups.setdefault(record["train_examples"], []).append(record)
+        self._best = {
+            size: min(group, key=lambda r: r["measures"]["test_error"]["mean"])
+            for size, group in self._groups.items()
+        }
+        self._known: dict[int, tuple[str, str]] = {}
+
+    def of(self, record: Record) -> tuple[str | None, str]:
+        """(verdict, reason) of one of the records; (None, "") where it has none."""
+        if not _judged(record):
+            return None, ""
+        number, size = record["trial"], record["train_examples"]
+        if number not in self._known:
+            alone = len(self._groups[size]) == 1
+            self._known[number] = _verdict(record, self._best[size], alone)
+        return self._known[number]
+
+
+def _judged(record: Record) -> bool:
+    return record["status"] == "completed" and bool(record["measures"].get("test_error"))
 
 
 def _verdict(record: Record, best: Record, alone: bool) -> tuple[str, str]:
@@ -190,7 +213,7 @@ class Execution:
 
 def find(name: str | None, uri: str | None = None) -> Execution:
     """An execution's records, while it runs or years later; name None: the newest. StudyError where there is none."""
-    from sweeps.search.search import read_records
+    from sweeps.search.committed import read_records
 
     known = _local()
     chosen = name or (known[0] if known else None)
@@ -245,8 +268,8 @@ def default_column(records: Sequence[Record]) -> str:
 def boards_of(records: Sequence[Record]) -> list[Board]:
     """The boards every study ends in: error, generalization gap, bias² and variance."""
     wanted = [default_column(records), "generalization_gap", "bias2", "variance"]
-    there = available(records)
-    return [rank(records, by) for by in wanted if by in there]
+    there, verdicts = available(records), Verdicts(records)
+    return [rank(records, by, verdicts) for by in wanted if by in there]
 
 
 def available(records: Sequence[Record]) -> list[str]:

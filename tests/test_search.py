@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sweeps.definition.configuration import Study
-from sweeps.search.search import LedgerError, Search, read_records
+from sweeps.search.committed import read_records
+from sweeps.search.search import LedgerError, Search
 from sweeps.study import load
 
 SAMPLERS = ("grid", "random", "tpe", "gp", "cmaes", "nsga2")

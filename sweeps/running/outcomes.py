@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,19 @@ def final_metrics(record: dict) -> dict[str, float]:
     return {k: v for k, v in metrics.items() if v is not None}
 
 
-def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> Path:
-    """An NPZ file without pickle, whole or not at all."""
+def packed(arrays: dict[str, np.ndarray]) -> bytes:
+    """Arrays as the bytes of a compressed NPZ file without pickle."""
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+    return file.getvalue()
+
+
+def write(path: Path, data: bytes) -> Path:
+    """A file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".new.npz")
+    temporary = path.with_suffix(".new")
     try:
-        np.savez_compressed(temporary, allow_pickle=False, **arrays)
+        temporary.write_bytes(data)
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)

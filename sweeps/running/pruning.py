@@ -30,7 +30,7 @@ def scheduler(study: Study, reports: Reports) -> TrialScheduler:
     """The scheduler a study asks for, as it would be had it seen these reports itself."""
     wanted = study.scheduler
     if wanted.name == "fifo":
-        return FIFOScheduler()
+        return InOrder()
     objective, direction = next(iter(study.search.objective.items()))
     options: dict[str, Any] = {"time_attr": EPOCH, "metric": objective, "mode": direction}
     if wanted.name == "median":
@@ -45,7 +45,22 @@ def scheduler(study: Study, reports: Reports) -> TrialScheduler:
     return Remembering(inner, objective, reports)
 
 
-class Remembering(FIFOScheduler):
+class InOrder(FIFOScheduler):
+    """Trials in the order they came. Tune's own looks through all there ever were at every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: list[Trial] = []
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self._waiting.append(trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        self._waiting = [trial for trial in self._waiting if trial.status == Trial.PENDING]
+        return self._waiting[0] if self._waiting else None
+
+
+class Remembering(InOrder):
     """Asks another scheduler, under names of trials that outlive a process, about each report once."""
 
     def __init__(self, inner: Any, objective: str, reports: Reports):

@@ -7,9 +7,10 @@ import traceback
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import ray
 from ray import tune
+
+from sweeps.running import outcomes
 
 EPOCH = "epoch"
 HEARTBEAT_S = 5.0  # a trial is heard of at least this often while it trains
@@ -21,7 +22,9 @@ KEPT_OF_FINAL = (
 )  # no optimizer: nothing trains on from there
 
 
-@dataclass
+# Tune writes every result into a line for its log, whether anybody reads it or not: spelling out the
+# arrays of a trial took longer than all the rest of the driver's work on it. Hence no repr here.
+@dataclass(repr=False)
 class Progress:
     """What one evaluation tells: means over replicas, and their intervals for a trial that is stopped here."""
 
@@ -32,7 +35,7 @@ class Progress:
     intervals: dict[str, dict[str, float | None]]
 
 
-@dataclass
+@dataclass(repr=False)
 class Saved:
     """A checkpoint on its way to the driver, which keeps it."""
 
@@ -40,12 +43,12 @@ class Saved:
     data: bytes
 
 
-@dataclass
+@dataclass(repr=False)
 class Finished:
-    """What a trial ends in: its record, its arrays for the artifacts, and its final weights if wanted."""
+    """What a trial ends in: its record, its arrays as an NPZ file, and its final weights if wanted."""
 
     record: dict[str, Any]
-    arrays: dict[str, np.ndarray]
+    arrays: bytes
     final: bytes | None
 
 
@@ -151,7 +154,10 @@ class CohortTrainable(tune.Trainable):
         wanted_final = self.config["checkpoint"]["final"]
         final = checkpoint.encode(state, self.config["about"]) if wanted_final else None
         wanted = trial.MeasuresConfig(**self.config["measures"])
-        return Finished(*trial.measure(self.trial, wanted), final)
+        record, arrays = trial.measure(self.trial, wanted)
+        return Finished(
+            record, outcomes.packed(arrays), final
+        )  # packed here, on as many cores as train
 
     @property
     def _epoch(self) -> int:

@@ -137,7 +137,7 @@ class Trials:
         self,
         proposal: Proposal,
         record: dict,
-        arrays: dict | None = None,
+        arrays: bytes | None = None,
         final: bytes | None = None,
     ) -> None:
         """Make a trial's record durable, and send what belongs to it. From here on it is never run again."""
@@ -149,7 +149,7 @@ class Trials:
             **record,
         }
         if arrays:
-            outcomes.write_arrays(self._arrays_path(number), arrays)
+            outcomes.write(self._arrays_path(number), arrays)
         self.execution.search.commit(number, record)
         self.committed.add(number)
         log.info("trial %d is committed: %s", number, record["status"])

@@ -113,12 +113,14 @@ class _Watcher(tune.Callback):
 
     def __init__(self, execution: Execution, bridge: _Bridge):
         self.execution, self.bridge = execution, bridge
-        self.started: dict[str, float] = {}
+        self.started: dict[
+            str, tuple[Any, float]
+        ] = {}  # {name: (trial, when)} of those in training
         self.overdue: set[str] = set()
         self.heard = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self.started[trial.trial_id] = time.monotonic()
+        self.started[trial.trial_id] = trial, time.monotonic()
         with self.execution.stop.when_full():
             self.execution.trials.started(self.bridge.proposals[trial.trial_id])
 
@@ -177,12 +179,12 @@ class _Watcher(tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         execution = self.execution
-        running = [trial for trial in trials if trial.trial_id in self.started]
+        running = [trial for trial, _ in self.started.values()]  # `trials` is all there ever were
         with execution.stop.when_full():
             execution.tick(len(running))
         limit = execution.study.faults.time_limit_s
         for trial in running:
-            late = limit is not None and time.monotonic() - self.started[trial.trial_id] > limit
+            late = limit is not None and time.monotonic() - self.started[trial.trial_id][1] > limit
             actor = trial.temporary_state.ray_actor
             if late and actor is not None and trial.trial_id not in self.overdue:
                 self.overdue.add(trial.trial_id)

@@ -15,9 +15,9 @@ from sweeps import journal
 from sweeps.definition.problems import Place, Problem, StudyError
 
 FORMAT = 2  # of what stands in a ledger; raised when an older program could misread it
-INTERMEDIATE_VALUE = (
-    7  # Optuna's code for a report on the way: the one kind of line that may be lost
-)
+# Optuna's codes for a trial's creation, its values, its closing and its reports: lines that wait for the
+# disk with the next one that does not (an attempt, a record). What a power cut takes is asked again.
+MAY_WAIT = {4, 5, 6, 7}
 
 
 class LedgerError(StudyError):
@@ -26,6 +26,16 @@ class LedgerError(StudyError):
 
 def refused(path: Path, rule: str, fix: str) -> LedgerError:
     return LedgerError([Problem(Place(str(path)), rule, fix)])
+
+
+def check_format(path: Path, version: int) -> None:
+    """LedgerError where another version of the program wrote a ledger."""
+    if version != FORMAT:
+        raise refused(
+            path,
+            f"ledger format {version}, and this version reads {FORMAT}",
+            "use the version that wrote it, or run under another name (--name N)",
+        )
 
 
 class LedgerFile:
@@ -63,7 +73,7 @@ class LedgerFile:
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         if self._journal is None:
             raise PermissionError(f"{self.path} is open for reading")
-        durable = any(log["op_code"] != INTERMEDIATE_VALUE for log in logs)
+        durable = any(log["op_code"] not in MAY_WAIT for log in logs)
         self._journal.append(logs, durable)
 
     def back_up(self) -> None:

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.definition.configuration import Configuration, Study
 from sweeps.search import stored
+from sweeps.search.committed import RECORD, RUN
 from sweeps.search.ledger import LedgerError, LedgerFile
 from sweeps.search.space import Point, distribution, sampler
 from sweeps.search.stored import (
@@ -28,8 +29,6 @@ from sweeps.search.stored import (
     DUPLICATE,
     EARLIER,
     OUTSIDE,
-    RECORD,
-    RUN,
     SETBACKS,
     VOID,
     Generations,
@@ -316,10 +315,11 @@ class Search:
             )
 
     def _frozen(self, number: int) -> FrozenTrial:
-        return self._optuna.get_trials(deepcopy=False)[number]
+        return self._storage.get_trial(self._id(number))  # no copy, and no look at the others
 
     def _id(self, number: int) -> int:
-        return self._frozen(number)._trial_id
+        study = self._optuna._study_id
+        return self._storage.get_trial_id_from_study_id_trial_number(study, number)
 
     def _note(self, number: int, key: str, value: Any) -> None:
         self._storage.set_trial_user_attr(self._id(number), key, value)
@@ -333,14 +333,4 @@ class Search:
         return None if point is None else Point(point)
 
 
-def read_records(path: Path, name: str) -> list[dict]:
-    """The committed records of a study's ledger, read without changing it; [] where there is none."""
-    if not path.exists():
-        return []
-    file = stored.storage(LedgerFile(path, write=False))
-    with quiet():
-        newest = stored.newest(file, path, name)
-    return [] if newest is None else list(stored.records(newest[1]))
-
-
-__all__ = ["LedgerError", "Proposal", "Search", "Setbacks", "read_records"]
+__all__ = ["LedgerError", "Proposal", "Search", "Setbacks"]

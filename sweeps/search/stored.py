@@ -22,22 +22,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.definition.configuration import Study
 from sweeps.search import changes
-from sweeps.search.ledger import FORMAT, LedgerError, LedgerFile, damaged, refused
+from sweeps.search.committed import READY, RECORD, RUN, VERSION
+from sweeps.search.ledger import FORMAT, LedgerError, LedgerFile, check_format, damaged, refused
 from sweeps.search.space import distribution, holds
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 # Attributes of a trial.
-RECORD, ATTEMPTS, SETBACKS = "engram.record", "engram.attempts", "engram.setbacks"
+ATTEMPTS, SETBACKS = "engram.attempts", "engram.setbacks"
 DUPLICATE, VOID, OUTSIDE = "engram.duplicate_of", "engram.void", "engram.outside"
 EARLIER = "engram.earlier"  # the record that a reopened trial had
-# Attributes of a study.
-VERSION, READY, DEFINITION, RUN = (
-    "engram.format",
-    "engram.ready",
-    "engram.definition",
-    "engram.run.",
-)
+DEFINITION = "engram.definition"  # attribute of a study
 
 
 class Generations:
@@ -234,13 +229,7 @@ def newest(storage: JournalStorage, path: Path, name: str) -> tuple[int, optuna.
     found = None
     for frozen in storage.get_all_studies():
         base, _, number = frozen.study_name.partition("#")
-        version = frozen.user_attrs.get(VERSION, FORMAT)
-        if version != FORMAT:
-            raise refused(
-                path,
-                f"ledger format {version}, and this version reads {FORMAT}",
-                "use the version that wrote it, or run under another name (--name N)",
-            )
+        check_format(path, frozen.user_attrs.get(VERSION, FORMAT))
         if base == name and frozen.user_attrs.get(READY):
             found = (int(number or 1), frozen.study_name)
     if found is None:

@@ -18,8 +18,9 @@ import torch
 from sweeps import journal, lock
 from sweeps.running import checkpoint
 from sweeps.running.stopping import Usage
+from sweeps.search.committed import read_records
 from sweeps.search.ledger import LedgerError
-from sweeps.search.search import Search, read_records
+from sweeps.search.search import Search
 from sweeps.study import load
 from sweeps.tracking.outbox import Outbox
 from tests.command_line import ROOT

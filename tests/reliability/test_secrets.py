@@ -11,7 +11,7 @@ import pytest
 from sweeps import lock
 from sweeps.definition.problems import StudyError
 from sweeps.running.hidden import Hidden
-from sweeps.search.search import read_records
+from sweeps.search.committed import read_records
 from sweeps.state import study_dir
 from sweeps.study import load
 from tests.command_line import engram
