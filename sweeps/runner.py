@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 from sweeps import leaderboard, lock, review, state, tables
 from sweeps.definition.configuration import Study, label
+from sweeps.definition.problems import StudyError
 from sweeps.running import checkpoint, live, outcomes, provenance, study_data, tuning
 from sweeps.running.hidden import Hidden
 from sweeps.running.stopping import (
@@ -43,6 +45,7 @@ REFRESH_S = (
 )
 SEND_AT_END_S = 30.0
 LONGEST_WHY = 2000
+MOST_NODES = 20  # that a trial may lose before it is suspected itself
 LOG = "run.log"
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,8 @@ def run(study: Study, *, name: str | None = None, address: str | None = None) ->
             state.check_version(folder)
             execution = Execution(study, name, folder, address, stop, hidden)
             return execution.run()
+    except StudyError:
+        raise  # bad input: the command line says so
     except (lock.Busy, LedgerError, study_data.Unsuitable, Incompatible) as error:
         live.warn(hidden.text(str(error)))
         return FAILED
@@ -106,6 +111,7 @@ class Execution:
         self.running: dict[int, Proposal] = {}
         self.committed: set[int] = set()  # by this process
         self.last: dict[int, Progress] = {}  # what each running trial told last
+        self.nodes_lost: Counter[int] = Counter()  # under each trial
         self.refreshed = 0.0
         self.refresh_pause = REFRESH_S
         self.recorder: Recorder
@@ -297,9 +303,20 @@ class Execution:
         log.error("trial %d, attempt %d failed:\n%s", proposal.number, proposal.attempt, why)
         self._set_back(proposal, why, None)
 
-    def lost(self, proposal: Proposal, why: str) -> None:
-        """An attempt ended without a word: try again, with fewer replicas at a time where memory may be the reason."""
-        log.warning("trial %d, attempt %d: %s", proposal.number, proposal.attempt, why)
+    def lost(self, proposal: Proposal, why: str, node: bool = False) -> None:
+        """An attempt ended without a word: try again, with fewer replicas at a time where memory may be the reason.
+
+        A node that is taken away is no fault of the trial: it does not count as an attempt.
+        """
+        number = proposal.number
+        log.warning("trial %d, attempt %d: %s", number, proposal.attempt, why)
+        if node and number not in self.committed and self.nodes_lost[number] < MOST_NODES:
+            self.nodes_lost[number] += 1
+            self.running.pop(number, None)
+            self.last.pop(number, None)
+            self.display.trial_left(number)
+            self.search.retry(number)
+            return
         stack = proposal.setbacks.stack or proposal.configuration.replicas.count
         again = "memory" in why.lower() or proposal.setbacks.count > 0
         self._set_back(proposal, why, max(1, stack // 2) if again else None)
