@@ -48,7 +48,7 @@ class Cluster:
     def __init__(self, address: str):
         self.address = address.rstrip("/")
         mode = str(_asked(self.address, "/api/authentication_mode").get("authentication_mode"))
-        self.headers = {} if mode == "disabled" else _authorization(self.address)
+        self.headers = _authorization(self.address) if mode == "token" else {}
         version = _asked(self.address, "/api/version", self.headers)
         ours = _our_version()
         theirs = version.get("ray_version")
