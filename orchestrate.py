@@ -110,6 +110,30 @@ def run(arguments: argparse.Namespace) -> int:
     return runner.run(study, name=arguments.name, address=arguments.address)
 
 
+def submit(arguments: argparse.Namespace) -> int:
+    from sweeps import launch
+
+    for act in (launch.status, launch.logs, launch.stop):
+        job = getattr(arguments, act.__name__)
+        if job is not None:
+            return act(job, arguments.address)
+    if arguments.study is None:
+        print("submit: name a STUDY, or a job with --status, --logs or --stop", file=sys.stderr)
+        return BAD_INPUT
+    options = launch.Options(
+        name=arguments.name,
+        home=arguments.home or launch.HOME,
+        python=arguments.python,
+        variables=tuple(arguments.env),
+        secrets=arguments.secrets,
+        job=arguments.job_id,
+        detach=arguments.detach,
+    )
+    return launch.submit(
+        arguments.study, arguments.set, arguments.small, arguments.address, options
+    )
+
+
 def leaderboard(arguments: argparse.Namespace) -> int:
     from sweeps import tables
 
@@ -230,7 +254,47 @@ def _parser() -> argparse.ArgumentParser:
     ran.add_argument(
         "--address",
         metavar="A",
-        help="Ray cluster to run on, as in ray://host:10001; this machine without it",
+        help="Ray cluster to run on, from one of its nodes, as in 10.0.0.1:6379; this machine without it",
+    )
+
+    sent = command(
+        submit,
+        "send a study to a Ray cluster as a job, and follow it",
+        "Checked here first; Ctrl-C leaves the job running. Ends in the exit code of the study.",
+        "submit quickstart --address http://127.0.0.1:8265",
+    )
+    sent.add_argument("study", metavar="STUDY", nargs="?", help=STUDY)
+    sent.add_argument(
+        "--address",
+        metavar="URL",
+        help="dashboard of the cluster's head; RAY_API_SERVER_ADDRESS without it",
+    )
+    sent.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=SET)
+    sent.add_argument("--small", action="store_true", help="at the study's size for tests")
+    sent.add_argument("--name", metavar="N", help="name of this run; the study's name without it")
+    sent.add_argument("--detach", action="store_true", help="start the job and leave it")
+    which = sent.add_mutually_exclusive_group()
+    which.add_argument("--status", metavar="JOB", help="say what a job is doing")
+    which.add_argument("--logs", metavar="JOB", help="show what a job said, and follow it")
+    which.add_argument("--stop", metavar="JOB", help="stop a job; the same submit goes on later")
+    sent.add_argument(
+        "--home", metavar="DIR", help="state folder on the head; ~/engram-runs without it"
+    )
+    sent.add_argument(
+        "--python", metavar="P", default="python", help="Python on the head, with Engram's packages"
+    )
+    sent.add_argument(
+        "--env",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="a variable for the job, seen by all who see the job (repeatable)",
+    )
+    sent.add_argument(
+        "--secrets", metavar="FILE", help="a file on the head with NAME=VALUE lines, read there"
+    )
+    sent.add_argument(
+        "--job-id", metavar="ID", help="name of the job; taken once, so that nothing starts twice"
     )
 
     ranked = command(

@@ -18,6 +18,7 @@ from typing import Any
 
 from sweeps import leaderboard, lock, review, state, tables
 from sweeps.definition.configuration import Study
+from sweeps.definition.problems import StudyError
 from sweeps.running import checkpoint, live, provenance, study_data, tuning
 from sweeps.running.hidden import Hidden
 from sweeps.running.stopping import (
@@ -66,6 +67,8 @@ def run(study: Study, *, name: str | None = None, address: str | None = None) ->
     except (lock.Busy, LedgerError, study_data.Unsuitable, Incompatible) as error:
         live.warn(hidden.text(str(error)))
         return FAILED
+    except StudyError:
+        raise  # bad input: the command line says so
     except KeyboardInterrupt:
         live.warn(f"interrupted; to go on: {_command(study, name)}")
         return INTERRUPTED

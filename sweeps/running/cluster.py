@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,14 +28,21 @@ import ray
 from ray._private import ray_constants
 
 from sweeps.definition.configuration import Study
+from sweeps.definition.problems import Place, Problem, StudyError
+from sweeps.running import parcel
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Ray's word for "this machine alone": all of its ports are then bound to loopback.
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
+# Set by an autoscaler on the nodes that it starts.
+NODE_GROUP = "ray.io/node-group"
+IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+
+
 @contextmanager
-def connected(address: str | None) -> Iterator[None]:
+def connected(address: str | None, study: Study) -> Iterator[None]:
     """A Ray of our own, on loopback, or the cluster at address (or RAY_ADDRESS, as Ray sets it in a job)."""
     root = str(Path(__file__).resolve().parent.parent.parent)
     paths = [root, os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -52,8 +61,17 @@ def connected(address: str | None) -> Iterator[None]:
         )
         options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         address = "local"  # never a cluster that happens to run here
+    elif address.startswith(("ray://", "http://", "https://")):
+        rule = "is not the address of a node: a study's driver runs on one, beside its ledger"
+        fix = "on a node, give HOST:PORT of the head; from elsewhere: python orchestrate.py submit"
+        raise StudyError([Problem(Place("run"), rule, fix, "--address", address)])
     handlers = {number: signal.getsignal(number) for number in HANDLED}
-    ray.init(address=address, **options)
+    with tempfile.TemporaryDirectory(prefix="engram-") as folder:
+        if address != "local" and IN_A_JOB not in os.environ:
+            # The other nodes share no file system with this one: the code goes to them.
+            parcel.pack(study, Path(folder))
+            options["runtime_env"] = {"working_dir": folder}
+        ray.init(address=address, **options)
     # Ray has put its own in place: handlers that end the process at once, and a log of its own.
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -65,11 +83,74 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def capacity(study: Study) -> int:
-    """Trials at the same time: as many as fit, or as the study says."""
+    """Trials to ask for at the same time: as many as fit, or as the study says.
+
+    Of a cluster that can grow, as many again: an autoscaler adds nodes for what waits.
+    """
     if study.resources.concurrent != "auto":
         return int(study.resources.concurrent)
-    total = ray.cluster_resources()
-    fits = [total.get("CPU", 1.0) / study.resources.cpu]
-    if study.resources.gpu:
-        fits.append(total.get("GPU", 0.0) / study.resources.gpu)
-    return max(1, int(min(fits)))
+    now = max(1, sum(_fit(study, node["Resources"]) for node in _nodes()))
+    return 2 * now if _grows() else now
+
+
+def no_room(study: Study) -> Problem | None:
+    """What to tell where no node has room for a trial, and none will come; None where trials can run."""
+    if any(_fit(study, resources) for resources in _possible()):
+        return None
+    if _grows() and not _groups():
+        return None  # it grows, and nobody knows by what
+    gpu, cpu = study.resources.gpu, study.resources.cpu
+    key = "resources.gpu" if gpu and not _most("GPU") >= min(gpu, 1) else "resources.cpu"
+    rule = f"fits on no node: a trial takes {cpu:g} CPUs and {gpu:g} GPUs, and the cluster has {described()}"
+    fix = "ask for less, as in --set resources.gpu=0.5, or add a node that has as much"
+    return Problem(study.place(key), rule, fix, key, gpu if key == "resources.gpu" else cpu)
+
+
+def described() -> str:
+    """The nodes of the cluster in words: `1 node with 2 CPUs and 0 GPUs, 3 nodes with 8 CPUs and 1 GPUs`."""
+    kinds = Counter(
+        (node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in _nodes()
+    )
+    words = [
+        f"{count} node{'s' if count > 1 else ''} with {cpu:g} CPUs and {gpu:g} GPUs"
+        for (cpu, gpu), count in sorted(kinds.items())
+    ]
+    more = [f"{r.get('CPU', 0):g} CPUs and {r.get('GPU', 0):g} GPUs" for r in _groups()]
+    grow = f"; it can add nodes with {' or '.join(sorted(set(more)))}" if more else ""
+    return (", ".join(words) or "no node") + grow
+
+
+def _fit(study: Study, resources: dict[str, float]) -> int:
+    """Trials that fit on a node with these resources. A fraction of a GPU is of one GPU."""
+    cpu, gpu = study.resources.cpu, study.resources.gpu
+    fits = int(resources.get("CPU", 0.0) / cpu + 1e-6)
+    if gpu:
+        there = int(resources.get("GPU", 0.0))
+        fits = min(fits, there * int(1 / gpu + 1e-6) if gpu < 1 else int(there / gpu + 1e-6))
+    return fits
+
+
+def _nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _possible() -> list[dict[str, float]]:
+    """Resources of the nodes that are there, and of those that an autoscaler may add."""
+    return [node["Resources"] for node in _nodes()] + _groups()
+
+
+def _most(kind: str) -> float:
+    return max((resources.get(kind, 0.0) for resources in _possible()), default=0.0)
+
+
+def _groups() -> list[dict[str, float]]:
+    """Resources of each kind of node that the cluster's autoscaler has told of; [] where it has not."""
+    from ray._private.state import state
+
+    config = state.get_cluster_config()
+    groups = [] if config is None else config.node_group_configs
+    return [dict(group.resources) for group in groups if group.max_count]
+
+
+def _grows() -> bool:
+    return bool(_groups()) or any(node.get("Labels", {}).get(NODE_GROUP) for node in _nodes())

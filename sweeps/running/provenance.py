@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -10,13 +11,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+COMMIT_FILE = "commit.json"  # in code that was sent to a cluster without its repository
 PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy", "scipy")
 
 
 def collect(digests: dict[str, str]) -> dict[str, Any]:
     """Plain values: git commit and dirtiness, Python and package versions, machine, data digests."""
     return {
-        **_git(Path(__file__).resolve().parent.parent.parent),
+        **git(Path(__file__).resolve().parent.parent.parent),
         "python": platform.python_version(),
         **{f"version.{name}": _version(name) for name in PACKAGES},
         "machine.system": f"{platform.system()} {platform.machine()}",
@@ -52,8 +54,13 @@ def _short(value: Any) -> str:
     return text[:12] if len(text) >= 40 else text  # commits and digests
 
 
-def _git(folder: Path) -> dict[str, Any]:
-    def git(*words: str) -> str | None:
+def git(folder: Path) -> dict[str, Any]:
+    """Commit and dirtiness of the code in a folder; None where nobody knows."""
+    sent = folder / COMMIT_FILE
+    if sent.exists():
+        return json.loads(sent.read_text())
+
+    def ask(*words: str) -> str | None:
         try:
             done = subprocess.run(
                 ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10
@@ -62,8 +69,8 @@ def _git(folder: Path) -> dict[str, Any]:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    commit = git("rev-parse", "HEAD")
-    status = git("status", "--porcelain", "--untracked-files=no")
+    commit = ask("rev-parse", "HEAD")
+    status = ask("status", "--porcelain", "--untracked-files=no")
     return {"git.commit": commit, "git.dirty": None if status is None else bool(status)}
 
 

@@ -21,7 +21,7 @@ from sweeps.definition.configuration import Study
 from sweeps.definition.sections import BudgetConfig
 from sweeps.running import live
 
-DONE, FAILED, SOME_FAILED, INTERRUPTED = 0, 1, 3, 130
+DONE, FAILED, BAD_INPUT, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_WORDS = ("No space left on device", "disk is full", "Disk quota exceeded", "File too large")
 USAGE_FORMAT = 1

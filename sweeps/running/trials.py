@@ -7,6 +7,7 @@ of its MLflow run) is repeated where a crash came in between. Knows neither Ray 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sweeps.runner import Execution
 
 LONGEST_WHY = 2000
+MOST_NODES = 20  # that a trial may lose before it is suspected itself
 log = logging.getLogger(__name__)
 
 
@@ -30,6 +32,7 @@ class Trials:
         self.execution = execution
         self.committed: set[int] = set()  # by this process
         self.last: dict[int, Progress] = {}  # what each running trial told last
+        self.nodes_lost: Counter[int] = Counter()  # under each trial
 
     def config(self, proposal: Proposal) -> dict[str, Any]:
         """What the actor needs to know of a trial; `restore` and `earlier` are checkpoints as bytes, or None."""
@@ -111,9 +114,19 @@ class Trials:
         log.error("trial %d, attempt %d failed:\n%s", proposal.number, proposal.attempt, why)
         self._set_back(proposal, why, None)
 
-    def lost(self, proposal: Proposal, why: str) -> None:
-        """An attempt ended without a word: try again, with fewer replicas at a time where memory may be the reason."""
-        log.warning("trial %d, attempt %d: %s", proposal.number, proposal.attempt, why)
+    def lost(self, proposal: Proposal, why: str, node: bool = False) -> None:
+        """An attempt ended without a word: try again, with fewer replicas at a time where memory may be the reason.
+
+        A node that is taken away is no fault of the trial: it does not count as an attempt.
+        """
+        number = proposal.number
+        log.warning("trial %d, attempt %d: %s", number, proposal.attempt, why)
+        if node and number not in self.committed and self.nodes_lost[number] < MOST_NODES:
+            self.nodes_lost[number] += 1
+            self.last.pop(number, None)
+            self.execution.display.trial_left(number)
+            self.execution.search.retry(number)
+            return
         stack = proposal.setbacks.stack or proposal.configuration.replicas.count
         again = "memory" in why.lower() or proposal.setbacks.count > 0
         self._set_back(proposal, why, max(1, stack // 2) if again else None)

@@ -20,6 +20,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from sweeps.running import cluster, live, pruning
+from sweeps.running.stopping import BAD_INPUT
 from sweeps.running.trainable import CohortTrainable, Saved
 
 if TYPE_CHECKING:
@@ -27,17 +28,24 @@ if TYPE_CHECKING:
     from sweeps.search.search import Proposal
 
 SNAPSHOTS_S = 20.0  # how long running trials may take to be saved before they are stopped
+LOOK_S = 5.0  # between two looks at how many trials fit: nodes come and go
+MANY = "100000"
 WAITING_S = 60.0  # without a running trial before people are told
+NODE_DIED = "its node died"
 log = logging.getLogger(__name__)
 
 
 def train(execution: Execution, datasets: dict[str, Any]) -> None:
     """Train what the execution's search asks for, until there is nothing left or it is asked to stop."""
     study, folder = execution.study, execution.folder
-    with cluster.connected(execution.address), execution.display:
-        capacity = cluster.capacity(study)
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(capacity)
-        bridge = _Bridge(execution, capacity)
+    with cluster.connected(execution.address, study), execution.display:
+        problem = cluster.no_room(study)
+        if problem is not None:
+            live.warn(str(problem))
+            execution.stop.ask("no node has room for a trial", BAD_INPUT)
+            return
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = MANY  # the bridge says how many
+        bridge = _Bridge(execution)
         trainable = tune.with_resources(
             tune.with_parameters(CohortTrainable, datasets=datasets),
             {"cpu": study.resources.cpu, "gpu": study.resources.gpu},
@@ -67,15 +75,26 @@ def train(execution: Execution, datasets: dict[str, Any]) -> None:
 class _Bridge(Searcher):
     """Tune asks, the search answers; at most `capacity` trials at a time, interrupted ones first."""
 
-    def __init__(self, execution: Execution, capacity: int):
+    def __init__(self, execution: Execution):
         super().__init__(metric=None, mode=None)
-        self.execution, self.capacity = execution, capacity
+        self.execution = execution
+        self._capacity, self._looked = 1, -LOOK_S
         self.proposals: dict[
             str, Proposal
         ] = {}  # by Tune's name of the trial, while it is in training
         self.lost: dict[
             str, Proposal
         ] = {}  # those that Tune has given up and the watcher has not heard of
+
+    @property
+    def capacity(self) -> int:
+        """Trials at the same time, on the nodes that are there now."""
+        if time.monotonic() - self._looked >= LOOK_S:
+            self._looked = time.monotonic()
+            before, self._capacity = self._capacity, cluster.capacity(self.execution.study)
+            if self._capacity != before:
+                log.info("%d trials at a time", self._capacity)
+        return self._capacity
 
     def suggest(self, trial_id: str) -> Any:
         if self.execution.stop.requested:
@@ -175,7 +194,7 @@ class _Watcher(tune.Callback):
             else _why(trial)
         )
         with self.execution.stop.when_full():
-            self.execution.trials.lost(proposal, why)
+            self.execution.trials.lost(proposal, why, node=why == NODE_DIED)
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         execution = self.execution
@@ -224,7 +243,8 @@ class _Watcher(tune.Callback):
         elif now - self.heard > WAITING_S:
             resources = self.execution.study.resources
             live.warn(
-                f"waiting: no node of the cluster has {resources.cpu:g} CPUs and {resources.gpu:g} GPUs free for a trial"
+                f"waiting: no node has {resources.cpu:g} CPUs and {resources.gpu:g} GPUs free for a trial; "
+                f"the cluster has {cluster.described()}"
             )
             self.heard = now + 10 * WAITING_S
 
@@ -251,7 +271,7 @@ def _why(trial: Any) -> str:
         if "OutOfMemoryError" in said or "running low on memory" in said:
             return "its worker was ended: the machine was out of memory"
         if "node" in said and "died" in said.partition("node")[2][:60]:
-            return "its node died"
+            return NODE_DIED
     return "its worker died"
 
 
