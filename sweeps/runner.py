@@ -413,6 +413,7 @@ class Execution:
             "measures": self.study.measures.model_dump(),
             "checkpoint": self.study.checkpoint.model_dump(),
             "dataset": dataset,
+            "cache": str(state.cache_dir()),
             "device": _device(self.study),
             "threads": max(1, int(resources.cpu)),
             "stack": proposal.setbacks.stack,
