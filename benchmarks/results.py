@@ -30,10 +30,17 @@ class Result:
         return statistics.median(self.values)
 
     @property
-    def spread(self) -> float:
-        """Half the distance between the quartiles, as a share of the median."""
+    def spread(self) -> float | None:
+        """Half the distance between the quartiles, as a share of the median; None for one value."""
+        if len(self.values) < 2 or not self.median:
+            return None
         low, _, high = statistics.quantiles(self.values, n=4)
         return (high - low) / 2 / self.median
+
+
+def say(line: str) -> None:
+    """Progress, for people."""
+    print(line, flush=True)
 
 
 def write(name: str, results: Sequence[Result]) -> Path:
@@ -44,7 +51,13 @@ def write(name: str, results: Sequence[Result]) -> Path:
         "node": platform.machine(),
         **{k: v for k, v in collect({}).items() if k.startswith(("version", "machine", "python"))},
         "results": [
-            {**r.what, "unit": r.unit, "n": len(r.values), "median": r.median, "spread": r.spread}
+            {
+                **r.what,
+                "unit": r.unit,
+                "n": len(r.values),
+                "median": _rounded(r.median),
+                "spread": _rounded(r.spread),
+            }
             for r in results
         ],
     }
@@ -54,20 +67,5 @@ def write(name: str, results: Sequence[Result]) -> Path:
     return path
 
 
-def table(results: Sequence[Result], rows: Sequence[str], column: str, baseline: str) -> str:
-    """Markdown: medians, and in brackets how many times faster than the baseline in the same row."""
-    columns = list(dict.fromkeys(r.what[column] for r in results))
-    lines = [f"| {' | '.join([*rows, *columns])} |", "|" + "---|" * (len(rows) + len(columns))]
-    keys = list(dict.fromkeys(tuple(r.what[k] for k in rows) for r in results))
-    for key in keys:
-        row = {r.what[column]: r for r in results if tuple(r.what[k] for k in rows) == key}
-        cells = [_cell(row.get(c), row[baseline]) for c in columns]
-        lines.append(f"| {' | '.join([*map(str, key), *cells])} |")
-    return "\n".join(lines)
-
-
-def _cell(result: Result | None, baseline: Result) -> str:
-    if result is None:
-        return "–"
-    ratio = "" if result is baseline else f" ({baseline.median / result.median:.2f}×)"
-    return f"{result.median:.0f} ± {100 * result.spread:.0f} %{ratio}"
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")

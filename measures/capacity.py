@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from measures import arrays, intervals
 from measures.arrays import Bools, Floats
@@ -57,6 +56,8 @@ def growth(parameters: Any, capacities: Any, level: float = 0.95) -> Growth:
     parameters: [P] counts; capacities: [P], or [P, R], averaged over replicas. Exponent 1: a fixed number of
     labels per parameter. Needs three networks that fitted anything (capacity above 0); the interval is that
     of least squares, NaN for two. Refuses counts or capacities that leave fewer than two networks."""
+    from scipy import stats
+
     counts = arrays.floats(parameters, "parameters", ndim=1)
     found = arrays.floats(capacities, "capacities", ndim=(1, 2))
     arrays.same("capacities", found.shape[:1], "parameters", counts.shape)

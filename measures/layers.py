@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from measures import arrays, intervals
 from measures.arrays import Bools, Floats
@@ -97,6 +96,8 @@ def _per_layer(values: Floats, level: float) -> list[Interval]:
 
 
 def _rank_correlation(profile: Floats) -> float:
+    from scipy import stats
+
     mean = profile[~np.isnan(profile).any(axis=1)]
     if profile.shape[1] < 3 or not len(mean) or np.ptp(mean.mean(axis=0)) == 0:
         return math.nan

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import optimize
 
 from measures import arrays, intervals
 from measures.arrays import Floats
@@ -125,6 +124,8 @@ def crossings(
 
     low, high: where to look; by default from the smallest size measured to ten times the largest.
     Fits of equal R and seed have paired draws; the interval of n comes from them."""
+    from scipy import optimize
+
     measured = max(first.sizes[0], second.sizes[0]), min(first.sizes[-1], second.sizes[-1])
     low = _positive("low", low or min(first.sizes[0], second.sizes[0]))
     high = _positive("high", high or 10 * max(first.sizes[-1], second.sizes[-1]))
@@ -233,6 +234,8 @@ def _linear(power: Floats, errors: Floats, weight: Floats) -> tuple[Floats, Floa
 
 def _polish(size: Floats, errors: Floats, start: Floats) -> tuple[float, float, float]:
     """The last digits, by a bounded least-squares step from the search's result."""
+    from scipy import optimize
+
     center = math.exp(np.log(size).mean())
     x, spread = np.log(size / center), _spread(errors)
 

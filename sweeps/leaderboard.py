@@ -25,6 +25,7 @@ Record = dict[str, Any]
 GAPS = ("generalization_gap", "generalization_gap_loss")
 # After those that completed; a trial that learned nothing has no gap to be ranked by.
 ORDER = {"completed": 0, "not learned": 1, "pruned": 2, "diverged": 3, "failed": 4}
+BLOCK = 500  # records compared with a leader at once
 BESIDES = ("parameters", "seconds", "epochs", "steps")  # columns that have no interval
 
 
@@ -35,7 +36,6 @@ class Row:
     rank: int
     tie_group: int | None
     record: Record
-    behind: Interval | None  # paired difference to the leader of the tie group
     value: float | None
     verdicts: Verdicts
 
@@ -69,20 +69,38 @@ def rank(records: Sequence[Record], by: str, verdicts: Verdicts | None = None) -
     """
     placed = sorted(records, key=lambda r: (class_of(r, by), _sort_value(r, by), r["trial"]))
     verdicts = verdicts or Verdicts(records)
-    rows: list[Row] = []
-    leader: Record | None = None
-    group = 0
-    for place, record in enumerate(placed, 1):
-        behind = None
-        number: int | None = None
-        if class_of(record, by) == 0 and _value(record, by) is not None:
-            if leader is not None:
-                behind = difference(record, leader, by)
-            if leader is None or (behind is not None and behind.excludes(0)):
-                leader, group, behind = record, group + 1, None
-            number = group
-        rows.append(Row(place, number, record, behind, _value(record, by), verdicts))
+    ranked = [r for r in placed if class_of(r, by) == 0 and _value(r, by) is not None]
+    groups = [*_tie_groups(ranked, by), *[None] * (len(placed) - len(ranked))]
+    rows = [
+        Row(place, group, record, _value(record, by), verdicts)
+        for place, (group, record) in enumerate(zip(groups, placed, strict=True), 1)
+    ]
     return Board(by, rows, _more_replicas(rows, by))
+
+
+def _tie_groups(ranked: Sequence[Record], by: str) -> list[int]:
+    """The tie group of each of these records, which are in order: the first one apart leads the next group."""
+    groups: list[int] = []
+    while len(groups) < len(ranked):
+        number, start = (groups[-1] + 1 if groups else 1), len(groups)
+        stop = start + 1
+        while stop < len(ranked):
+            apart = _apart(ranked[stop : stop + BLOCK], ranked[start], by)
+            stop += int(apart.argmax()) if apart.any() else len(apart)
+            if apart.any():
+                break
+        groups += [number] * (stop - start)
+    return groups
+
+
+def _apart(records: Sequence[Record], leader: Record, by: str) -> np.ndarray:
+    """Of each record, whether it can be told from the leader; not where nothing is known."""
+    own = leader["replica_values"].get(by) or []
+    values = [r["replica_values"].get(by) for r in records]
+    if own and all(each and len(each) == len(own) for each in values):
+        return intervals.separated(values, own)
+    found = (difference(record, leader, by) for record in records)
+    return np.array([behind is not None and behind.excludes(0) for behind in found])
 
 
 def difference(record: Record, other: Record, by: str) -> Interval | None:

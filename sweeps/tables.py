@@ -44,6 +44,7 @@ SHOWN = (
     ("variance", "variance"),
 )
 SHORT = {"validation_error": "validation"}
+MOST_ROWS = 50  # of a table without --top: nobody reads ten thousand
 MOST_FINDINGS = 3  # sentences below the tables; the report has all
 NARROWEST = 100  # columns of text that a table of intervals needs; a pipe has no width of its own
 
@@ -56,7 +57,7 @@ def command(name: str | None, by: str | None, top: int | None, output: str) -> i
         raise StudyError([_unknown_column(by, columns)])
     if output == "table":
         boards = [rank(execution.records, by)] if by else boards_of(execution.records)
-        show(boards, Console(), top, execution.name)
+        show(boards, Console(), top or MOST_ROWS, execution.name)
         objectives = execution.info.get("definition", {}).get("search", {}).get("objective", {})
         if len(objectives) > 1 and by is None:
             show_front(execution.records, objectives, Console())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -56,7 +58,7 @@ class CohortTrainable(tune.Trainable):
     """Trains the cohort of one configuration. Actors are reused: `reset_config` starts the next trial.
 
     config: trial (number), configuration (a Configuration as plain values), about (what its
-    checkpoints belong to), measures, device, threads, checkpoint (a CheckpointConfig as plain values),
+    checkpoints belong to), cache (folder of what this machine remembers), measures, device, threads, checkpoint (a CheckpointConfig as plain values),
     dataset (key into `datasets`); restore, earlier: None, or a list of one reference to a checkpoint to
     go on from, or to the final weights of the trial's first replicas.
     datasets: {key: Dataset}, shared through the object store.
@@ -169,20 +171,32 @@ class CohortTrainable(tune.Trainable):
         """The trial as it was saved last, or from the start."""
         import torch
 
-        from sweeps.running import checkpoint
+        from sweeps.running import checkpoint, stacking
         from sweeps.trial import trial
 
         configuration = trial.Configuration(**self.config["configuration"])
-        if self.stack is not None:
-            replicas = configuration.replicas.model_copy(update={"stack": self.stack})
+        device = torch.device(self.config["device"])
+        dataset = self.datasets[self.config["dataset"]]
+        stack = self.stack
+        if stack is None and configuration.replicas.stack == "auto":
+            stack = stacking.width(
+                configuration.model,
+                configuration.training,
+                configuration.replicas.count,
+                dataset.inputs.shape[1:],
+                dataset.classes or math.prod(dataset.targets.shape[1:]),
+                image=dataset.kind == "image",
+                device=device,
+                cache=Path(self.config["cache"]),
+            )
+        if stack is not None:
+            replicas = configuration.replicas.model_copy(update={"stack": stack})
             configuration = configuration.model_copy(update={"replicas": replicas})
         first = 0 if self.earlier is None else len(self.earlier["trainer"]["diverged"])
         options: dict[str, Any] = {
             "wanted": trial.MeasuresConfig(**self.config["measures"]),
             "first": first,
         }
-        device = torch.device(self.config["device"])
-        dataset = self.datasets[self.config["dataset"]]
         self.trial = trial.prepare(configuration, dataset, device, **options)
         if self.safe is not None:
             try:

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeps import state
 from sweeps.definition.configuration import Study, label
 from sweeps.running import outcomes, study_data
 from sweeps.running.stopping import FAILED
@@ -60,6 +61,7 @@ class Trials:
             "measures": self.execution.study.measures.model_dump(),
             "checkpoint": self.execution.study.checkpoint.model_dump(),
             "dataset": dataset,
+            "cache": str(state.cache_dir()),
             "device": _device(self.execution.study),
             "threads": max(1, int(resources.cpu)),
             "stack": proposal.setbacks.stack,

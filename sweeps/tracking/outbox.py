@@ -49,6 +49,11 @@ class Outbox:
         with self._lock:
             return self._cursor >= self._journal.size
 
+    @property
+    def acknowledged(self) -> int:
+        """Bytes that have arrived."""
+        return self._cursor
+
     def count(self) -> int:
         """Messages not acknowledged yet."""
         return sum(1 for _ in self.pending())

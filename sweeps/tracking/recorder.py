@@ -78,6 +78,7 @@ class Recorder:
         self._experiment_id: str | None = None
         self._stamp = 0
         self._in_doubt = resumed  # whether runs may be there that nobody here knows of
+        self._alone = False  # whether every run of this execution was made by this process
         self._at_start = True
         self._closing = threading.Event()
         self._give_up = 0.0
@@ -153,11 +154,15 @@ class Recorder:
         self.outbox.put(message, durable)
 
     def close(self, timeout_s: float) -> bool:
-        """Send what is left, for at most timeout_s; False if something has to wait for another time."""
+        """Send what is left; False if something has to wait because nothing arrived for timeout_s."""
         self._give_up = time.monotonic() + timeout_s
         self._closing.set()
         self.outbox.arrived.set()
-        self._thread.join(timeout_s)
+        before = self.outbox.acknowledged
+        while self._thread.is_alive() and time.monotonic() < self._give_up:
+            self._thread.join(0.2)
+            if self.outbox.acknowledged != before:
+                before, self._give_up = self.outbox.acknowledged, time.monotonic() + timeout_s
         if self.outbox.empty:
             self.outbox.clear()
             return not (self._in_doubt and self.problem)
@@ -179,6 +184,12 @@ class Recorder:
     # -- the writer's thread --------------------------------------------------------------------
 
     def _work(self) -> None:
+        try:
+            self._serve()
+        finally:
+            log.info("MLflow took %.2f s of CPU", time.thread_time())
+
+    def _serve(self) -> None:
         pause, limit = 1.0, MOST_MESSAGES
         while True:
             self.outbox.arrived.wait(timeout=1.0)
@@ -227,7 +238,7 @@ class Recorder:
     def _forget(self) -> None:
         """After a failure nobody knows what has arrived: the server is asked."""
         self._client = None
-        self._in_doubt = True
+        self._in_doubt, self._alone = True, False
         self._sent.clear()
         self._new.clear()
         self._params.clear()
@@ -279,10 +290,9 @@ class Recorder:
             self._sent = {k: points for k, points in self._sent.items() if k[0] != key}
             self._params.pop(key, None)
             self._new.discard(key)
-        elif last is not None:
-            self._client.update_run(
-                run_id, status="RUNNING"
-            )  # a run that goes on after an interruption
+        elif last is not None and key not in self._new:
+            # A run that goes on after an interruption.
+            self._client.update_run(run_id, status="RUNNING")
 
     def _send_described(self, run_id: str, message: Message) -> None:
         """What is there for a reader: each kind may arrive twice."""
@@ -332,6 +342,12 @@ class Recorder:
         entities = [Metric(k, v, t, s) for k, v, t, s in metrics]
         words = [Param(k, v) for k, v in params.items()]
         labels = [RunTag(k, str(v)[:LONGEST_TAG]) for k, v in tags.items()]
+        if len(words) <= ENTRIES_PER_BATCH >= len(labels) and (
+            len(entities) + len(words) + len(labels) <= METRICS_PER_BATCH
+        ):
+            with _tolerant(f"batch of run {run_id}, which is sent in parts"):
+                self._client.log_batch(run_id, entities, words, labels)
+                return
         # Apart, so that a param which MLflow refuses for good takes no metric with it.
         for start in range(0, len(words), ENTRIES_PER_BATCH):
             with _tolerant(f"params of run {run_id}"):
@@ -345,7 +361,7 @@ class Recorder:
     def _run(self, key: Key, messages: list[Message]) -> str | None:
         """The run of a trial (or the parent), found by its tags or else created; None where nothing needs one."""
         if key not in self._runs:
-            found = self._find(key)
+            found = None if self._alone else self._find(key)
             if found is None:
                 number, config_hash = key
                 if number != STUDY and not any(
@@ -365,6 +381,8 @@ class Recorder:
                 found = self._client.create_run(
                     self._experiment_id, start["time"], tags, start.get("name")
                 )
+                # A parent that was not there has no children either: they need not be looked for.
+                self._alone = self._alone or number == STUDY
                 self._new.add(key)
                 self._params[key] = {}
             self._runs[key] = found.info.run_id

@@ -1,0 +1,121 @@
+"""A study of 8 configurations x 8 replicas, by Engram and by what people would use instead, side by side.
+
+Every way trains the same networks (MNIST-1D, batch 100, 20 epochs of 4,000 examples) for as many steps,
+evaluates after every epoch, and is timed from the start of its program to the end of it. Only Engram's time
+contains measures with intervals, leaderboards, a report and the best model. Ways take turns; the stock recipe is
+measured on a quarter of the study, its time per trial scaled, because it takes minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import plain
+from benchmarks.results import Result, say, write
+
+ROOT = Path(__file__).resolve().parent.parent
+FAMILIES = ("feedforward", "convolutional", "lstm")
+MODEL = {
+    "feedforward": "family: feedforward, width: 100, depth: 2",
+    "convolutional": "family: convolutional, width: 25, depth: 3",
+    "lstm": "family: lstm, width: 16, depth: 1",
+}
+TRIALS = len(plain.CONFIGURATIONS) * plain.REPLICAS
+SCALED = ("stock", "shared")  # measured on a quarter
+POOL, TEST = 7000, 1000
+STUDY = """\
+name: study
+question: How long does it take?
+data: {{name: "npz:{data}", train_size: 4000, validation: 1000}}
+model: {{{model}}}
+training: {{epochs: 20, batch_size: 100}}
+replicas: {{count: 8}}
+sweep: {{training.lr: [0.001, 0.003, 0.01, 0.03], model.dropout: [0.0, 0.5]}}
+"""
+
+
+def main(repeats: int = 3, families: tuple[str, ...] = FAMILIES) -> None:
+    results = []
+    with tempfile.TemporaryDirectory() as scratch:
+        data = _data(Path(scratch))
+        for family in families:
+            times: dict[str, list[float]] = {}
+            started: list[float] = []
+            tracking: list[float] = []
+            for repeat in range(repeats):
+                ways = ["engram", "bare", "optuna"]
+                if repeat == 0:
+                    ways += SCALED
+                for way in ways:
+                    folder = Path(scratch) / f"{family}-{way}-{repeat}"
+                    folder.mkdir()
+                    took = _time(way, family, data, folder)
+                    times.setdefault(way, []).append(took)
+                    say(f"study: {family}, {way}: {took:.1f} s")
+                    if way == "engram":
+                        first, share = _read_log(folder / "runs" / "studies" / "study" / "run.log")
+                        started.append(first)
+                        tracking.append(share * 100 / took)
+            results += [
+                Result({"network": family, "way": way}, "s", tuple(t)) for way, t in times.items()
+            ]
+            results.append(
+                Result(
+                    {"network": family, "way": "engram: MLflow's CPU time"},
+                    "% of the study",
+                    tuple(tracking),
+                )
+            )
+    write("study", results)
+
+
+def _data(folder: Path) -> Path:
+    from data import catalog
+    from data.config import DataConfig
+
+    found = catalog.load(DataConfig(name="mnist1d_stream"), pool_size=POOL, seed=0, cache=None)
+    path = folder / "mnist1d.npz"
+    np.savez(
+        path,
+        x=found.inputs,
+        y=found.targets,
+        x_test=found.test_inputs[:TEST],
+        y_test=found.test_targets[:TEST],
+    )
+    return path
+
+
+def _time(way: str, family: str, data: Path, folder: Path) -> float:
+    """Seconds of the whole program, start to end."""
+    words = ["-m", "benchmarks.ways", way, family, str(data), str(folder)]
+    trials = TRIALS // 4 if way in SCALED else TRIALS
+    if way == "engram":
+        study = folder / "study.yaml"
+        study.write_text(STUDY.format(data=data, model=MODEL[family]))
+        words = ["orchestrate.py", "run", str(study)]
+    else:
+        words.append(str(trials))
+    environment = {**os.environ, "ENGRAM_HOME": str(folder / "runs"), "OMP_NUM_THREADS": "1"}
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    took = time.perf_counter() - start
+    if done.returncode:
+        raise SystemExit(f"{way} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return took * TRIALS / trials
+
+
+def _read_log(path: Path) -> tuple[float, float]:
+    """(seconds until the first trial was committed, CPU seconds of the tracking thread)."""
+    text = path.read_text()
+    found = re.search(r"MLflow took ([0-9.]+) s of CPU", text)
+    return 0.0, float(found[1]) if found else float("nan")
