@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 SOURCES := orchestrate.py sweeps models data measures benchmarks tests
 
-.PHONY: demo test test-faults setup check format bench lock clean
+.PHONY: demo test test-faults test-hosts setup check format bench lock clean
 
 demo: setup
 	$(RUN) orchestrate.py run quickstart
@@ -16,6 +16,10 @@ test: setup
 # The faults at full size: 20 kills of the driver and 20 of workers (docs/reliability.md).
 test-faults: setup
 	ENGRAM_TEST_KILLS=20 $(RUN) -m pytest -m faults tests/reliability
+
+# Several hosts as network namespaces, three nodes and their faults, PostgreSQL (docs/cluster.md). As root.
+test-hosts: setup
+	$(RUN) -m pytest -m hosts tests/cluster
 
 setup: $(VENV)/.ready
 

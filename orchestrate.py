@@ -11,6 +11,7 @@ from typing import NoReturn
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 STUDY = "a path to a .yaml file, or the name of a shipped study"
+TRACKING = "MLflow server or store to read from; the state folder without it"
 SET = "replace one value of the study, as in training.epochs=10 (repeatable)"
 
 
@@ -137,25 +138,42 @@ def submit(arguments: argparse.Namespace) -> int:
 def leaderboard(arguments: argparse.Namespace) -> int:
     from sweeps import tables
 
-    return tables.command(arguments.name, arguments.by, arguments.top, arguments.format)
+    return tables.command(
+        arguments.name, arguments.by, arguments.top, arguments.format, arguments.tracking_uri
+    )
 
 
 def report(arguments: argparse.Namespace) -> int:
     from sweeps import report
 
-    return report.command(arguments.name, arguments.out, arguments.format)
+    return report.command(arguments.name, arguments.out, arguments.format, arguments.tracking_uri)
 
 
 def compare(arguments: argparse.Namespace) -> int:
     from sweeps import compare
 
-    return compare.command(arguments.first, arguments.second, arguments.format)
+    return compare.command(
+        arguments.first, arguments.second, arguments.format, arguments.tracking_uri
+    )
 
 
 def ui(arguments: argparse.Namespace) -> int:
     from sweeps import ui
 
-    return ui.command(arguments.name, arguments.host, arguments.port, arguments.open)
+    return ui.command(
+        arguments.name,
+        arguments.host,
+        arguments.port,
+        arguments.open,
+        arguments.backend_store_uri,
+        arguments.artifacts,
+    )
+
+
+def copy(arguments: argparse.Namespace) -> int:
+    from sweeps import copy
+
+    return copy.command(arguments.name, arguments.to, arguments.tracking_uri)
 
 
 def claims(arguments: argparse.Namespace) -> int:
@@ -355,7 +373,27 @@ def _parser() -> argparse.ArgumentParser:
     served.add_argument(
         "--port", metavar="P", type=_count, help="port; the first free one from 5000 without it"
     )
+    served.add_argument(
+        "--backend-store-uri",
+        metavar="URI",
+        help="database to serve, as in postgresql+psycopg://host/mlflow; the embedded store without it",
+    )
+    served.add_argument(
+        "--artifacts", metavar="URI", help="folder or object store of that database's files"
+    )
     served.add_argument("--open", action="store_true", help="open a browser there")
+
+    copied = command(
+        copy,
+        "copy a run into another MLflow store, such as a server",
+        "Curves, tables, files and the best model; what is there already is left alone.",
+        "copy quickstart --to http://127.0.0.1:5000",
+    )
+    copied.add_argument("name", metavar="NAME", help="name of the run")
+    copied.add_argument("--to", metavar="URI", required=True, help="MLflow tracking URI to copy to")
+
+    for added in (ranked, told, compared, copied):
+        added.add_argument("--tracking-uri", metavar="URI", help=TRACKING)
 
     claimed = command(
         claims,

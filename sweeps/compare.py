@@ -75,9 +75,9 @@ class Comparison:
     verdict: str
 
 
-def command(first: str, second: str, form: str = "table") -> int:
+def command(first: str, second: str, form: str = "table", uri: str | None = None) -> int:
     """Compare two executions and print what moved."""
-    found = compare(gather(first), gather(second))
+    found = compare(gather(first, uri), gather(second, uri))
     print({"json": _json, "markdown": _markdown, "table": _text}[form](found))
     return 0
 

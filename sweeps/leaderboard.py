@@ -230,17 +230,25 @@ class Execution:
 
 
 def find(name: str | None, uri: str | None = None) -> Execution:
-    """An execution's records, while it runs or years later; name None: the newest. StudyError where there is none."""
+    """An execution's records, while it runs or years later; name None: the newest. StudyError where there is none.
+
+    uri: of an MLflow server or store to read instead of the state folder.
+    """
     from sweeps.search.committed import read_records
 
-    known = _local()
+    known = _local() if uri is None else []
     chosen = name or (known[0] if known else None)
     if chosen in known:
         folder = state.study_dir(chosen)
         return Execution(chosen, read_records(folder / "search.journal", chosen), _info(folder))
     from sweeps.tracking import store
 
-    found = store.find_study(uri or state.mlflow_uri(), name)
+    try:
+        found = store.find_study(uri or state.mlflow_uri(), name)
+    except Exception as error:
+        if uri is None:
+            raise
+        raise StudyError([_unreadable(store.without_password(uri), error)]) from None
     if found is None:
         raise StudyError([_unknown(name, known)])
     client, run = found
@@ -264,6 +272,12 @@ def _info(folder: Path) -> dict[str, Any]:
         return json.loads((folder / "execution.json").read_text())
     except (OSError, ValueError):
         return {}
+
+
+def _unreadable(uri: str, error: Exception) -> Problem:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    fix = "check the address, and MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD where it asks for them"
+    return Problem(Place("MLflow"), f"cannot be read: {reason}", fix, "--tracking-uri", uri)
 
 
 def _unknown(name: str | None, known: list[str]) -> Problem:

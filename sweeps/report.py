@@ -44,9 +44,11 @@ WORDS = {
 }
 
 
-def command(name: str | None, out: str | None, form: str | None = None) -> int:
+def command(
+    name: str | None, out: str | None, form: str | None = None, uri: str | None = None
+) -> int:
     """Write or print the report of an execution: an HTML file, or Markdown to the terminal."""
-    evidence = gather(name)
+    evidence = gather(name, uri)
     if form is None:
         form = "markdown" if out and out.endswith((".md", ".markdown")) else "html"
     if form == "markdown":

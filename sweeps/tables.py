@@ -49,9 +49,11 @@ MOST_FINDINGS = 3  # sentences below the tables; the report has all
 NARROWEST = 100  # columns of text that a table of intervals needs; a pipe has no width of its own
 
 
-def command(name: str | None, by: str | None, top: int | None, output: str) -> int:
+def command(
+    name: str | None, by: str | None, top: int | None, output: str, uri: str | None = None
+) -> int:
     """Print leaderboards: as tables, or one as JSON, CSV or Markdown."""
-    execution = find(name)
+    execution = find(name, uri)
     columns = available(execution.records)
     if by is not None and by not in columns:
         raise StudyError([_unknown_column(by, columns)])

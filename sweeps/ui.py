@@ -1,4 +1,4 @@
-"""Serves MLflow on the embedded store, on this machine alone, until it is interrupted."""
+"""Serves MLflow until it is interrupted: on the embedded store, on this machine alone, unless told otherwise."""
 
 from __future__ import annotations
 
@@ -26,14 +26,27 @@ SETTINGS = {
 }
 
 
-def command(name: str | None, host: str, port: int | None, browser: bool) -> int:
-    """Serve the store, print where to look, and wait for Ctrl-C. Returns 0, or the server's code if it ends itself."""
+def command(
+    name: str | None,
+    host: str,
+    port: int | None,
+    browser: bool,
+    backend: str | None = None,
+    artifacts: str | None = None,
+) -> int:
+    """Serve a store, print where to look, and wait for Ctrl-C. Returns 0, or the server's code if it ends itself.
+
+    backend: database address as MLflow takes it, the embedded store without one; artifacts: folder or
+    object store from which the server serves files.
+    """
+    # MLflow's own variable: an address with a password need not be typed, where others can see it.
+    backend = backend or os.environ.get("MLFLOW_BACKEND_STORE_URI")
     chosen = _port(host, port)
-    with serve(host, chosen) as server:
+    with serve(host, chosen, backend, artifacts) as server:
         address = f"http://{_shown(host)}:{chosen}"
-        print(f"MLflow on {state.home()}: {address}", flush=True)
+        print(f"MLflow on {_of(backend)}: {address}", flush=True)
         page = None
-        for title, path in pages(name):
+        for title, path in pages(name, address if backend else None):
             page = page or address + path
             print(f"  {title:30} {address}{path}", flush=True)
         if host not in ("127.0.0.1", "localhost", "::1"):
@@ -44,12 +57,22 @@ def command(name: str | None, host: str, port: int | None, browser: bool) -> int
         return _wait(server)
 
 
-def pages(name: str | None) -> list[tuple[str, str]]:
-    """(title, path) of each experiment's prepared view, the newest first; of one execution where it is named."""
+def _of(backend: str | None) -> str:
+    from sweeps.tracking import store
+
+    return store.without_password(backend) if backend else str(state.home())
+
+
+def pages(name: str | None, uri: str | None = None) -> list[tuple[str, str]]:
+    """(title, path) of each experiment's prepared view, the newest first; of one execution where it is named.
+
+    uri: of the store; the embedded one without it.
+    """
     from sweeps.tracking import pages, store
 
+    uri = uri or state.mlflow_uri()
     if name is not None:
-        found = store.find_study(state.mlflow_uri(), name)
+        found = store.find_study(uri, name)
         if found is None:
             raise StudyError(
                 [Problem(Place("ui"), "is no execution in this store", "", "name", name)]
@@ -59,16 +82,18 @@ def pages(name: str | None) -> list[tuple[str, str]]:
             (f"the trials of {name}", pages.view_path(info.experiment_id)),
             (f"the run {name}", pages.run_path(info.experiment_id, info.run_id)),
         ]
-    client = store.connect(state.mlflow_uri())
+    client = store.connect(uri)
     experiments = client.search_experiments(order_by=["last_update_time DESC"])
     return [(e.name, pages.view_path(e.experiment_id)) for e in experiments if e.name != "Default"]
 
 
 @contextmanager
-def serve(host: str, port: int) -> Iterator[subprocess.Popen]:
-    """An MLflow server on the embedded store that answers, ended with everything it started."""
+def serve(
+    host: str, port: int, backend: str | None = None, artifacts: str | None = None
+) -> Iterator[subprocess.Popen]:
+    """An MLflow server that answers, on the embedded store or another, ended with everything it started."""
     store = state.home() / "mlflow.db"
-    if not store.exists():
+    if backend is None and not store.exists():
         fix = "start with: python orchestrate.py run quickstart"
         raise StudyError([Problem(Place("ui"), f"there is no store at {store} yet", fix)])
     state.home().mkdir(parents=True, exist_ok=True)
@@ -76,11 +101,15 @@ def serve(host: str, port: int) -> Iterator[subprocess.Popen]:
         server = subprocess.Popen(
             [
                 *(sys.executable, "-m", "mlflow", "server"),
-                *("--backend-store-uri", state.mlflow_uri()),
-                *("--default-artifact-root", state.artifacts_dir().as_uri()),
+                *_where(backend, artifacts),
                 *("--host", host, "--port", str(port), "--workers", "1"),
             ],
-            env={**os.environ, **SETTINGS},
+            # The store's address is not among the arguments: it may hold a password.
+            env={
+                **os.environ,
+                **SETTINGS,
+                "MLFLOW_BACKEND_STORE_URI": backend or state.mlflow_uri(),
+            },
             stdout=output,
             stderr=output,
             start_new_session=True,  # Ctrl-C is ours to pass on, once
@@ -90,6 +119,13 @@ def serve(host: str, port: int) -> Iterator[subprocess.Popen]:
             yield server
         finally:
             _end(server)
+
+
+def _where(backend: str | None, artifacts: str | None) -> list[str]:
+    """Files of the embedded store are read where they are; those of a service go through the server."""
+    if backend is None and artifacts is None:
+        return ["--default-artifact-root", state.artifacts_dir().as_uri()]
+    return ["--artifacts-destination", artifacts or str(state.artifacts_dir())]
 
 
 def _await(server: subprocess.Popen, host: str, port: int) -> None:

@@ -104,7 +104,9 @@ def is_number(value: Any) -> bool:
 def gather(name: str | None, uri: str | None = None) -> Evidence:
     """The evidence of a named execution (None: the newest); StudyError where there is none."""
     execution = leaderboard.find(name, uri)
-    return _evidence(execution, state.study_dir(execution.name), uri)
+    folder = state.study_dir(execution.name)
+    # Where a store is named, what lies here under the same name is another execution.
+    return _evidence(execution, folder if uri is None else folder / "elsewhere", uri)
 
 
 def of_folder(name: str, folder: Path, records: list[Record]) -> Evidence:

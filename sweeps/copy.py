@@ -1,0 +1,41 @@
+"""Copies an execution from one MLflow store to another: from the embedded one to a server, most often."""
+
+from __future__ import annotations
+
+from sweeps import state
+from sweeps.definition.problems import Place, Problem, StudyError
+
+LONGEST_REASON = 200
+
+
+def command(name: str, to: str, uri: str | None = None) -> int:
+    """Copy the execution of this name; returns 0. uri: the store to read; the embedded one without it.
+
+    StudyError where it is not there, where the other store has one of this name that is no copy, or
+    where a store cannot be reached. Begun again after an interruption, it copies what is missing.
+    """
+    from sweeps.tracking import store, transfer
+
+    place = Place("copy")
+    source = uri or state.mlflow_uri()
+    try:
+        found = store.find_study(source, name)
+        if found is None:
+            shown = store.without_password(source)
+            raise StudyError([Problem(place, f"is no execution in {shown}", "", "name", name)])
+        runs = transfer.copy(*found, name, to)
+    except transfer.Taken as error:
+        fix = "copy it to another server, or delete the run there"
+        raise StudyError(
+            [Problem(place, str(error), fix, "--to", store.without_password(to))]
+        ) from None
+    except StudyError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:LONGEST_REASON]
+        fix = "check the addresses, and MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; then again"
+        raise StudyError([Problem(place, f"was interrupted: {reason}", fix)]) from None
+    print(f"{name}: {runs} runs copied to {store.without_password(to)}")
+    print("to go on recording there, write into the study file:")
+    print(f"  tracking: {{uri: {store.without_password(to)}}}")
+    return 0
