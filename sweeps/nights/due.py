@@ -46,7 +46,7 @@ def due(study: Study, known: list[Entry], now: dt.datetime, asked: bool) -> Due:
     _gaps(study, known, slot, found)
     latest = by_night.get(slot.night)
     if latest is None:
-        _new(study, slot, now, asked, found)
+        _new(study, known, slot, now, asked, found)
     elif latest.state in entries.UNFINISHED and latest.attempts >= MOST_ATTEMPTS and not asked:
         found.given_up.append(latest)
     elif latest.state in entries.UNFINISHED or (
@@ -83,10 +83,12 @@ def _gaps(study: Study, known: list[Entry], slot: Slot, found: Due) -> None:
     )
 
 
-def _new(study: Study, slot: Slot, now: dt.datetime, asked: bool, found: Due) -> None:
+def _new(
+    study: Study, known: list[Entry], slot: Slot, now: dt.datetime, asked: bool, found: Due
+) -> None:
     if asked:
         found.run.append(slot)
-    elif slot.at < entries.since(study.name, now):
+    elif not known and slot.at < entries.since(study.name, now):
         return  # before anybody kept this timetable
     elif study.nightly.missed == "skip" and now - slot.at > LATE:
         found.missed.append((slot, "nobody started it in time, and nightly.missed is skip"))

@@ -8,8 +8,8 @@ between nights, and one false-alarm rate for all comparisons of a night together
 - Tonight minus the baseline has an interval: paired by replica where draws and data are the same, Welch
   where not, made wider by what nights differ in anyway, and by the test sample where the data are new.
 - It is a *regression* where the change for the worse exceeds `nightly.margin`, the interval at level
-  1 - FALSE_ALARMS / (number of series) excludes 0 (Bonferroni), and the margin is exceeded against the mean
-  of all those nights as well: a night is never judged by one other alone.
+  1 - FALSE_ALARMS / (number of series) excludes 0 (Bonferroni). A night is never judged by one other
+  alone: where the series moved only last night, the margin must be exceeded against the nights before as well.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import numpy as np
 from measures import intervals, nights
 from measures.intervals import Interval
 from sweeps import compare
-from sweeps.compare import Comparison, Pair
 from sweeps.definition.configuration import label
 from sweeps.leaderboard import Record
 from sweeps.reading.evidence import Evidence
@@ -134,12 +133,12 @@ def key_of(params: dict[str, Any]) -> str:
 
 def judge(tonight: Evidence, earlier: Sequence[Earlier], margin: float) -> Judgement:
     """Tonight against earlier nights, the newest first."""
-    comparisons = [compare.compare(night.evidence, tonight) for night in earlier]
-    series = _series(tonight, earlier, comparisons)
+    matched = [_matched(night, tonight) for night in earlier]
+    series = _series(tonight, matched)
     level = 1 - FALSE_ALARMS / max(1, len(series))
     changes = [one.judged(level, margin) for one in series]
-    lost = _lost(comparisons)
-    newest = comparisons[0] if comparisons else None
+    lost = _lost(matched, tonight)
+    newest = compare.compare(earlier[0].evidence, tonight) if earlier else None
     return Judgement(
         _verdict(changes, lost, len(earlier)),
         changes,
@@ -150,6 +149,35 @@ def judge(tonight: Evidence, earlier: Sequence[Earlier], margin: float) -> Judge
         bool(newest and newest.pairs)
         and all(map(compare.identical, newest.pairs if newest else ())),
     )
+
+
+@dataclass(frozen=True)
+class _Matched:
+    """An earlier night beside tonight. records: its own by tonight's trial; paired: whether replica k is
+    the same on both sides; sampling: whether the test samples differ."""
+
+    night: Earlier
+    records: dict[int, Record]
+    measures: list[str]
+    paired: bool
+    sampling: bool
+
+
+def _matched(night: Earlier, tonight: Evidence) -> _Matched:
+    evidence = night.evidence
+    _, pairs = compare.match(evidence, tonight)
+    same = _digests(evidence) == _digests(tonight)
+    return _Matched(
+        night,
+        {second["trial"]: first for first, second in pairs},
+        compare.measures_of(evidence, tonight),
+        same and compare.same_draws(evidence, tonight),
+        not same,
+    )
+
+
+def _digests(evidence: Evidence) -> dict[str, Any]:
+    return {k: v for k, v in evidence.provenance.items() if k.startswith(compare.DATA)}
 
 
 def _verdict(changes: list[Change], lost: list[str], nights: int) -> str:
@@ -163,16 +191,15 @@ def _verdict(changes: list[Change], lost: list[str], nights: int) -> str:
     return next((kind for kind in (NOISY, BETTER, FEW) if kind in kinds), STEADY)
 
 
-def _lost(comparisons: list[Comparison]) -> list[str]:
-    """Trials that completed in every one of several earlier nights, and did not tonight."""
-    if len(comparisons) < FEWEST_NIGHTS:
+def _lost(matched: list[_Matched], tonight: Evidence) -> list[str]:
+    """Trials that completed in every one of several earlier nights, and diverged tonight."""
+    if len(matched) < FEWEST_NIGHTS:
         return []
-    before = [{p.trials[1]: p.statuses[0] for p in c.pairs} for c in comparisons]
     return [
-        f"{label(pair.params)} {pair.statuses[1]}, and completed in the {len(comparisons)} nights before"
-        for pair in comparisons[0].pairs
-        if pair.statuses[1] == "diverged"
-        and all(night.get(pair.trials[1]) == "completed" for night in before)
+        f"{label(record['params'])} diverged, and completed in the {len(matched)} nights before"
+        for record in tonight.records
+        if record["status"] == "diverged"
+        and all(m.records.get(record["trial"], {}).get("status") == "completed" for m in matched)
     ]
 
 
@@ -186,7 +213,7 @@ class _Series:
     eras: [B], 0 for the nights since it last moved. sampling: variance of the difference between two test
     samples; 0 where the data are the same."""
 
-    pair: Pair
+    params: dict[str, Any]
     measure: str
     tonight: np.ndarray
     nights: np.ndarray
@@ -210,13 +237,12 @@ class _Series:
         if self.sampling > variance:
             variance, freedom = self.sampling, 0
         wide = nights.widened(found, variance, freedom)
-        overall = float(self.tonight.mean() - self.nights.mean())
-        kind = self._kind(wide, overall, margin)
+        kind = self._kind(wide, len(current), margin)
         needs = None
         if kind == NOISY and abs(wide.mean) > 2 * math.sqrt(variance):
             needs = intervals.replicas_needed(self.tonight - baseline, level)
         return Change(
-            self.pair.params,
+            self.params,
             self.measure,
             kind,
             float(baseline.mean()),
@@ -229,70 +255,60 @@ class _Series:
             needs,
         )
 
-    def _kind(self, change: Interval, overall: float, margin: float) -> str:
+    def _kind(self, change: Interval, current: int, margin: float) -> str:
         if len(self.nights) < FEWEST_NIGHTS:
             return FEW
-        if abs(change.mean) <= margin or change.mean * overall <= 0 or abs(overall) <= margin:
+        moves = [change.mean]
+        if current < FEWEST_NIGHTS:
+            moves.append(float(self.tonight.mean() - self.nights[current:].mean()))
+        worse, better = min(moves) > margin, max(moves) < -margin
+        if not (worse or better):
             return STEADY
         if not change.excludes(0):
-            return NOISY if change.mean > 0 else STEADY
-        return REGRESSION if change.mean > 0 else BETTER
+            return NOISY if worse else STEADY
+        return REGRESSION if worse else BETTER
 
 
 def _record(measure: str, values: np.ndarray) -> Record:
     return {"replica_values": {measure: values.tolist()}}
 
 
-def _series(
-    tonight: Evidence, earlier: Sequence[Earlier], comparisons: list[Comparison]
-) -> list[_Series]:
-    found = []
-    for record in tonight.records:
-        pairs = [
-            (night, next((p for p in c.pairs if p.trials[1] == record["trial"]), None))
-            for night, c in zip(earlier, comparisons, strict=True)
-        ]
-        matched = [(night, pair) for night, pair in pairs if pair is not None]
-        measures = dict.fromkeys(m.measure for _, pair in matched for m in pair.moved)
-        for measure in measures:
-            one = _one(tonight, record, measure, matched)
-            if one is not None:
-                found.append(one)
-    return found
+def _series(tonight: Evidence, matched: list[_Matched]) -> list[_Series]:
+    measures = dict.fromkeys(name for m in matched for name in m.measures)
+    found = (
+        _one(tonight, record, name, matched) for record in tonight.records for name in measures
+    )
+    return [series for series in found if series is not None]
 
 
 def _one(
-    tonight: Evidence, record: Record, measure: str, matched: list[tuple[Earlier, Pair]]
+    tonight: Evidence, record: Record, measure: str, matched: list[_Matched]
 ) -> _Series | None:
     values = record["replica_values"].get(measure)
     key = (key_of(record["params"]), measure)
     rows: list[list[float]] = []
     eras: list[int] = []
-    current: list[tuple[Earlier, Pair]] = []
+    current: list[_Matched] = []
     era = 0
-    for night, pair in matched:
-        before = pair.first["replica_values"].get(measure)
+    for one in matched:
+        before = one.records.get(record["trial"], {}).get("replica_values", {}).get(measure)
         # A night that lost replicas says nothing replica by replica.
         if values and before and len(before) == len(values):
             rows.append(before)
             eras.append(era)
             if era == 0:
-                current.append((night, pair))
-        era += key in night.moved
+                current.append(one)
+        era += key in one.night.moved
     if not current:
         return None
-    paired = all(pair.paired for _, pair in current)
     newest = current[0]
-    sampling = (
-        0.0
-        if _same_data(newest[0].evidence, tonight)
-        else sum(
-            _sampling(r, measure, e) ** 2
-            for r, e in ((record, tonight), (newest[1].first, newest[0].evidence))
-        )
-    )
+    sampling = 0.0
+    if newest.sampling:
+        first = newest.records[record["trial"]], newest.night.evidence
+        sampling = sum(_sampling(r, measure, e) ** 2 for r, e in ((record, tonight), first))
+    paired = all(one.paired for one in current)
     return _Series(
-        newest[1],
+        record["params"],
         measure,
         np.asarray(values, float),
         np.asarray(rows, float),
@@ -300,13 +316,6 @@ def _one(
         paired,
         sampling,
     )
-
-
-def _same_data(first: Evidence, second: Evidence) -> bool:
-    def digests(evidence: Evidence) -> dict[str, Any]:
-        return {k: v for k, v in evidence.provenance.items() if k.startswith(compare.DATA)}
-
-    return digests(first) == digests(second)
 
 
 def _sampling(record: Record, measure: str, evidence: Evidence) -> float:
