@@ -31,8 +31,10 @@ def check(key: str, value: object, place: Place, field: FieldInfo | None = None)
     if wrong is not None:
         rule, fix = wrong
         # An address may hold a password: an error must not print it into a log.
-        told = "***" if key == "nightly.notify" else value
-        return None, Problem(place, rule, fix, key, told)
+        if key == "nightly.notify":
+            option, given, _ = place.source.partition(f"{key}=")
+            place, value = Place(option + (key if given else ""), place.line), "***"
+        return None, Problem(place, rule, fix, key, value)
     wanted = kind(field)
     if (
         isinstance(value, int)

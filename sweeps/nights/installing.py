@@ -27,16 +27,24 @@ IMAGE = "registry.example.org/engram:latest"
 
 def cron(studies: Sequence[Study], words: Sequence[str]) -> str:
     """A crontab's lines. cron's PATH is short and `%` is a line's end to it, so both are seen to."""
-    log = entries.home() / "tick.log"
-    parts = [f"ENGRAM_HOME={shlex.quote(str(state.home()))}", *map(shlex.quote, _command(words))]
-    line = f"cd {shlex.quote(os.getcwd())} && {' '.join(parts)} >> {shlex.quote(str(log))} 2>&1"
-    told = f"# {notify.FILE}=/path/to/addresses   (whom to tell: lines of tag=ADDRESS, chmod 600)"
+    quoted = {
+        name: shlex.quote(str(path))
+        for name, path in (
+            ("runs", state.home()),
+            ("nights", entries.home()),
+            ("log", entries.home() / "tick.log"),
+            ("here", Path.cwd()),
+        )
+    }
+    line = (
+        f"mkdir -p {quoted['nights']} && cd {quoted['here']} && ENGRAM_HOME={quoted['runs']} "
+        f"{shlex.join(_command(words))} >> {quoted['log']} 2>&1"
+    )
     return "\n".join(
         [
             f"# {_names(studies)}: asks every {EVERY_MIN} minutes what is due. Install: crontab -e",
-            told,
-            f"*/{EVERY_MIN} * * * * mkdir -p {shlex.quote(str(entries.home()))} && "
-            + line.replace("%", "\\%"),
+            f"# {notify.FILE}=/path/to/addresses   (whom to tell: lines of tag=ADDRESS, chmod 600)",
+            f"*/{EVERY_MIN} * * * * " + line.replace("%", "\\%"),
         ]
     )
 

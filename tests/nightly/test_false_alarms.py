@@ -1,6 +1,6 @@
 """Nights on which nothing happened: how often one is called a regression, against the stated rate.
 
-The rate is per night, for all its comparisons together. `python -m tests.nightly.test_false_alarms 2000`
+The rate is per night, for all its comparisons together, and with a margin of 0: noise alone decides. `python -m tests.nightly.test_false_alarms 2000`
 counts over more nights; docs/nightly.md has the counts.
 """
 

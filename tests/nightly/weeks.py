@@ -34,6 +34,7 @@ replicas: {{count: 4}}
 sweep: {{model.dropout: [0.0, 0.3]}}
 measures: {{membership: false, predictions: false}}
 checkpoint: {{final: false}}
+resources: {{concurrent: 1}}
 tracking: {{model: false}}
 nightly:
   cron: "30 2 * * *"
