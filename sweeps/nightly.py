@@ -43,8 +43,11 @@ def run(
 ) -> int:
     """Run the latest night of each study, unless it has been; returns the exit code."""
     studies = load(paths, overrides, small)
-    seconds = [None if limit is None else limit * 3600 for limit in (hours, gpu_hours)]
-    limits = Limits(*seconds, "the budget of the night")
+    limits = Limits(
+        None if hours is None else hours * 3600,
+        None if gpu_hours is None else gpu_hours * 3600,
+        "the budget of the night",
+    )
     try:
         return hold(Session(studies, limits=limits, say=_say), wait)
     except lock.Busy as busy:

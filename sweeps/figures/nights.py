@@ -87,7 +87,7 @@ def _line(panel: Axes, ran: list[Entry], params: dict[str, Any], measure: str, k
             points.append((entry, found))
     if not points:
         return
-    when = [entry.at.replace(tzinfo=None) for entry, _ in points]
+    when = np.array([_moment(entry) for entry, _ in points])
     means = np.array([found["mean"] for _, found in points])
     half = np.array([half_width(found) for _, found in points])
     panel.plot(
@@ -111,7 +111,7 @@ def _line(panel: Axes, ran: list[Entry], params: dict[str, Any], measure: str, k
     ]
     if worse:
         panel.plot(
-            [when[j] for j in worse],
+            when[worse],
             means[worse],
             "o",
             markersize=11,
@@ -124,7 +124,7 @@ def _line(panel: Axes, ran: list[Entry], params: dict[str, Any], measure: str, k
 
 def _events(panel: Axes, known: Sequence[Entry]) -> None:
     for entry in known:
-        when = entry.at.replace(tzinfo=None)
+        when = _moment(entry)
         causes = entry.judgement.get("causes", [])
         if "data" in causes:
             panel.axvline(when, color=MUTED, linestyle=":", linewidth=1.0, label="new data")
@@ -143,6 +143,11 @@ def _events(panel: Axes, known: Sequence[Entry]) -> None:
                 markersize=6,
                 label="missed or failed",
             )
+
+
+def _moment(entry: Entry) -> float:
+    """A night on the axis: its own time of day, whatever clocks did."""
+    return float(dates.date2num(entry.at.replace(tzinfo=None)))
 
 
 def _title(study: str, known: Sequence[Entry], ran: list[Entry]) -> str:

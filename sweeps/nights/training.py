@@ -46,11 +46,11 @@ class Limits:
 
     def less(self, seconds: float, gpu_seconds: float) -> Limits:
         """What is left after a night that took this much."""
-        left = [
-            None if limit is None else max(0.0, limit - used)
-            for limit, used in ((self.seconds, seconds), (self.gpu_seconds, gpu_seconds))
-        ]
-        return Limits(*left, self.why)
+
+        def left(limit: float | None, used: float) -> float | None:
+            return None if limit is None else max(0.0, limit - used)
+
+        return Limits(left(self.seconds, seconds), left(self.gpu_seconds, gpu_seconds), self.why)
 
     @property
     def spent(self) -> bool:
