@@ -38,7 +38,7 @@ def run(study: Study, slot: Slot, limits: Limits, lock: int, clock: Clock, train
     entry.state, entry.code, entry.why, entry.ended = entries.RUNNING, None, "", None
     entry.started = entry.started or clock().isoformat()
     entry.attempts += 1
-    entry.notified, entry.recorded = "", False
+    entry.notified, entry.recorded, entry.said, entry.judgement = "", False, [], {}
     entry.write()
     code = train(study, slot.night, limits, lock)
     _trained(study, entry, code, limits)

@@ -46,7 +46,7 @@ class Session:
 
     def run(self, lock_descriptor: int) -> int:
         """Run whatever is due until nothing is; returns the exit code. The caller holds the lock."""
-        self._settle()
+        settled = False
         while True:
             plans = [self._due(study) for study in self.studies]
             for plan in plans:
@@ -56,6 +56,9 @@ class Session:
             )
             if not waiting:
                 return self._code(plans)
+            if not settled:
+                self._settle()
+                settled = True
             study, slot = waiting[0]
             entry = self._night(study, slot, lock_descriptor)
             if entry.code == INTERRUPTED:

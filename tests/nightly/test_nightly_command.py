@@ -111,21 +111,23 @@ def test_a_second_time_it_is_not_run(ran):
     assert len(list((folder / "runs" / "studies").iterdir())) == 1
 
 
-def test_a_night_that_cannot_be_trained_has_failed_and_says_why(
-    tmp_path, monkeypatch, receiver: Receiver
+def test_a_night_without_its_data_has_failed_and_is_made_up_for(
+    tmp_path, ray_here, monkeypatch, receiver: Receiver
 ):
+    monkeypatch.setenv("ENGRAM_HOME", str(tmp_path / "runs"))
+    monkeypatch.setenv("ENGRAM_NOTIFY", f"team={receiver.address}")
     path = write_study(tmp_path)
     (tmp_path / "daily.npz").unlink()
-    home, address = tmp_path / "runs", f"team={receiver.address}"
-    done = engram("nightly", str(path), home=home, timeout_s=300, ENGRAM_NOTIFY=address)
-    assert done.returncode == 1
-    assert "daily.npz" in done.stdout
+    weeks = Weeks(path, Clock.__new__(Clock))
+    weeks.clock.at(3, 2)
+    assert weeks.tick(asked=True) == 1
+    assert weeks.tick() == 0, "it is not tried again by itself"
     (post,) = receiver.posts
-    assert re.fullmatch(r"watched-\d{4}-\d\d-\d\d: failed", post["title"])
-    assert post["type"] == "failure"
-    write_data(tmp_path / "daily.npz")  # late, and the same night is asked for again
-    done = engram("nightly", str(path), home=home, timeout_s=500)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert (post["title"], post["type"]) == ("watched-2026-03-02: failed", "failure")
+    write_data(tmp_path / "daily.npz")
+    assert weeks.tick(asked=True) == 0
+    assert weeks.entries()["watched-2026-03-02"].state == "done"
+    assert len(receiver.posts) == 1
 
 
 @pytest.mark.timeout(1200)

@@ -96,16 +96,11 @@ class Weeks:
     trained: list[str] = field(default_factory=list)
     amid: Callable[[str], None] = lambda night: None
 
-    def tick(self, wait: bool = False) -> int:
-        """What the timetable's tick does, once."""
-        session = Session(
-            [study.load(self.path)],
-            False,
-            clock=self.clock,
-            train=self._train,
-            say=self.said.append,
-        )
-        return hold(session, wait)
+    def tick(self, asked: bool = False) -> int:
+        """What the timetable's tick does, or `nightly` where a person asks."""
+        studies = [study.load(self.path)]
+        session = Session(studies, asked, clock=self.clock, train=self._train, say=self.said.append)
+        return hold(session, wait=False)
 
     def _train(self, one: Study, night: str, limits: Limits, lock: int) -> int:
         self.trained.append(night)
