@@ -47,6 +47,7 @@ UNITS = {
     "training": "µs per example",
     "evaluation": "µs per example",
     "loading": "µs per example",
+    "peak": "MB above the empty process",
     "memory": "times the bytes of the data",
 }
 
@@ -93,6 +94,7 @@ def one(size: int, cache: Path) -> dict:
         "training": took[1:],
         "evaluation": evaluation,
         "loading": loading * 1e6 / size,
+        "peak": (_peak() - before) / 1e6,
         "memory": (_peak() - before) / held,
     }
 
