@@ -1,5 +1,41 @@
-"""Runs every benchmark: python -m benchmarks."""
+"""Runs benchmarks: python -m benchmarks [study|training|orchestration|scale|table ...], all without a word.
 
-from benchmarks import training
+Each writes benchmarks/results/NAME.json; `table` puts what is there into docs/performance.md, and runs at the
+end of the others. --device cuda trains on a GPU; --quick is for trying the benchmarks themselves.
+"""
 
-training.main()
+from __future__ import annotations
+
+import argparse
+
+from benchmarks import orchestration, scale, study, tables, training
+
+PARTS = ("study", "training", "orchestration", "scale", "table")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, for training")
+    parser.add_argument(
+        "--quick", action="store_true", help="small sizes: minutes, and no evidence"
+    )
+    asked = parser.parse_args()
+    unknown = set(asked.parts) - set(PARTS)
+    if unknown:
+        parser.error(
+            f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}"
+        )
+    parts = asked.parts or PARTS
+    if "orchestration" in parts:
+        orchestration.main(*((150, 100, 1000) if asked.quick else ()))
+    if "study" in parts:
+        study.main(*((1, ("feedforward",)) if asked.quick else ()))
+    if "training" in parts:
+        training.main(asked.device, *((2, (1, 8, 64)) if asked.quick else ()))
+    if "scale" in parts:
+        scale.main(*([(10_000, 100_000)] if asked.quick else ()))
+    tables.update()
+
+
+main()

@@ -23,7 +23,7 @@ CANDIDATES = (1, 8, 32, 128)  # and all of them
 MOST_MEASURED = 64  # replicas: those of a larger cohort cost the same each
 ROUNDS = 2
 # The rule by family stands unless something is faster by this factor: what is measured on a busy machine is noisy.
-CLEARLY = 1.15
+CLEARLY = 1.3
 
 
 def width(

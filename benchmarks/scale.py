@@ -1,0 +1,108 @@
+"""How training scales with the dataset: MNIST-1D streams of ten thousand to ten million examples.
+
+Each size in a process of its own, which loads the data and trains as a trial does: two replicas, each on
+its own 40 % of the pool. Measured: seconds per example of training steps and of evaluation, and the largest
+memory of the process above what it has before there is data, against the bytes of the data.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.results import Result, say, write
+
+SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
+STEPS, ROUNDS = 200, 5
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(sizes: tuple[int, ...] = SIZES) -> None:
+    results = []
+    with TemporaryDirectory() as cache:
+        for size in sizes:
+            done = subprocess.run(
+                [sys.executable, "-m", "benchmarks.scale", str(size), cache],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                raise SystemExit(done.stderr[-2000:])
+            found = json.loads(done.stdout.splitlines()[-1])
+            for name, unit in UNITS.items():
+                values = found[name] if isinstance(found[name], list) else [found[name]]
+                results.append(Result({"examples": size, "what": name}, unit, tuple(values)))
+                say(f"scale: {size:,} examples: {name} {results[-1].median:.4g} {unit}")
+    write("scale", results)
+
+
+UNITS = {
+    "training": "µs per example",
+    "evaluation": "µs per example",
+    "loading": "µs per example",
+    "peak": "MB above the empty process",
+    "memory": "times the bytes of the data",
+}
+
+
+def one(size: int, cache: Path) -> dict:
+    """The measurements of one size, in this process."""
+    import torch
+
+    from data import catalog
+    from data.config import DataConfig
+    from sweeps.definition.configuration import Configuration
+    from sweeps.trial import trial
+
+    torch.set_num_threads(1)
+    train_size = int(size * 0.4)
+    configuration = Configuration(
+        data={"name": "mnist1d_stream", "train_size": train_size, "validation": 1000},
+        training={"batch_size": 100, "steps": STEPS * (ROUNDS + 1)},
+        replicas={"count": 2, "draw": "disjoint"},
+    )
+    before = _peak()
+    started = time.perf_counter()
+    config = DataConfig(name="mnist1d_stream")
+    dataset = catalog.load(config, pool_size=size, seed=0, cache=cache)
+    loading = time.perf_counter() - started
+    trained = trial.prepare(configuration, dataset, torch.device("cpu")).trainer
+    trained.cohort.train(True)
+    took = []
+    for _ in range(ROUNDS + 1):
+        started = time.perf_counter()
+        for _ in range(
+            STEPS // 40
+        ):  # epochs are longer than this, and at the smallest size just so
+            epoch, within = divmod(trained.step, trained.steps_per_epoch)
+            last = min(within + 40, trained.steps_per_epoch)
+            trained.train_epoch(epoch, within, last)
+        took.append((time.perf_counter() - started) * 1e6 / (STEPS * 100 * 2))
+    started = time.perf_counter()
+    trained.evaluate()
+    seen = 2 * (train_size + 1000 + len(dataset.test_targets))
+    evaluation = (time.perf_counter() - started) * 1e6 / seen
+    held = dataset.inputs.nbytes + dataset.targets.nbytes + dataset.test_inputs.nbytes
+    return {
+        "training": took[1:],
+        "evaluation": evaluation,
+        "loading": loading * 1e6 / size,
+        "peak": (_peak() - before) / 1e6,
+        "memory": (_peak() - before) / held,
+    }
+
+
+def _peak() -> int:
+    """The largest memory of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    print(json.dumps(one(int(sys.argv[1]), Path(sys.argv[2]))))

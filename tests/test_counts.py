@@ -1,0 +1,299 @@
+"""What costs time, counted: seconds depend on the machine and its load, counts do not."""
+
+from __future__ import annotations
+
+import collections
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ray.tune.experiment import Trial
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from models import streams
+from models.cohort import Cohort
+from models.config import ModelConfig, TrainingConfig
+from models.family import build
+from models.training import Examples, Trainer
+from sweeps import leaderboard
+from sweeps.definition.configuration import Configuration
+from sweeps.definition.sections import CheckpointConfig, MeasuresConfig
+from sweeps.running import pruning
+from sweeps.running.trainable import CohortTrainable
+from sweeps.search.committed import read_records
+from sweeps.search.ledger import LedgerFile
+from sweeps.search.search import Search
+from sweeps.tracking import recorder as recording
+from sweeps.tracking import store
+from tests import invented
+
+EXAMPLES, BATCH = 40, 10
+# Torch operations of one step of a stack: forward, loss, backward, optimizer. Views count, kernels are fewer.
+MOST_OPERATIONS = {"feedforward": 115, "convolutional": 115, "gru": 2400, "lstm": 2600}
+MLFLOW_CALLS = {"create_run", "log_batch", "log_inputs", "log_artifact", "set_terminated"}
+
+
+class Counting(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: collections.Counter[str] = collections.Counter()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self.operations[str(function)] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def trainer(family: str, replicas: int, stack: int | None = None, dropout: float = 0.0) -> Trainer:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(EXAMPLES, 40, generator=generator)
+    config = ModelConfig(
+        family=family, width=8, depth=1 if family in ("gru", "lstm") else 2, dropout=dropout
+    )
+    modules = [build(config, (40,), 10) for _ in range(replicas)]
+    return Trainer(
+        Cohort(modules, torch.device("cpu"), stack),
+        Examples(inputs, torch.randint(10, (EXAMPLES,), generator=generator)),
+        torch.arange(EXAMPLES).expand(replicas, EXAMPLES).contiguous(),
+        {},
+        TrainingConfig(batch_size=BATCH, epochs=10),
+        [streams.key(0, r) for r in range(replicas)],
+    )
+
+
+def operations(trained: Trainer) -> int:
+    """Of one more step: what an epoch does once is taken off."""
+    trained.cohort.train(True)
+    trained.train_epoch(0, 0, 1)  # the optimizer makes its state
+    with Counting() as one:
+        trained.train_epoch(0, 1, 2)
+    with Counting() as two:
+        trained.train_epoch(0, 2, 4)
+    return two.operations.total() - one.operations.total()
+
+
+# -- training ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", MOST_OPERATIONS)
+def test_a_step_of_a_stack_takes_as_many_operations_for_two_replicas_as_for_sixteen(family):
+    few, many = operations(trainer(family, 2)), operations(trainer(family, 16))
+    assert few == many <= MOST_OPERATIONS[family]
+
+
+def test_one_by_one_the_optimizer_and_the_batches_are_still_shared():
+    one, eight = (operations(trainer("feedforward", r, 1)) for r in (1, 8))
+    assert eight < 8 * one
+
+
+def test_dropout_adds_a_fixed_number_of_operations():
+    plain, dropped = (operations(trainer("feedforward", 4, dropout=p)) for p in (0.0, 0.5))
+    assert plain < dropped <= plain + 80
+
+
+# -- the driver -------------------------------------------------------------------------------------
+
+
+def config(epochs: int, dataset: Any) -> dict[str, Any]:
+    configuration = Configuration(
+        data={"name": "mnist1d", "train_size": 100, "validation": 100},
+        model={"width": 4, "depth": 1},
+        training={"epochs": epochs, "evaluate_every": 1},
+        replicas={"count": 2, "stack": 2},
+    )
+    return {
+        "trial": 0,
+        "configuration": configuration.model_dump(),
+        "about": {"config": configuration.hash, "data": dataset.digest, "first": 0},
+        "measures": MeasuresConfig().model_dump(),
+        "checkpoint": CheckpointConfig().model_dump(),
+        "dataset": "mnist1d",
+        "cache": "",
+        "device": "cpu",
+        "threads": 1,
+        "stack": None,
+        "restore": None,
+        "earlier": None,
+    }
+
+
+def test_ray_runs_one_task_per_evaluation_of_a_trial_and_the_last_brings_the_measures():
+    from data import catalog
+    from data.config import DataConfig
+
+    dataset = catalog.load(DataConfig(name="mnist1d"), pool_size=None, seed=0, cache=None)
+    actor = CohortTrainable.__new__(CohortTrainable)  # without Tune's log folder
+    actor.config = config(3, dataset)
+    actor.setup(actor.config, {"mnist1d": dataset})
+    results = [actor.step()]
+    while not results[-1].get("done"):
+        results.append(actor.step())
+    assert len(results) == 3
+    finished = results[-1]["finished"]
+    assert isinstance(finished.arrays, bytes)
+    # Tune spells results out for its log: they must not spell out what is in them.
+    assert all(len(repr(result)) < 2000 for result in results)
+
+
+def test_tune_looks_at_waiting_trials_alone():
+    class Some:
+        def __init__(self, status: str):
+            self.status = status
+
+    scheduler = pruning.InOrder()
+    trials = [Some(Trial.PENDING) for _ in range(100)]
+    for trial in trials:
+        scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
+    assert scheduler.choose_trial_to_run(None) is trials[0]
+    for trial in trials[:98]:
+        trial.status = Trial.TERMINATED
+    assert scheduler.choose_trial_to_run(None) is trials[98]
+    assert scheduler._waiting == trials[98:]
+
+
+def asked(trials: int) -> Any:
+    axis = {"training.lr": [10.0**-k for k in range(trials)]}
+    return invented.study(axes=axis)
+
+
+def test_a_trial_waits_for_the_disk_three_times(tmp_path, monkeypatch):
+    search = Search(asked(8), tmp_path / "search.journal", "invented")
+    waits: list[int] = []
+    monkeypatch.setattr("os.fsync", waits.append)
+    for number in range(8):
+        proposal = search.ask()
+        search.report(number, 1, {"validation_error": 0.5})
+        search.tell(number, invented.record(number, proposal.params, 0.5))
+        search.set_run(number, f"run{number}")
+    assert len(waits) == 8 * 3  # it is asked for, it is committed, its run is known
+
+
+# -- the stores -------------------------------------------------------------------------------------
+
+
+class Calls:
+    """A client that counts what is asked of it."""
+
+    def __init__(self, client: Any, calls: collections.Counter[str]):
+        self._client, self._calls = client, calls
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            self._calls[name] += 1
+            return getattr(self._client, name)(*args, **options)
+
+        return call
+
+
+def test_mlflow_is_called_five_times_for_a_trial(tmp_path, monkeypatch):
+    calls: collections.Counter[str] = collections.Counter()
+    monkeypatch.setattr(recording, "connect", lambda uri: Calls(store.connect(uri), calls))
+    monkeypatch.setattr(recording, "GATHER_S", 1.0)
+    recorder = recording.Recorder(
+        f"sqlite:///{tmp_path / 'mlflow.db'}",
+        tmp_path,
+        "counted",
+        "counted",
+        (tmp_path / "artifacts").as_uri(),
+        lambda *_: None,
+    )
+    trials = 6
+    recorder.study({}, {"search.sampler": "grid"})
+    for number in range(trials):
+        path = tmp_path / f"trial-{number}" / "arrays.npz"
+        path.parent.mkdir()
+        path.write_bytes(b"0")
+        recorder.trial(
+            number, f"trial {number}", {"engram.config_hash": "0"}, {"training.lr": number}
+        )
+        recorder.inputs(
+            number, [{"name": "d", "digest": "0", "source": "d", "profile": json.dumps({})}]
+        )
+        for epoch in range(20):
+            recorder.metrics(number, epoch, {"train_error": 0.5, "test_error": 0.5})
+        recorder.artifact(number, path, keep=False)
+        recorder.tags(number, {"engram.status": "completed"})
+        recorder.end(number)
+    recorder.end(recording.STUDY)
+    assert recorder.close(60)
+    assert {name: calls[name] for name in MLFLOW_CALLS} == {
+        "create_run": trials + 1,
+        "log_batch": trials + 1,
+        "log_inputs": trials,
+        "log_artifact": trials,
+        "set_terminated": trials + 1,
+    }
+    assert calls["search_runs"] <= 1  # the parent alone is looked for
+    assert calls.total() <= 5 * (trials + 1) + 5
+
+
+def test_a_leaderboard_reads_its_ledger_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("ENGRAM_HOME", str(tmp_path))
+    path = tmp_path / "studies" / "invented" / "search.journal"
+    search = Search(asked(6), path, "invented")
+    for number in range(6):
+        proposal = search.ask()
+        search.tell(number, invented.record(number, proposal.params, 0.1 * number))
+    written = search.records()
+    search.close()
+    reads: list[int] = []
+    read_logs = LedgerFile.read_logs
+    monkeypatch.setattr(
+        LedgerFile, "read_logs", lambda self, start: reads.append(start) or read_logs(self, start)
+    )
+    monkeypatch.setattr(store, "connect", lambda uri: pytest.fail("MLflow was asked"))
+    execution = leaderboard.find("invented")
+    assert execution.records == written
+    assert reads == [0]
+    assert len(leaderboard.boards_of(execution.records)[0].rows) == 6
+
+
+def test_verdicts_are_worked_out_for_the_rows_that_are_shown(monkeypatch):
+    records = [invented.record(n, {"training.lr": float(n)}, 0.1 + 0.01 * n) for n in range(50)]
+    judged: list[int] = []
+    plain = leaderboard._verdict
+    monkeypatch.setattr(
+        leaderboard, "_verdict", lambda r, b, alone: judged.append(r["trial"]) or plain(r, b, alone)
+    )
+    boards = leaderboard.boards_of(records)
+    for board in boards:
+        assert all(row.verdict for row in board.rows[:10])
+    assert len(set(judged)) == len(judged) <= 10 * len(boards)
+
+
+def test_the_direct_reader_agrees_with_optunas(tmp_path: Path):
+    search = Search(asked(5), tmp_path / "search.journal", "invented")
+    for number in range(4):
+        proposal = search.ask()
+        search.tell(number, invented.record(number, proposal.params, 0.2))
+        search.set_run(number, f"run-{number}")
+    assert read_records(tmp_path / "search.journal", "invented") == search.records()
+    changed = asked(7)  # another space: the trials are taken over into a new generation
+    search.close()
+    again = Search(changed, tmp_path / "search.journal", "invented")
+    assert len(again.records()) == 4
+    assert read_records(tmp_path / "search.journal", "invented") == again.records()
+    assert read_records(tmp_path / "search.journal", "another") == []
+
+
+def test_blocks_tie_as_pairs_do():
+    generator = np.random.default_rng(3)
+    records = []
+    for number in range(40):
+        record = invented.record(number, {"training.lr": float(number)}, 0.3)
+        values = 0.3 + 0.004 * number + 0.02 * generator.normal(size=8)
+        record["replica_values"]["test_error"] = values.tolist()
+        record["measures"]["test_error"]["mean"] = float(values.mean())
+        records.append(record)
+    rows = leaderboard.rank(records, "test_error").rows
+    leader, group = rows[0].record, 1
+    for row in rows[1:]:
+        behind = leaderboard.difference(row.record, leader, "test_error")
+        if behind.excludes(0):
+            leader, group = row.record, group + 1
+        assert row.tie_group == group
+    assert 1 < group < 40

@@ -1,0 +1,65 @@
+"""The stacking width is measured once and remembered; whatever it is, what comes out is the same."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from models.config import ModelConfig, TrainingConfig
+from sweeps.running import stacking
+
+CPU = torch.device("cpu")
+
+
+def chosen(cache, monkeypatch, seconds, family="feedforward", replicas=16):
+    """The width where a stack of s replicas takes seconds[s] a step, and how often that was measured."""
+    asked: list[int] = []
+
+    def seconds_per_step(*words, stack, **options):
+        asked.append(stack)
+        return seconds[stack]
+
+    monkeypatch.setattr(stacking, "seconds_per_step", seconds_per_step)
+    width = stacking.width(
+        ModelConfig(family=family),
+        TrainingConfig(),
+        replicas,
+        (40,),
+        10,
+        image=False,
+        device=CPU,
+        cache=cache,
+    )
+    return width, len(asked)
+
+
+def test_it_is_measured_once_and_remembered(tmp_path, monkeypatch):
+    seconds = {1: 9.0, 8: 1.0, 16: 3.0}
+    assert chosen(tmp_path, monkeypatch, seconds) == (8, 3 * stacking.ROUNDS)
+    assert chosen(tmp_path, monkeypatch, {}) == (8, 0)
+    assert chosen(tmp_path, monkeypatch, {1: 1.0, 8: 9.0, 16: 9.0}, family="gru")[0] == 1
+
+
+def test_all_means_all_of_a_cohort_of_about_that_size(tmp_path, monkeypatch):
+    assert chosen(tmp_path, monkeypatch, {1: 9.0, 8: 5.0, 16: 1.0})[0] == 16
+    assert chosen(tmp_path, monkeypatch, {}, replicas=18) == (18, 0)
+
+
+@pytest.mark.parametrize(("family", "rule"), [("feedforward", 16), ("lstm", 1)])
+def test_the_rule_stands_unless_something_is_clearly_faster(tmp_path, monkeypatch, family, rule):
+    seconds = {1: 1.0, 8: 1.0, 16: 1.0, rule: 1.2}
+    assert chosen(tmp_path, monkeypatch, seconds, family)[0] == rule
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", json.dumps({"x": "y"})])
+def test_a_memory_that_cannot_be_read_is_made_again(tmp_path, monkeypatch, text):
+    (tmp_path / stacking.FILE).write_text(text)
+    assert chosen(tmp_path, monkeypatch, {1: 9.0, 8: 9.0, 16: 1.0})[0] == 16
+    assert chosen(tmp_path, monkeypatch, {})[1] == 0
+
+
+def test_one_replica_and_a_users_own_network_are_not_measured(tmp_path, monkeypatch):
+    assert chosen(tmp_path, monkeypatch, {}, replicas=1) == (1, 0)
+    assert chosen(tmp_path, monkeypatch, {}, family="mine:Net") == (16, 0)
