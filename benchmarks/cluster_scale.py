@@ -10,6 +10,7 @@ the study, how busy the slots were and the driver's CPU seconds per trial.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 import tempfile
@@ -112,9 +113,7 @@ def main(slots: int, trials: int, seconds: float) -> None:
     code = runner.run(loaded)
     print(f"\nexit code {code}; {slots} slots, {trials} trials of {seconds:g} s")
     print("trials        slots busy   wall s/trial   driver CPU s/trial")
-    for (before, begun, cpu_before), (after, ended, cpu_after) in zip(
-        marks, marks[1:], strict=False
-    ):
+    for (before, begun, cpu_before), (after, ended, cpu_after) in itertools.pairwise(marks):
         count, wall = after - before, ended - begun
         busy = count * seconds / (slots * wall)
         print(
