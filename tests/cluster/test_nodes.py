@@ -51,6 +51,7 @@ def test_a_node_that_joins_is_used_and_a_lost_one_is_no_attempt(nodes, tmp_path)
     assert "attempt 2" in faults.log(home)
 
 
+@pytest.mark.hosts
 def test_a_trial_that_fits_on_no_node_is_refused_with_what_there_is(nodes, tmp_path):
     nodes.add_node(num_cpus=2)
     nodes.add_node(num_cpus=2)

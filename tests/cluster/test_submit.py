@@ -123,6 +123,7 @@ def test_a_job_outlives_its_follower_stops_when_asked_and_goes_on(head, tmp_path
     assert submit(head, "--stop", "long-2", home=tmp_path / "here").returncode == 0
 
 
+@pytest.mark.hosts
 def test_a_trial_that_fits_nowhere_is_refused_at_once(head, local, tmp_path):
     words = ["--home", tmp_path / "there", "--set", "resources.gpu=0.5"]
     done = submit(head, local.study, *words, home=tmp_path / "here")
@@ -131,6 +132,7 @@ def test_a_trial_that_fits_nowhere_is_refused_at_once(head, local, tmp_path):
     assert "the cluster has 1 node with 2 CPUs and 0 GPUs" in done.stdout
 
 
+@pytest.mark.hosts
 def test_a_python_that_is_not_there(head, local, tmp_path):
     words = ["--home", tmp_path / "there", "--python", "/nowhere/python"]
     done = submit(head, local.study, *words, home=tmp_path / "here")
@@ -138,6 +140,7 @@ def test_a_python_that_is_not_there(head, local, tmp_path):
     assert "no such Python" in done.stderr
 
 
+@pytest.mark.hosts
 def test_secrets_are_read_on_the_head(head, local, tmp_path):
     """A file on the head: what stands in it reaches the study, and nobody who looks at the job."""
     secrets = tmp_path / "secrets.env"
