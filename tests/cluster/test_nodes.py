@@ -14,6 +14,8 @@ from sweeps import study as studies
 from sweeps.running import cluster as room
 from tests.reliability import faults
 
+pytestmark = pytest.mark.timeout(1800)
+
 LONG = faults.GRID.replace("epochs: 20", "epochs: 60").replace(
     "evaluate_every: 2", "evaluate_every: 6"
 )

@@ -22,6 +22,8 @@ from tests.command_line import ROOT, engram
 from tests.reliability import faults
 from tests.reliability.tracking_server import free_port
 
+pytestmark = pytest.mark.timeout(1800)
+
 LONG = """\
 name: long
 data: {train_size: 400}
@@ -84,7 +86,7 @@ def test_a_job_outlives_its_follower_stops_when_asked_and_goes_on(head, tmp_path
         text=True,
     )
     checkpoints = there / "studies/long/checkpoints"
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     while not list(checkpoints.glob("trial-*/0*.ckpt")):
         assert time.monotonic() < deadline
         assert follower.poll() is None, follower.communicate()[0]
@@ -116,7 +118,7 @@ def test_a_job_outlives_its_follower_stops_when_asked_and_goes_on(head, tmp_path
     )
     assert on.returncode == 0
     assert job_of(on) == "long-2"
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     while "goes on from a checkpoint" not in faults.log(there):
         assert time.monotonic() < deadline
         time.sleep(0.5)
