@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def engram(
-    *words: str, home: Path, cwd: Path | None = None, timeout_s: float = 300, **environment: str
+    *words: str, home: Path, cwd: Path | None = None, timeout_s: float = 900, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """orchestrate.py with these words, its state under `home`; output is captured."""
     return subprocess.run(

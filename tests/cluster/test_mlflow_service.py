@@ -20,7 +20,10 @@ from tests.command_line import ROOT, engram
 from tests.reliability import faults
 from tests.reliability.tracking_server import free_port
 
-pytestmark = pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed")
+pytestmark = [
+    pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed"),
+    pytest.mark.timeout(1800),
+]
 
 
 class Service:

@@ -22,6 +22,8 @@ from tests.command_line import ROOT, engram
 from tests.reliability import faults
 from tests.reliability.tracking_server import free_port
 
+pytestmark = pytest.mark.timeout(1800)
+
 LONG = """\
 name: long
 data: {train_size: 400}
@@ -84,7 +86,7 @@ def test_a_job_outlives_its_follower_stops_when_asked_and_goes_on(head, tmp_path
         text=True,
     )
     checkpoints = there / "studies/long/checkpoints"
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     while not list(checkpoints.glob("trial-*/0*.ckpt")):
         assert time.monotonic() < deadline
         assert follower.poll() is None, follower.communicate()[0]
@@ -116,13 +118,14 @@ def test_a_job_outlives_its_follower_stops_when_asked_and_goes_on(head, tmp_path
     )
     assert on.returncode == 0
     assert job_of(on) == "long-2"
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     while "goes on from a checkpoint" not in faults.log(there):
         assert time.monotonic() < deadline
         time.sleep(0.5)
     assert submit(head, "--stop", "long-2", home=tmp_path / "here").returncode == 0
 
 
+@pytest.mark.hosts
 def test_a_trial_that_fits_nowhere_is_refused_at_once(head, local, tmp_path):
     words = ["--home", tmp_path / "there", "--set", "resources.gpu=0.5"]
     done = submit(head, local.study, *words, home=tmp_path / "here")
@@ -131,6 +134,7 @@ def test_a_trial_that_fits_nowhere_is_refused_at_once(head, local, tmp_path):
     assert "the cluster has 1 node with 2 CPUs and 0 GPUs" in done.stdout
 
 
+@pytest.mark.hosts
 def test_a_python_that_is_not_there(head, local, tmp_path):
     words = ["--home", tmp_path / "there", "--python", "/nowhere/python"]
     done = submit(head, local.study, *words, home=tmp_path / "here")
@@ -138,6 +142,7 @@ def test_a_python_that_is_not_there(head, local, tmp_path):
     assert "no such Python" in done.stderr
 
 
+@pytest.mark.hosts
 def test_secrets_are_read_on_the_head(head, local, tmp_path):
     """A file on the head: what stands in it reaches the study, and nobody who looks at the job."""
     secrets = tmp_path / "secrets.env"

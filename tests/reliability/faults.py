@@ -30,7 +30,7 @@ sweep:
   training.weight_decay: [0.0, 0.1]
 checkpoint: {every_s: 0.1}
 """
-DEADLINE_S = 240
+DEADLINE_S = 900
 
 
 def write(folder: Path, text: str = GRID, name: str = "study.yaml") -> Path:
