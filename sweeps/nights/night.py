@@ -18,7 +18,8 @@ from sweeps.definition.problems import StudyError
 from sweeps.leaderboard import available, default_column, rank
 from sweeps.nights import entries, history, notify, retention, summary, training
 from sweeps.nights.entries import DONE, FAILED, INTERRUPTED, MISSED, Clock, Entry
-from sweeps.nights.judgement import FEW, NOISY, REGRESSION, Earlier, Judgement, judge
+from sweeps.nights.judgement import Judgement, judge
+from sweeps.nights.series import FEW, NOISY, REGRESSION, Earlier
 from sweeps.nights.timetable import Slot
 from sweeps.nights.training import Limits, Train
 from sweeps.reading.evidence import Evidence, gather
