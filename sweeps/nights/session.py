@@ -94,8 +94,9 @@ class Session:
             self.say(f"{slot.night}: missed: {entry.why}")
         else:
             self.say(f"{slot.night}: starts; what it says is in {entries.log_path(slot.night)}")
+            before = training.used(slot.night)  # by attempts that an earlier session paid for
             entry = night.run(study, slot, limits, lock_descriptor, self.clock, self.train)
-            self.limits = self.limits.less(entry.seconds, entry.gpu_seconds)
+            self.limits = self.limits.less(entry.seconds - before[0], entry.gpu_seconds - before[1])
             self.say("\n".join(entry.said or [f"{entry.night}: {entry.state}"]))
         log.info(
             "%s ends: %s, code %s, notified: %s",
