@@ -14,7 +14,6 @@ from typing import Any
 
 from sweeps import state
 from sweeps.definition.configuration import Study
-from sweeps.definition.problems import StudyError
 from sweeps.leaderboard import available, default_column, rank
 from sweeps.nights import entries, history, notify, retention, summary, training
 from sweeps.nights.entries import DONE, FAILED, INTERRUPTED, MISSED, Clock, Entry
@@ -101,9 +100,10 @@ def _reason(code: int, said: str) -> str:
 
 def _judged(study: Study, entry: Entry, limits: Limits) -> Judgement | None:
     """The comparison with the nights before; None where there is nothing of tonight."""
-    try:
+    tonight: Evidence | None = None
+    with harmless(f"reading {entry.night}"):
         tonight = gather(entry.night)
-    except StudyError:
+    if tonight is None:
         return None
     planned = study.planned_trials()
     entry.trials = (len(tonight.records), planned)
