@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib import dates, rc_context
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from sweeps.definition.configuration import label
 from sweeps.figures.style import (
@@ -52,9 +53,8 @@ def _drawing(study: str, known: Sequence[Entry], ran: list[Entry]) -> Drawing:
         _events(panel, known)
         panel.set_ylabel(title_of(measure))
     bottom = axes[-1, 0]
-    locator = dates.AutoDateLocator(maxticks=8)
-    bottom.xaxis.set_major_locator(locator)
-    bottom.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
+    bottom.xaxis.set_major_locator(MaxNLocator(8, integer=True))  # whole days, however few
+    bottom.xaxis.set_major_formatter(dates.DateFormatter("%d %b"))
     handles, names = axes[0, 0].get_legend_handles_labels()
     unique = dict(zip(names, handles, strict=True))
     made.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=2)

@@ -14,11 +14,11 @@ from typing import Any
 
 from sweeps import state
 from sweeps.definition.configuration import Study
-from sweeps.definition.problems import StudyError
 from sweeps.leaderboard import available, default_column, rank
 from sweeps.nights import entries, history, notify, retention, summary, training
 from sweeps.nights.entries import DONE, FAILED, INTERRUPTED, MISSED, Clock, Entry
-from sweeps.nights.judgement import FEW, NOISY, REGRESSION, Earlier, Judgement, judge
+from sweeps.nights.judgement import Judgement, judge
+from sweeps.nights.series import FEW, NOISY, REGRESSION, Earlier
 from sweeps.nights.timetable import Slot
 from sweeps.nights.training import Limits, Train
 from sweeps.reading.evidence import Evidence, gather
@@ -41,11 +41,11 @@ def run(study: Study, slot: Slot, limits: Limits, lock: int, clock: Clock, train
     entry.notified, entry.recorded, entry.said, entry.judgement = "", False, [], {}
     entry.write()
     code = train(study, slot.night, limits, lock)
-    _trained(study, entry, code, limits)
+    _trained(entry, code)
     if entry.state == INTERRUPTED:
         entry.write()
         return entry
-    judgement = _judged(study, entry)
+    judgement = _judged(study, entry, limits)
     if entry.state == DONE:
         entry.code = _code(code, judgement)
     entry.ended = clock().isoformat()
@@ -76,7 +76,7 @@ def give_up(study: Study, entry: Entry, clock: Clock) -> Entry:
 # -- what came of the training ----------------------------------------------------------------------
 
 
-def _trained(study: Study, entry: Entry, code: int, limits: Limits) -> None:
+def _trained(entry: Entry, code: int) -> None:
     entry.seconds, entry.gpu_seconds = training.used(entry.night)
     if code == training.INTERRUPTED:
         entry.state, entry.code, entry.why = (
@@ -98,18 +98,19 @@ def _reason(code: int, said: str) -> str:
     return f"the run failed ({how})" + (f"; it said last:\n{indented}" if said else "")
 
 
-def _judged(study: Study, entry: Entry) -> Judgement | None:
+def _judged(study: Study, entry: Entry, limits: Limits) -> Judgement | None:
     """The comparison with the nights before; None where there is nothing of tonight."""
-    try:
+    tonight: Evidence | None = None
+    with harmless(f"reading {entry.night}"):
         tonight = gather(entry.night)
-    except StudyError:
+    if tonight is None:
         return None
     planned = study.planned_trials()
     entry.trials = (len(tonight.records), planned)
     if entry.state == FAILED:
         return None
     if planned is not None and len(tonight.records) < planned:
-        entry.why = "its budget was spent before its end"
+        entry.why = f"stopped before its end by {limits.why or 'its budget'}"
     entry.measures = _measures(tonight)
     judgement: Judgement | None = None
     with harmless(f"the comparison of {entry.night}"):

@@ -64,11 +64,14 @@ class Session:
             if entry.code == INTERRUPTED:
                 return INTERRUPTED
 
+    def now(self) -> dt.datetime:
+        """The moment, in UTC: differences within one zone forget that clocks change."""
+        return self.clock().astimezone(dt.UTC)
+
     def _due(self, study: Study) -> Due:
-        known = entries.of_study(study.name)
-        latest = timetable.latest(study, self.clock())
-        asked = self.asked and latest.night not in self.ran
-        return due.due(study, known, self.clock(), asked)
+        now = self.now()
+        asked = self.asked and timetable.latest(study, now).night not in self.ran
+        return due.due(study, entries.of_study(study.name), now, asked)
 
     def _write_down(self, plan: Due) -> None:
         for slot, why in plan.missed:
@@ -80,7 +83,7 @@ class Session:
             night.settle(plan.study)
 
     def _night(self, study: Study, slot: Slot, lock_descriptor: int) -> Entry:
-        now = self.clock()
+        now = self.now()
         end = timetable.deadline(study, timetable.latest(study, now))
         left = None if end is None else (end - now).total_seconds()
         if self.asked and left is not None and left <= 0:
@@ -94,8 +97,9 @@ class Session:
             self.say(f"{slot.night}: missed: {entry.why}")
         else:
             self.say(f"{slot.night}: starts; what it says is in {entries.log_path(slot.night)}")
+            before = training.used(slot.night)  # by attempts that an earlier session paid for
             entry = night.run(study, slot, limits, lock_descriptor, self.clock, self.train)
-            self.limits = self.limits.less(entry.seconds, entry.gpu_seconds)
+            self.limits = self.limits.less(entry.seconds - before[0], entry.gpu_seconds - before[1])
             self.say("\n".join(entry.said or [f"{entry.night}: {entry.state}"]))
         log.info(
             "%s ends: %s, code %s, notified: %s",
@@ -133,7 +137,7 @@ def hold(session: Session, wait: bool) -> int:
     Waiting ends when the next slot of any of its studies comes: that night has a process of its own.
     """
     _log_to(Hidden(*session.studies))
-    end = min(timetable.upcoming(study, session.clock())[0].at for study in session.studies)
+    end = min(timetable.upcoming(study, session.now())[0].at for study in session.studies)
     told = False
     while True:
         try:
@@ -142,7 +146,7 @@ def hold(session: Session, wait: bool) -> int:
             ) as held:
                 return session.run(held)
         except lock.Busy as busy:
-            if not wait or session.clock() >= end:
+            if not wait or session.now() >= end:
                 raise
             if not told:
                 session.say(f"waits for another night: {str(busy).splitlines()[0]}")

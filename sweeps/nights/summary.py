@@ -3,17 +3,8 @@
 from __future__ import annotations
 
 from sweeps.nights.entries import DONE, FAILED, INTERRUPTED, MISSED, Entry
-from sweeps.nights.judgement import (
-    BETTER,
-    FALSE_ALARMS,
-    FEW,
-    NOISY,
-    NOTHING,
-    REGRESSION,
-    STEADY,
-    Change,
-    Judgement,
-)
+from sweeps.nights.judgement import FALSE_ALARMS, Judgement
+from sweeps.nights.series import BETTER, FEW, NOISY, NOTHING, REGRESSION, STEADY, Change
 from sweeps.running import live
 
 MOST_CHANGES, MOST_SENTENCES = 8, 4

@@ -2,6 +2,8 @@
 
 A slot is a moment that the timetable names. Where clocks go forward over it, it comes right after the
 gap; where they go back, it comes once, as cron does it. Knows nothing of what became of a night.
+
+Moments are compared in UTC: Python compares two of one zone by what their clocks show.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ class Slot:
 def latest(study: Study, now: dt.datetime) -> Slot:
     """The last slot up to now, now included. now: with a time zone."""
     # cronsim errs when it walks back through a repeated hour: begin before it, and walk on.
+    now = now.astimezone(dt.UTC)
     before = next(CronSim(study.nightly.cron, _local(study, now - 2 * DAY), reverse=True))
     found = list(takewhile(lambda at: at <= now, _forward(study, before - SECOND)))
     return _slot(study, found[-1])
@@ -42,7 +45,8 @@ def upcoming(study: Study, now: dt.datetime, count: int = 1) -> list[Slot]:
 
 def between(study: Study, since: dt.datetime, until: dt.datetime) -> list[Slot]:
     """The slots after since and up to until."""
-    return [_slot(study, at) for at in takewhile(lambda at: at <= until, _forward(study, since))]
+    end = until.astimezone(dt.UTC)
+    return [_slot(study, at) for at in takewhile(lambda at: at <= end, _forward(study, since))]
 
 
 def deadline(study: Study, slot: Slot) -> dt.datetime | None:
@@ -54,7 +58,7 @@ def deadline(study: Study, slot: Slot) -> dt.datetime | None:
     for days in (0, 1, 2):
         day = slot.at.astimezone(zone).date() + dt.timedelta(days)
         end = dt.datetime(day.year, day.month, day.day, hour, minute, tzinfo=zone)
-        if end > slot.at:
+        if end.astimezone(dt.UTC) > slot.at.astimezone(dt.UTC):
             return end
     raise AssertionError("a time of day comes within two days")
 

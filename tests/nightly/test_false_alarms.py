@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from sweeps import runner, study
-from sweeps.nights.judgement import FALSE_ALARMS, REGRESSION, Earlier, judge
+from sweeps.nights.judgement import FALSE_ALARMS, judge
+from sweeps.nights.series import REGRESSION, Earlier
 from sweeps.reading.evidence import Evidence, gather
 from tests import invented
 

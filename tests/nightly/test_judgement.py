@@ -8,8 +8,9 @@ import json
 import numpy as np
 import pytest
 
-from sweeps.nights import judgement, summary
-from sweeps.nights.judgement import BETTER, FEW, NOISY, NOTHING, REGRESSION, STEADY, Earlier, judge
+from sweeps.nights import series, summary
+from sweeps.nights.judgement import judge
+from sweeps.nights.series import BETTER, FEW, NOISY, NOTHING, REGRESSION, STEADY, Earlier
 from sweeps.reading.evidence import Evidence
 from tests import invented
 from tests.test_compare import shifted
@@ -144,4 +145,4 @@ def test_edited_settings_are_a_cause():
 
 
 def test_series_are_told_apart_by_configuration():
-    assert judgement.key_of({"a": 1, "b": 2}) == judgement.key_of({"b": 2, "a": 1})
+    assert series.key_of({"a": 1, "b": 2}) == series.key_of({"b": 2, "a": 1})

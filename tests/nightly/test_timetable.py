@@ -41,6 +41,13 @@ def test_a_skipped_hour_comes_late_and_a_repeated_one_comes_once():
     assert [s.at.isoformat() for s in october] == ["2026-10-25T02:30:00+02:00"]
 
 
+def test_a_clock_that_shows_the_skipped_hour_is_understood():
+    late = dt.datetime(2026, 3, 29, 2, 40, tzinfo=BERLIN)  # no clock shows it; it is 03:40
+    assert timetable.latest(study(), late).night == "s-2026-03-29"
+    again = dt.datetime(2026, 10, 25, 2, 10, tzinfo=BERLIN, fold=1)
+    assert timetable.latest(study(), again).night == "s-2026-10-25"
+
+
 def test_the_week_begins_on_sunday_as_in_cron():
     now = dt.datetime(2026, 11, 25, 12, tzinfo=BERLIN)  # a Wednesday
     for day in ("0", "7", "sun"):
