@@ -48,33 +48,22 @@ def main(repeats: int = 3, families: tuple[str, ...] = FAMILIES) -> None:
         data = _data(Path(scratch))
         for family in families:
             times: dict[str, list[float]] = {}
-            started: list[float] = []
             tracking: list[float] = []
             for repeat in range(repeats):
-                ways = ["engram", "bare", "optuna"]
-                if repeat == 0:
-                    ways += SCALED
-                for way in ways:
+                for way in ("engram", "bare", "optuna", *(SCALED if repeat == 0 else ())):
                     folder = Path(scratch) / f"{family}-{way}-{repeat}"
                     folder.mkdir()
                     took = _time(way, family, data, folder)
                     times.setdefault(way, []).append(took)
                     say(f"study: {family}, {way}: {took:.1f} s")
                     if way == "engram":
-                        first, share = _read_log(folder / "runs" / "studies" / "study" / "run.log")
-                        started.append(first)
-                        tracking.append(share * 100 / took)
+                        tracking.append(100 * _tracking_s(folder) / took)
             results += [
                 Result({"network": family, "way": way}, "s", tuple(t)) for way, t in times.items()
             ]
-            results.append(
-                Result(
-                    {"network": family, "way": "engram: MLflow's CPU time"},
-                    "% of the study",
-                    tuple(tracking),
-                )
-            )
-    write("study", results)
+            what = {"network": family, "way": "engram: MLflow's CPU time"}
+            results.append(Result(what, "% of the study", tuple(tracking)))
+            write("study", results)  # what is measured stays, whatever becomes of the rest
 
 
 def _data(folder: Path) -> Path:
@@ -114,8 +103,7 @@ def _time(way: str, family: str, data: Path, folder: Path) -> float:
     return took * TRIALS / trials
 
 
-def _read_log(path: Path) -> tuple[float, float]:
-    """(seconds until the first trial was committed, CPU seconds of the tracking thread)."""
-    text = path.read_text()
-    found = re.search(r"MLflow took ([0-9.]+) s of CPU", text)
-    return 0.0, float(found[1]) if found else float("nan")
+def _tracking_s(folder: Path) -> float:
+    """CPU seconds that a study's MLflow thread took, from its log."""
+    text = (folder / "runs" / "studies" / "study" / "run.log").read_text()
+    return float(re.findall(r"MLflow took ([0-9.]+) s of CPU", text)[-1])
