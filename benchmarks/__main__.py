@@ -1,12 +1,13 @@
 """Runs benchmarks: python -m benchmarks [study|training|orchestration|scale|table ...], all without a word.
 
-Each writes benchmarks/results/NAME.json; `table` puts what is there into docs/performance.md, and runs at the
-end of the others. --device cuda trains on a GPU; --quick is for trying the benchmarks themselves.
+Each writes benchmarks/results/NAME.json; `table` puts what is there into docs/performance.md, and follows
+each of the others. --device cuda trains on a GPU; --quick is for trying the benchmarks themselves.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from benchmarks import orchestration, scale, study, tables, training
 
@@ -27,15 +28,17 @@ def main() -> None:
             f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}"
         )
     parts = asked.parts or PARTS
-    if "orchestration" in parts:
-        orchestration.main(*((150, 100, 1000) if asked.quick else ()))
-    if "study" in parts:
-        study.main(*((1, ("feedforward",)) if asked.quick else ()))
-    if "training" in parts:
-        training.main(asked.device, *((2, (1, 8, 64)) if asked.quick else ()))
-    if "scale" in parts:
-        scale.main(*([(10_000, 100_000)] if asked.quick else ()))
-    tables.update()
+    bodies: dict[str, Callable[[], None]] = {
+        "orchestration": lambda: orchestration.main(*((150, 100, 1000) if asked.quick else ())),
+        "scale": lambda: scale.main(*([(10_000, 100_000)] if asked.quick else ())),
+        "training": lambda: training.main(asked.device, *((1, (1, 8, 64)) if asked.quick else ())),
+        "study": lambda: study.main(*([("feedforward",)] if asked.quick else ())),
+        "table": lambda: None,
+    }
+    for name, body in bodies.items():
+        if name in parts:
+            body()
+            tables.update()
 
 
 main()

@@ -34,7 +34,7 @@ replicas: {count: 2}
 sweep: {training.lr: {loguniform: [1.0e-4, 1.0e-1]}}
 search: {sampler: random, trials: 100, objective: {validation_error: min}}
 """
-RANDOM_TRIALS, TPE_TRIALS = 5000, 1000
+RANDOM_TRIALS, TPE_TRIALS = 5000, 500
 AT = (100, 500, 1000, 2000, 5000)
 WINDOW = 100  # results around a trial that give its cost
 STORE = 10_000

@@ -37,7 +37,7 @@ SHAPE, CLASSES = (40,), 10
 OPTIMIZER_PASSES = 7  # reads weights, gradients and two moments; writes weights and moments
 
 
-def main(device: str = "cpu", repeats: int = 3, replicas: tuple[int, ...] = REPLICAS) -> None:
+def main(device: str = "cpu", repeats: int = 2, replicas: tuple[int, ...] = REPLICAS) -> None:
     where = torch.device(device)
     torch.set_num_threads(1)
     flops, bandwidth = matrix_product(where), copy_bandwidth(where)

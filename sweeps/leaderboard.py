@@ -70,7 +70,7 @@ def rank(records: Sequence[Record], by: str, verdicts: Verdicts | None = None) -
     placed = sorted(records, key=lambda r: (class_of(r, by), _sort_value(r, by), r["trial"]))
     verdicts = verdicts or Verdicts(records)
     ranked = [r for r in placed if class_of(r, by) == 0 and _value(r, by) is not None]
-    groups = [*_tie_groups(ranked, by), *[None] * (len(placed) - len(ranked))]
+    groups: list[int | None] = [*_tie_groups(ranked, by), *[None] * (len(placed) - len(ranked))]
     rows = [
         Row(place, group, record, _value(record, by), verdicts)
         for place, (group, record) in enumerate(zip(groups, placed, strict=True), 1)
