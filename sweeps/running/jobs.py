@@ -17,7 +17,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -143,7 +143,7 @@ class Cluster:
             time.sleep(POLL_S + 5 * (heard - asked))
 
     @contextlib.contextmanager
-    def _plainly(self, job: str | None = None):
+    def _plainly(self, job: str | None = None) -> Iterator[None]:
         """Errors of the network and of Ray as one sentence."""
         try:
             yield

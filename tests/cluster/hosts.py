@@ -41,7 +41,8 @@ ln -s $4 root/engram/.venv
 printf '#!/bin/sh\\nexit 0\\n' > root/.local/bin/uv
 chmod 755 root/.local/bin/uv
 echo '. ~/.bashrc' > root/.profile
-touch root/.bashrc
+# A host has nothing else to be nice to.
+echo 'export RAY_worker_niceness=0' > root/.bashrc
 cat > root/.ssh/sshd_config <<CONFIG
 HostKey /root/.ssh/host_key
 PidFile none

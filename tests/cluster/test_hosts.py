@@ -30,8 +30,8 @@ pytestmark = [
 ]
 
 # Long enough for faults to fall into the middle of it.
-STUDY = faults.GRID.replace("epochs: 20", "epochs: 40").replace(
-    "evaluate_every: 2", "evaluate_every: 4"
+STUDY = faults.GRID.replace("epochs: 20", "epochs: 30").replace(
+    "evaluate_every: 2", "evaluate_every: 3"
 )
 CUT_S = 100  # Ray gives a node up after a minute or so
 PATIENCE_S = 1500
