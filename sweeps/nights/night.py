@@ -79,11 +79,12 @@ def give_up(study: Study, entry: Entry, clock: Clock) -> Entry:
 def _trained(entry: Entry, code: int) -> None:
     entry.seconds, entry.gpu_seconds = training.used(entry.night)
     if code == training.INTERRUPTED:
-        entry.state, entry.code, entry.why = (
-            INTERRUPTED,
-            code,
-            "interrupted; the next night finishes it",
-        )
+        entry.state, entry.code = INTERRUPTED, code
+        entry.why = "interrupted; the next night finishes it"
+        return
+    if code < 0:  # the system wanted its memory, for one: it goes on at once
+        entry.state, entry.code = INTERRUPTED, WENT_WRONG
+        entry.why = f"its run was ended by signal {-code}"
         return
     entry.state = DONE if code in (FINE, SOME_FAILED) else FAILED
     entry.code = FINE if entry.state == DONE else WENT_WRONG
@@ -93,9 +94,10 @@ def _trained(entry: Entry, code: int) -> None:
 
 
 def _reason(code: int, said: str) -> str:
-    how = f"ended by signal {-code}" if code < 0 else f"exit code {code}"
     indented = "\n".join(f"    {line}" for line in said.splitlines())
-    return f"the run failed ({how})" + (f"; it said last:\n{indented}" if said else "")
+    return f"the run failed with exit code {code}" + (
+        f"; it said last:\n{indented}" if said else ""
+    )
 
 
 def _judged(study: Study, entry: Entry, limits: Limits) -> Judgement | None:

@@ -100,7 +100,7 @@ class Session:
             before = training.used(slot.night)  # by attempts that an earlier session paid for
             entry = night.run(study, slot, limits, lock_descriptor, self.clock, self.train)
             self.limits = self.limits.less(entry.seconds - before[0], entry.gpu_seconds - before[1])
-            self.say("\n".join(entry.said or [f"{entry.night}: {entry.state}"]))
+            self.say("\n".join(entry.said or [f"{entry.night}: {entry.why}"]))
         log.info(
             "%s ends: %s, code %s, notified: %s",
             entry.night,

@@ -25,6 +25,7 @@ from sweeps.definition.configuration import Study
 from sweeps.nights import entries, notify
 
 INTERRUPTED = 130
+ATTEMPT = "--- "  # before the time of each attempt in a night's log
 GRACE_S, KILL_S = 180.0, 120.0  # after its budget: until it is asked to stop, until it is ended
 PROGRAM = Path(__file__).resolve().parent.parent.parent / "orchestrate.py"
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def train(study: Study, night: str, limits: Limits, lock: int) -> int:
     # Addresses are of no use to training, and workers would inherit them.
     environment = {k: v for k, v in os.environ.items() if k not in notify.VARIABLES}
     with open(path, "ab") as output:
-        output.write(f"--- {dt.datetime.now(dt.UTC).isoformat(timespec='seconds')}\n".encode())
+        output.write(f"{ATTEMPT}{dt.datetime.now(dt.UTC).isoformat(timespec='seconds')}\n".encode())
         output.flush()
         process = subprocess.Popen(
             words,
@@ -112,9 +113,10 @@ def used(night: str) -> tuple[float, float]:
 
 
 def tail(night: str, lines: int = 12) -> str:
-    """The end of what a night's run said."""
+    """The end of what the last attempt of a night's run said."""
     with suppress(OSError):
-        return "\n".join(entries.log_path(night).read_text(errors="replace").splitlines()[-lines:])
+        said = entries.log_path(night).read_text(errors="replace").rpartition(ATTEMPT)[2]
+        return "\n".join(said.splitlines()[1:][-lines:])
     return ""
 
 

@@ -108,3 +108,15 @@ def test_the_worst_of_several_studies_decides_the_code(tmp_path):
     assert run(studies[:2]) == 3
     assert run(studies) == 1
     assert run(studies[:2]) == 3, "asked again, a night answers as it did"
+
+
+@pytest.mark.parametrize(("deaths", "state", "attempts"), [(1, "done", 2), (9, "failed", 3)])
+def test_a_run_that_the_system_ends_goes_on_until_it_has_died_too_often(
+    deaths, state, attempts, tmp_path
+):
+    codes = [-9] * deaths + [0]
+    session = Session([load(tmp_path, "s", "")], clock=lambda: NOW, say=lambda text: None)
+    session.train = lambda one, night, limits, lock: codes.pop(0)
+    assert session.run(-1) == (0 if state == "done" else 1)
+    (entry,) = entries.of_study("s")
+    assert (entry.state, entry.attempts) == (state, attempts)
