@@ -98,12 +98,12 @@ def test_dropout_adds_a_fixed_number_of_operations():
 # -- the driver -------------------------------------------------------------------------------------
 
 
-def config(epochs: int, dataset: Any) -> dict[str, Any]:
+def config(epochs: int, dataset: Any, cache: Path) -> dict[str, Any]:
     configuration = Configuration(
         data={"name": "mnist1d", "train_size": 100, "validation": 100},
         model={"width": 4, "depth": 1},
         training={"epochs": epochs, "evaluate_every": 1},
-        replicas={"count": 2, "stack": 2},
+        replicas={"count": 2},
     )
     return {
         "trial": 0,
@@ -112,7 +112,7 @@ def config(epochs: int, dataset: Any) -> dict[str, Any]:
         "measures": MeasuresConfig().model_dump(),
         "checkpoint": CheckpointConfig().model_dump(),
         "dataset": "mnist1d",
-        "cache": "",
+        "cache": str(cache),
         "device": "cpu",
         "threads": 1,
         "stack": None,
@@ -121,13 +121,13 @@ def config(epochs: int, dataset: Any) -> dict[str, Any]:
     }
 
 
-def test_ray_runs_one_task_per_evaluation_of_a_trial_and_the_last_brings_the_measures():
+def test_ray_runs_one_task_per_evaluation_of_a_trial_and_the_last_brings_the_measures(tmp_path):
     from data import catalog
     from data.config import DataConfig
 
     dataset = catalog.load(DataConfig(name="mnist1d"), pool_size=None, seed=0, cache=None)
     actor = CohortTrainable.__new__(CohortTrainable)  # without Tune's log folder
-    actor.config = config(3, dataset)
+    actor.config = config(3, dataset, tmp_path)
     actor.setup(actor.config, {"mnist1d": dataset})
     results = [actor.step()]
     while not results[-1].get("done"):
@@ -135,6 +135,8 @@ def test_ray_runs_one_task_per_evaluation_of_a_trial_and_the_last_brings_the_mea
     assert len(results) == 3
     finished = results[-1]["finished"]
     assert isinstance(finished.arrays, bytes)
+    assert finished.record["status"] == "completed"
+    assert (tmp_path / "stacking.json").exists()  # measured here, for whoever comes next
     # Tune spells results out for its log: they must not spell out what is in them.
     assert all(len(repr(result)) < 2000 for result in results)
 
