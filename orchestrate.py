@@ -142,6 +142,26 @@ def claims(arguments: argparse.Namespace) -> int:
     )
 
 
+def nightly(arguments: argparse.Namespace) -> int:
+    from sweeps import nightly
+
+    which = (arguments.study, arguments.set, arguments.small)
+    if arguments.history:
+        return nightly.show(*which, arguments.format)
+    return nightly.run(*which, arguments.hours, arguments.gpu_hours, not arguments.no_wait)
+
+
+def schedule(arguments: argparse.Namespace) -> int:
+    from sweeps import schedule
+
+    which = (arguments.study, arguments.set, arguments.small)
+    if arguments.list:
+        return schedule.show(*which, arguments.format)
+    if arguments.print:
+        return schedule.entry(arguments.print, *which)
+    return schedule.once(*which) if arguments.once else schedule.run(*which)
+
+
 def doctor(arguments: argparse.Namespace) -> int:
     from sweeps import doctor
 
@@ -316,6 +336,8 @@ def _parser() -> argparse.ArgumentParser:
         "--gallery", metavar="FILE", help="write the page with pictures, as docs/gallery.md"
     )
 
+    _add_nights(command)
+
     checked = command(
         doctor,
         "say what works here, each with the fix where it does not",
@@ -333,6 +355,64 @@ def _parser() -> argparse.ArgumentParser:
         "schema > study.schema.json",
     )
     return parser
+
+
+def _add_nights(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """`nightly` and `schedule`."""
+    night = command(
+        nightly,
+        "run tonight's night of studies, and compare it with the last few",
+        "Made to be started by cron, systemd, Kubernetes or CI: a night that is done is not run twice, one that"
+        " died goes on. Exit code 4: a regression; 3: some trials failed.",
+        "nightly nightly --hours 3",
+    )
+    kept = command(
+        schedule,
+        "keep the timetable of studies' nightly sections, or install it",
+        "Runs in the foreground until Ctrl-C, and runs each night when it is due.",
+        "schedule nightly --print systemd",
+    )
+    for added in (night, kept):
+        added.add_argument("study", metavar="STUDY", nargs="+", help=STUDY)
+        added.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help=SET)
+        added.add_argument("--small", action="store_true", help="at the studies' sizes for tests")
+    night.add_argument("--hours", metavar="H", type=_hours, help="for all studies together")
+    night.add_argument("--gpu-hours", metavar="H", type=_hours, help="for all studies together")
+    night.add_argument(
+        "--no-wait", action="store_true", help="leave at once, with 1, where another night runs"
+    )
+    night.add_argument(
+        "--history", action="store_true", help="show all nights and draw their trend; runs nothing"
+    )
+    night.add_argument(
+        "--format",
+        choices=["table", "json", "csv", "markdown"],
+        default="table",
+        help="of --history: table, json, csv or markdown",
+    )
+    ways = kept.add_mutually_exclusive_group()
+    ways.add_argument("--once", action="store_true", help="run what is due now, and leave")
+    ways.add_argument(
+        "--print",
+        choices=["cron", "systemd", "kubernetes"],
+        help="write the entry that starts --once every ten minutes: cron, systemd or kubernetes",
+    )
+    ways.add_argument(
+        "--list", action="store_true", help="show next and last nights and how they ended"
+    )
+    kept.add_argument(
+        "--format", choices=["table", "json"], default="table", help="of --list: table or json"
+    )
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = 0.0
+    if not 0 < hours < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours above 0")
+    return hours
 
 
 def _count(text: str) -> int:

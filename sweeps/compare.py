@@ -84,10 +84,10 @@ def command(first: str, second: str, form: str = "table") -> int:
 
 def compare(first: Evidence, second: Evidence) -> Comparison:
     """The second execution against the first, trial by trial."""
-    matched_by, matches = _match(first, second)
-    measures = _measures(first, second)
+    matched_by, matches = match(first, second)
+    measures = measures_of(first, second)
     changed = _changed(first, second)
-    paired = _same_draws(first, second) and "data" not in changed
+    paired = same_draws(first, second) and "data" not in changed
     tests = max(1, sum(_comparable(a, b, m) for a, b in matches for m in measures))
     pairs = [_pair(a, b, measures, paired, tests) for a, b in matches]
     taken = ({a["trial"] for a, _ in matches}, {b["trial"] for _, b in matches})
@@ -105,7 +105,7 @@ def compare(first: Evidence, second: Evidence) -> Comparison:
 # -- which trials belong together -------------------------------------------------------------------
 
 
-def _match(first: Evidence, second: Evidence) -> tuple[str, list[tuple[Record, Record]]]:
+def match(first: Evidence, second: Evidence) -> tuple[str, list[tuple[Record, Record]]]:
     """By the whole configuration, else by the swept values: (how, pairs in the first's order)."""
     ways: list[tuple[str, Callable[[Record], Any]]] = [
         ("the same configuration", lambda r: r.get("config_hash")),
@@ -124,7 +124,7 @@ def _match(first: Evidence, second: Evidence) -> tuple[str, list[tuple[Record, R
     return "nothing", []
 
 
-def _measures(first: Evidence, second: Evidence) -> list[str]:
+def measures_of(first: Evidence, second: Evidence) -> list[str]:
     """The measure that selects, then those every table shows."""
     by = default_column(first.records)
     if by != default_column(second.records):
@@ -132,7 +132,7 @@ def _measures(first: Evidence, second: Evidence) -> list[str]:
     return list(dict.fromkeys([by, *(name for name, _ in SHOWN)]))
 
 
-def _same_draws(first: Evidence, second: Evidence) -> bool:
+def same_draws(first: Evidence, second: Evidence) -> bool:
     """Whether replica k of one side had the subset and seeds of replica k of the other."""
     if first.study is None or second.study is None:
         return False
@@ -252,7 +252,7 @@ def _verdict(
     causes: list[str] = [k for k in ("code", "data", "versions", "machine") if k in changed]
     if any(not text.startswith("replicas.") for text in changed.get("study", ())):
         causes.insert(0, "the study's settings")
-    if not _same_draws(first, second):
+    if not same_draws(first, second):
         causes.append("the replicas' draws")
     if first.provenance.get("git.dirty") or second.provenance.get("git.dirty"):
         causes.append("changes to the code that were not committed")
@@ -378,4 +378,15 @@ def _finite(value: Any) -> Any:
     return value
 
 
-__all__ = ["Comparison", "Moved", "Pair", "command", "compare", "difference", "identical"]
+__all__ = [
+    "Comparison",
+    "Moved",
+    "Pair",
+    "command",
+    "compare",
+    "difference",
+    "identical",
+    "match",
+    "measures_of",
+    "same_draws",
+]

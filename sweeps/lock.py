@@ -17,11 +17,12 @@ class Busy(RuntimeError):
 
 
 @contextmanager
-def held(folder: Path, purpose: str) -> Iterator[None]:
+def held(folder: Path, purpose: str) -> Iterator[int]:
     """Hold `folder/lock` while the block runs; raises Busy at once if another process has it.
 
     The kernel frees the lock when its holder ends, however it ends, so a lock file that is left
     behind means nothing: there are no stale locks to remove by hand. What stands in it is for people.
+    Gives the descriptor: a process that inherits it keeps the lock until it ends too.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # Never through a link: what stands in the file is overwritten.
@@ -41,7 +42,7 @@ def held(folder: Path, purpose: str) -> Iterator[None]:
         }
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(holder).encode(), 0)
-        yield
+        yield descriptor
         os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
@@ -52,6 +53,8 @@ def _who(descriptor: int, folder: Path) -> str:
         holder = json.loads(os.pread(descriptor, 4096, 0))
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder["since"]))
         process = f"process {int(holder['pid'])} on {str(holder['host'])[:80]}"
+        if holder["host"] == platform.node() and not Path(f"/proc/{int(holder['pid'])}").exists():
+            process = f"what {process} left behind when it ended"
         who = f"{process} has held it since {since} ({str(holder['purpose'])[:200]})"
     except (ValueError, KeyError, TypeError, OverflowError, OSError, RecursionError):
         who = "another process holds it"

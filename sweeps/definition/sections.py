@@ -208,7 +208,40 @@ class NightlyConfig(Section):
 
     cron: str = Field("0 2 * * *", description="minute, hour, day of month, month, day of week")
     timezone: str = Field("UTC", description="time zone of cron, as in Europe/Berlin")
-    notify: str | None = Field(None, description="where a regression is reported; null: nowhere")
+    missed: Literal["once", "skip"] = Field(
+        "once",
+        description="nights that nobody was there to start: once (the latest is caught up) or skip",
+    )
+    deadline: str | None = Field(
+        None,
+        description="time of day in that zone by which the night has ended, as in 07:00; null: none",
+    )
+    priority: StrictInt = Field(
+        0, ge=-1000, le=1000, description="of several studies that are due, the higher goes first"
+    )
+    baseline: StrictInt = Field(
+        7, ge=2, le=365, description="earlier nights that a night is compared with"
+    )
+    margin: float = Field(
+        0.01,
+        ge=0,
+        le=1e6,
+        description="a change of a measure for the worse up to this, in its own unit, is no regression",
+    )
+    keep: StrictInt = Field(
+        30,
+        ge=1,
+        le=100_000,
+        description="nights kept whole; of older ones the summary stays, here and in MLflow",
+    )
+    notify: str | None = Field(
+        None,
+        description="who hears of it: a tag of the addresses in ENGRAM_NOTIFY or ENGRAM_NOTIFY_FILE, or all; null: nobody",
+    )
+    notify_on: Literal["regression", "failure", "problems", "always"] = Field(
+        "problems",
+        description="what is worth a message: a regression, a failure, problems (both), or always",
+    )
 
 
 class ClaimConfig(Section):

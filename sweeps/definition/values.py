@@ -7,6 +7,7 @@ import re
 import zoneinfo
 from collections.abc import Callable
 
+from cronsim import CronSim, CronSimError
 from pydantic.fields import FieldInfo
 
 from models.config import FAMILIES
@@ -29,6 +30,10 @@ def check(key: str, value: object, place: Place, field: FieldInfo | None = None)
         wrong = RULES[key](value)
     if wrong is not None:
         rule, fix = wrong
+        # An address may hold a password: an error must not print it into a log.
+        if key == "nightly.notify":
+            option, given, _ = place.source.partition(f"{key}=")
+            place, value = Place(option + (key if given else ""), place.line), "***"
         return None, Problem(place, rule, fix, key, value)
     wanted = kind(field)
     if (
@@ -158,7 +163,28 @@ def _cron(value: object) -> Wrong:
             stepped = "/" not in part or (step.isdecimal() and int(step) > 0)
             if not (span == "*" or number) or not stepped:
                 return f"has {text!r} for the {name}, which runs from {low} to {high}", fix
+    try:
+        next(CronSim(str(value), datetime.datetime.now(datetime.UTC)))
+    except CronSimError as error:
+        return f"is no timetable: {str(error).lower()}", fix
+    except StopIteration:
+        return "names a day that never comes", fix
     return None
+
+
+def _deadline(value: object) -> Wrong:
+    if re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", str(value)):
+        return None
+    return "is no time of day", 'write hours and minutes in quotes, as in "07:00"'
+
+
+def _notify(value: object) -> Wrong:
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}", str(value)):
+        return None
+    return (
+        "is no tag: addresses hold secrets, and a study file is no place for them",
+        "write a word such as team here, and team=ADDRESS into the file that ENGRAM_NOTIFY_FILE names",
+    )
 
 
 def _timezone(value: object) -> Wrong:
@@ -180,4 +206,6 @@ RULES: dict[str, Callable[[object], Wrong]] = {
     "tracking.uri": _uri,
     "nightly.cron": _cron,
     "nightly.timezone": _timezone,
+    "nightly.deadline": _deadline,
+    "nightly.notify": _notify,
 }

@@ -1,4 +1,4 @@
-"""What must not be seen: passwords in tracking addresses, and webhook addresses. They are known here alone."""
+"""What must not be seen: passwords in tracking addresses, and addresses of notifications. They are known here alone."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from sweeps.definition.configuration import Study
 
 SHOWN = "***"
 PASSWORDS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+ADDRESSES = "ENGRAM_NOTIFY"
 IN_ADDRESS = re.compile(r"(?<=://)[^/\s@'\"]+@")  # user and password, in any address
 
 
 class Hidden:
-    """The secrets of a study, and texts without them."""
+    """The secrets of studies, and texts without them."""
 
-    def __init__(self, study: Study):
+    def __init__(self, *studies: Study):
         secrets = [os.environ.get(name, "") for name in PASSWORDS]
-        if study.nightly.notify:
-            secrets.append(study.nightly.notify)
-        password = urlsplit(study.tracking.uri or "").password
-        if password:
-            secrets += [password, unquote(password)]
+        for word in os.environ.get(ADDRESSES, "").split():  # with a tag, or without
+            secrets += [word, word[word.find("=", 0, word.find("://")) + 1 :]]
+        for study in studies:
+            password = urlsplit(study.tracking.uri or "").password
+            if password:
+                secrets += [password, unquote(password)]
         # Short ones would blot out half of every text; in an address they are hidden all the same.
         self._secrets = sorted({s for s in secrets if len(s) >= 4}, key=len, reverse=True)
 

@@ -105,7 +105,7 @@ class Display:
         done = self.earlier + self.finished
         left = self._time_left()
         return f"{done}/{self.planned or '?'}" + (
-            f", {_duration(left)} left" if left is not None else ""
+            f", {duration(left)} left" if left is not None else ""
         )
 
     def _time_left(self) -> float | None:
@@ -133,9 +133,9 @@ class Display:
         if speed:
             head.append(f"  {speed:.1f} replicas/s")
         left = self._time_left()
-        head.append(f"  {_duration(time.monotonic() - self.started)} gone")
+        head.append(f"  {duration(time.monotonic() - self.started)} gone")
         if left is not None:
-            head.append(f", {_duration(left)} left")
+            head.append(f", {duration(left)} left")
         rows = Table(box=None, padding=(0, 2), show_header=bool(self.running))
         for column in ("trial", "configuration", "epoch", "error"):
             rows.add_column(column, style="bright_black" if column == "trial" else "")
@@ -173,7 +173,7 @@ def _outcome(record: dict[str, Any]) -> str:
     return "  ".join(words)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     seconds = int(seconds)
     if seconds < 60:
         return f"{seconds} s"

@@ -31,10 +31,8 @@ def told(tmp_path_factory):
     text = faults.GRID.replace("[0.0, 0.2, 0.5, 0.7]", "[0.0]").replace(
         "[0.01, 0.003, 0.001]", "[0.01]"
     )
-    study = faults.write(
-        folder, f"{text}tracking: {{uri: '{uri}'}}\nnightly: {{notify: '{HOOK}'}}\n"
-    )
-    run = faults.Run(study, folder / "runs")
+    study = faults.write(folder, f"{text}tracking: {{uri: '{uri}'}}\nnightly: {{notify: team}}\n")
+    run = faults.Run(study, folder / "runs", ENGRAM_NOTIFY=HOOK)
     command_lines: set[str] = set()
     while run.process.poll() is None:
         for process in faults.processes(folder / "runs"):

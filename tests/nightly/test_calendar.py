@@ -1,0 +1,54 @@
+"""The calendar of two weeks without their training: every slot once, whatever crashed, overlapped or was missed."""
+
+from __future__ import annotations
+
+import pytest
+
+from sweeps import lock, study
+from sweeps.nights import entries
+from sweeps.nights.session import Session, hold
+from sweeps.nights.training import INTERRUPTED
+from tests.nightly.weeks import Clock
+
+NIGHTS = [*((3, day) for day in range(20, 32)), (4, 1), (4, 2)]
+INTERRUPTED_ON, LONG, OFF = (3, 22), (3, 26), (3, 28)
+
+
+def name(night: tuple[int, int]) -> str:
+    return f"s-2026-{night[0]:02d}-{night[1]:02d}"
+
+
+def test_no_night_is_lost_or_doubled(tmp_path, monkeypatch):
+    monkeypatch.setenv("ENGRAM_HOME", str(tmp_path / "runs"))
+    path = tmp_path / "s.yaml"
+    path.write_text('name: s\nnightly: {cron: "30 2 * * *", timezone: Europe/Berlin}\n')
+    clock, trained = Clock.__new__(Clock).at(3, 19, 12), []
+
+    def train(one, night, limits, descriptor) -> int:
+        trained.append(night)
+        if night == name(LONG):  # it is still at it when the next slot comes
+            clock.at(3, 27)
+            with pytest.raises(lock.Busy):
+                tick()
+        return INTERRUPTED if trained == [*trained[:2], name(INTERRUPTED_ON)] else 0
+
+    def tick() -> int:
+        session = Session(
+            [study.load(path)], False, clock=clock, train=train, say=lambda text: None
+        )
+        return hold(session, wait=False)
+
+    tick()
+    for night in NIGHTS:
+        clock.at(*night)
+        if night != OFF:
+            tick()
+
+    known = {entry.night: entry for entry in entries.of_study("s")}
+    assert list(known) == [name(night) for night in NIGHTS]
+    assert [n for n, entry in known.items() if entry.state == "missed"] == [name(OFF)]
+    assert {entry.state for n, entry in known.items() if n != name(OFF)} == {"done"}
+    assert known["s-2026-03-29"].slot == "2026-03-29T03:00:00+02:00"
+    twice = [night for night in set(trained) if trained.count(night) > 1]
+    assert twice == [name(INTERRUPTED_ON)]
+    assert len(trained) == len(NIGHTS)  # one was missed, and one went on a second time
