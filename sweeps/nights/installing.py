@@ -2,7 +2,7 @@
 
 Not at the night's own time: systemd and Kubernetes drop a slot that clocks going forward skip, cron knows no
 time zone but its own, and none of them knows what became of the night before. A tick that asks what is due
-needs a second and is right everywhere.
+is right everywhere.
 """
 
 from __future__ import annotations
