@@ -17,6 +17,10 @@ def command(name: str, to: str, uri: str | None = None) -> int:
     from sweeps.tracking import store, transfer
 
     place = Place("copy")
+    if not to.startswith(("http://", "https://")):  # files would land beside whoever types this
+        fix = "give a server's address, as in http://127.0.0.1:5000"
+        shown = store.without_password(to)
+        raise StudyError([Problem(place, "is no MLflow server", fix, "--to", shown)])
     source = uri or state.mlflow_uri()
     try:
         found = store.find_study(source, name)
