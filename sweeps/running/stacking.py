@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import math
+import time
 from pathlib import Path
 
 import torch
@@ -85,6 +86,7 @@ def _measured(
                 image=image,
                 stack=stack,
                 device=device,
+                clock=time.thread_time if device.type == "cpu" else time.perf_counter,
             )
             seconds[stack] = min(seconds[stack], took)
     best = min(seconds, key=lambda stack: seconds[stack])
