@@ -14,9 +14,10 @@ import pytest
 
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
+    from sweeps import study
     from sweeps.running import cluster
 
-    with cluster.connected(None):
+    with cluster.connected(None, study.load("nightly")):
         yield
 
 

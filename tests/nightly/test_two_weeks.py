@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from sweeps import lock
-from sweeps.search.search import read_records
+from sweeps.search.committed import read_records
 from sweeps.state import study_dir
 from sweeps.tracking import store
 from tests.nightly.conftest import Receiver
