@@ -61,7 +61,7 @@ def run(study: Study, *, name: str | None = None, address: str | None = None) ->
     try:
         _log_to(folder, hidden)
         with lock.held(folder, f"run {name}"), signals(stop):
-            state.check_version(folder)
+            _check_version(folder)
             execution = Execution(study, name, folder, address, stop, hidden)
             return execution.run()
     except (lock.Busy, LedgerError, study_data.Unsuitable, Incompatible) as error:
@@ -329,6 +329,13 @@ class Execution:
         say(f"  {program} report {self.name} --out report.html")
         address = self.recorder.view_url()
         say(f"  {address}" if address else f"  {program} ui {self.name}")
+
+
+def _check_version(folder: Path) -> None:
+    try:
+        state.check_version(folder)
+    except StudyError as error:  # what was typed is in order: what lies there is not
+        raise Incompatible(str(error)) from None
 
 
 def _command(study: Study, name: str) -> str:

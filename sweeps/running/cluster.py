@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +40,7 @@ LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 # Set by an autoscaler on the nodes that it starts.
 NODE_GROUP = "ray.io/node-group"
+NEWS_S, RECENT_S = 10.0, 60.0  # how long a lost node may go unnoticed, and how long it is news
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
@@ -104,6 +107,27 @@ def no_room(study: Study) -> Problem | None:
     rule = f"fits on no node: a trial takes {cpu:g} CPUs and {gpu:g} GPUs, and the cluster has {described()}"
     fix = "ask for less, as in --set resources.gpu=0.5, or add a node that has as much"
     return Problem(study.place(key), rule, fix, key, gpu if key == "resources.gpu" else cpu)
+
+
+class Losses:
+    """Nodes that were lost while we look. Ray may tell of a worker's death before it tells of its node's."""
+
+    def __init__(self) -> None:
+        self._seen = {node["NodeID"]: -math.inf for node in ray.nodes() if not node["Alive"]}
+
+    def recent(self) -> bool:
+        """Whether a node was lost in the last minute; waits for that news where there are several nodes."""
+        deadline = time.monotonic() + NEWS_S
+        while True:
+            now, nodes = time.monotonic(), ray.nodes()
+            for node in nodes:
+                if not node["Alive"]:
+                    self._seen.setdefault(node["NodeID"], now)
+            if any(now - seen < RECENT_S for seen in self._seen.values()):
+                return True
+            if len(nodes) == 1 or now > deadline:
+                return False
+            time.sleep(0.5)
 
 
 def described() -> str:

@@ -136,6 +136,7 @@ class _Watcher(tune.Callback):
             str, tuple[Any, float]
         ] = {}  # {name: (trial, when)} of those in training
         self.overdue: set[str] = set()
+        self.losses = cluster.Losses()
         self.heard = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
@@ -191,10 +192,22 @@ class _Watcher(tune.Callback):
         why = (
             f"it took longer than faults.time_limit_s, {limit} s"
             if trial.trial_id in self.overdue
-            else _why(trial)
+            else self._why(trial)
         )
         with self.execution.stop.when_full():
             self.execution.trials.lost(proposal, why, node=why == NODE_DIED)
+
+    def _why(self, trial: Any) -> str:
+        """Why a worker is gone, as far as Ray knows."""
+        with contextlib.suppress(
+            Exception
+        ):  # the file may be missing, and the reason is only for people
+            said = Path(trial.error_file).read_text(errors="replace")
+            if "OutOfMemoryError" in said or "running low on memory" in said:
+                return "its worker was ended: the machine was out of memory"
+            if "node" in said and "died" in said.partition("node")[2][:60]:
+                return NODE_DIED
+        return NODE_DIED if self.losses.recent() else "its worker died"
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         execution = self.execution
@@ -260,19 +273,6 @@ class _Stopper(tune.Stopper):
 
     def stop_all(self) -> bool:
         return self.execution.stop.now
-
-
-def _why(trial: Any) -> str:
-    """Why a worker is gone, as far as Ray knows."""
-    with contextlib.suppress(
-        Exception
-    ):  # the file may be missing, and the reason is only for people
-        said = Path(trial.error_file).read_text(errors="replace")
-        if "OutOfMemoryError" in said or "running low on memory" in said:
-            return "its worker was ended: the machine was out of memory"
-        if "node" in said and "died" in said.partition("node")[2][:60]:
-            return NODE_DIED
-    return "its worker died"
 
 
 def _trial_folder(trial: Any) -> str:

@@ -270,7 +270,7 @@ def test_an_unknown_job(head, tmp_path):
         ("name: x\ntracking: {uri: 'http://u:pass@h:1'}\n", [], "holds a password"),
         ("name: x\n", ["--env", "MY_TOKEN=1"], "looks like a secret"),
         ("name: x\n", ["--home", "runs"], "is no absolute path"),
-        ("name: x\n", ["--set", "nightly.notify=https://h/abcdef"], "holds a secret"),
+        ("name: x\n", ["--set", "nightly.notify=https://h/abcdef"], "addresses hold secrets"),
     ],
 )
 def test_a_bad_study_is_refused_before_anything_is_sent(text, options, words, tmp_path):

@@ -306,7 +306,8 @@ def test_used_hours_that_cannot_be_read_count_from_zero(tmp_path, harm: Harm):
 WRITER = """
 import sys
 from pathlib import Path
-from sweeps import checkpoint, journal
+from sweeps import journal
+from sweeps.running import checkpoint
 import numpy as np
 folder = Path(sys.argv[1])
 lines = journal.Journal(folder / "lines", whole=True)
