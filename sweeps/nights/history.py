@@ -137,7 +137,9 @@ def keep(study: Study, place: nights.Place, known: list[Entry]) -> None:
     sent = set(sent) if isinstance(sent, list) else set()
     points = {e.night: _point(e, known[0]) for e in compared}
     new = {points[e.night].step for e in compared if e.night not in sent}
-    if not new and all(e.night in sent for e in known):
+    # A night that is still to be finished is sent when it is.
+    ended = [e.night for e in known if e.state not in entries.UNFINISHED]
+    if not new and sent.issuperset(ended):
         return
     picture = draw(study.name, known)
     found = rows(known)
@@ -151,7 +153,7 @@ def keep(study: Study, place: nights.Place, known: list[Entry]) -> None:
         {"nights.json": table},
         markdown(study.name, known[-NOTE_ROWS:]),
     )
-    state.write_text(marker, json.dumps([entry.night for entry in known]))
+    state.write_text(marker, json.dumps(ended))
 
 
 def _point(entry: Entry, first: Entry) -> nights.Point:

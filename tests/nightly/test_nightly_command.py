@@ -180,7 +180,7 @@ def _history(path, known: list[entries.Entry]) -> None:
         "the same night, digit for digit"
     )
     assert len(json.loads(history.as_json(known))) == 3
-    assert history.markdown("watched", known).count("\n") == 5
+    assert history.markdown("watched", known).count("\n") == 6  # title, blank, head, rule, 3 nights
     assert orchestrate.main(["nightly", str(path), "--history"]) == 0
     assert entries.trend_path("watched").read_bytes().startswith(b"\x89PNG")
 
