@@ -141,7 +141,13 @@ class Host:
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 if os.stat(process / "ns/pid").st_ino == here:
-                    count += (process / "cmdline").read_bytes().startswith(b"ray::CohortTrain")
+                    count += (
+                        (process / "cmdline")
+                        .read_bytes()
+                        .startswith(
+                            (b"ray::CohortTrain", b"ray::ResourceTrain")  # idle, busy
+                        )
+                    )
             except OSError:
                 continue
         return count

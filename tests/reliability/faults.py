@@ -160,7 +160,7 @@ def workers(home: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or [""]
-        if words[0].startswith("ray::CohortTrainable"):
+        if words[0].startswith(("ray::CohortTrainable", "ray::ResourceTrainable")):  # idle, busy
             try:
                 if process.environ().get("ENGRAM_HOME") == str(home):
                     found.append(process)
