@@ -77,6 +77,9 @@ def missing() -> str | None:
     return None if worked.returncode == 0 else f"namespaces: {worked.stderr.strip()}"
 
 
+WORKERS = (b"ray::CohortTrain", b"ray::ResourceTrain")  # as Ray names them: idle, busy
+
+
 class Host:
     """One of them. run(...): a command on it, as root."""
 
@@ -141,13 +144,7 @@ class Host:
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 if os.stat(process / "ns/pid").st_ino == here:
-                    count += (
-                        (process / "cmdline")
-                        .read_bytes()
-                        .startswith(
-                            (b"ray::CohortTrain", b"ray::ResourceTrain")  # idle, busy
-                        )
-                    )
+                    count += (process / "cmdline").read_bytes().startswith(WORKERS)
             except OSError:
                 continue
         return count
