@@ -34,7 +34,8 @@ checkpoint: {every_s: 0.2}
 def test_workers_killed_at_random_moments(grid, tmp_path):
     study, home = faults.write(tmp_path), tmp_path / "runs"
     chance = random.Random(os.environ.get("ENGRAM_TEST_SEED", "4"))
-    run = faults.Run(study, home)
+    # All kills may meet the same trial: it is not to be given up for what the test does to it.
+    run = faults.Run(study, home, "--set", "faults.retries=50")
     killed = 0
     while killed < KILLS:
         run.until_logged("trial .* starts", killed + 1)
