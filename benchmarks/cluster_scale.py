@@ -81,6 +81,7 @@ def main(slots: int, trials: int, seconds: float) -> None:
     from benchmarks.mlflow_page import invented
     from sweeps import runner, study
     from sweeps.running import tuning
+    from sweeps.running.trials import Trials
 
     folder = Path(tempfile.mkdtemp(prefix="engram-scale-"))
     os.environ["ENGRAM_HOME"] = str(folder / "runs")
@@ -95,7 +96,7 @@ def main(slots: int, trials: int, seconds: float) -> None:
 
     driver = psutil.Process()
     marks: list[tuple[int, float, float]] = []  # trials committed, seconds, CPU seconds
-    commit = runner.Execution._commit
+    commit = Trials._commit
     done = 0
 
     def mark() -> None:
@@ -109,7 +110,7 @@ def main(slots: int, trials: int, seconds: float) -> None:
         if done % max(1, trials // 10) == 0 or done == slots:
             mark()
 
-    runner.Execution._commit = counted  # type: ignore[method-assign]
+    Trials._commit = counted  # type: ignore[method-assign]
     code = runner.run(loaded)
     print(f"\nexit code {code}; {slots} slots, {trials} trials of {seconds:g} s")
     print("trials        slots busy   wall s/trial   driver CPU s/trial")
