@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import tempfile
 import time
 from collections import Counter
@@ -40,7 +41,8 @@ LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 # Set by an autoscaler on the nodes that it starts.
 NODE_GROUP = "ray.io/node-group"
-NEWS_S, RECENT_S = 10.0, 60.0  # how long a lost node may go unnoticed, and how long it is news
+NEWS_S, RECENT_S = 5.0, 60.0  # how long a worker may die before its node, and how long a loss is news
+ANSWER_S = 2.0
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
@@ -110,24 +112,38 @@ def no_room(study: Study) -> Problem | None:
 
 
 class Losses:
-    """Nodes that were lost while we look. Ray may tell of a worker's death before it tells of its node's."""
+    """Nodes that were lost while we look.
+
+    Ray tells of a worker's death at once, of its node's only when that has been silent for a while (15 s
+    and more): so we ask each node ourselves.
+    """
 
     def __init__(self) -> None:
         self._seen = {node["NodeID"]: -math.inf for node in ray.nodes() if not node["Alive"]}
 
     def recent(self) -> bool:
-        """Whether a node was lost in the last minute; waits for that news where there are several nodes."""
+        """Whether a node was lost in the last minute; waits a little for that news where there are several."""
         deadline = time.monotonic() + NEWS_S
         while True:
             now, nodes = time.monotonic(), ray.nodes()
             for node in nodes:
-                if not node["Alive"]:
-                    self._seen.setdefault(node["NodeID"], now)
+                if node["NodeID"] not in self._seen and not (node["Alive"] and _answers(node)):
+                    self._seen[node["NodeID"]] = now
             if any(now - seen < RECENT_S for seen in self._seen.values()):
                 return True
             if len(nodes) == 1 or now > deadline:
                 return False
             time.sleep(0.5)
+
+
+def _answers(node: dict[str, Any]) -> bool:
+    """Whether anybody listens where the node's manager should."""
+    try:
+        place = node["NodeManagerAddress"], node["NodeManagerPort"]
+        socket.create_connection(place, timeout=ANSWER_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def described() -> str:

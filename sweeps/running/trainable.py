@@ -177,8 +177,8 @@ class CohortTrainable(tune.Trainable):
         configuration = trial.Configuration(**self.config["configuration"])
         device = torch.device(self.config["device"])
         dataset = self.datasets[self.config["dataset"]]
-        stack = self.stack
-        if stack is None and configuration.replicas.stack == "auto":
+        stack = configuration.replicas.stack
+        if stack == "auto":
             stack = stacking.width(
                 configuration.model,
                 configuration.training,
@@ -189,9 +189,10 @@ class CohortTrainable(tune.Trainable):
                 device=device,
                 cache=Path(self.config["cache"]),
             )
-        if stack is not None:
-            replicas = configuration.replicas.model_copy(update={"stack": stack})
-            configuration = configuration.model_copy(update={"replicas": replicas})
+        replicas = configuration.replicas.model_copy(
+            update={"stack": min(stack, self.stack or stack)}
+        )
+        configuration = configuration.model_copy(update={"replicas": replicas})
         first = 0 if self.earlier is None else len(self.earlier["trainer"]["diverged"])
         options: dict[str, Any] = {
             "wanted": trial.MeasuresConfig(**self.config["measures"]),

@@ -40,6 +40,15 @@ def test_chunks_and_one_by_one_equal_the_stack(make_trainer, family, stack):
     )
 
 
+def test_fully_connected_nets_agree_to_the_last_bit_in_stacks_of_two_and_more(make_trainer):
+    """What a suspicion of memory may change (sweeps/running/trials.py): training amplifies last digits."""
+    stacked = train(make_trainer(small("feedforward"), TRAINING, [0, 1, 2, 3, 4], stack=5))
+    for stack in (2, 3, 4):
+        parts = train(make_trainer(small("feedforward"), TRAINING, [0, 1, 2, 3, 4], stack=stack))
+        for name, parameter in stacked.cohort.parameters.items():
+            assert torch.equal(parts.cohort.parameters[name], parameter), (stack, name)
+
+
 def test_one_and_two_threads_agree(make_trainer):
     before = torch.get_num_threads()
     try:
