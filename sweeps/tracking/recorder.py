@@ -1,33 +1,27 @@
-"""Records a study in MLflow: the one file that knows it.
+"""Records a study: one experiment per study, a parent run per execution, a child run per trial.
 
-One experiment per study, a parent run per execution, a child run per trial. Training never waits for
-MLflow and never stops because of it: messages go to an outbox on disk, and one writer thread sends
-them, batched and in order. Every message may be sent twice and counts once: runs are found by their
-tags before they are created, and a metric that a run has at that step is not sent to it again.
+Training never waits for MLflow and never stops because of it: messages go to an outbox on disk, and one
+writer thread sends them (sender.py), batched and in order, until they have arrived.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sweeps.tracking.outbox import Message, Outbox
-from sweeps.tracking.store import connect, experiment, without_password
+from sweeps.tracking.sender import STUDY, Sender, now_ms
+from sweeps.tracking.store import without_password
 
 log = logging.getLogger(__name__)
 
-STUDY = -1  # the parent run, where a trial number is expected
 GATHER_S = 0.3  # messages that arrive within this time travel together
 LONGEST_PAUSE_S, PAUSE_AT_END_S = 15.0, 2.0
 MOST_MESSAGES = 2000  # sent at once
-METRICS_PER_BATCH, ENTRIES_PER_BATCH = 1000, 100  # MLflow's limits
-LONGEST_PARAM, LONGEST_TAG = 6000, 8000
 LARGEST_METRIC = 1.7e308
 # What MLflow says of a store that it will never be able to use, whoever waits.
 REFUSALS = (
@@ -36,7 +30,6 @@ REFUSALS = (
     "file is not a database",
     "disk image is malformed",
 )
-Key = tuple[int, str]  # a run: the trial's number and its configuration's hash
 
 
 class Recorder:
@@ -61,30 +54,16 @@ class Recorder:
         trials: Callable[[], dict[int, tuple[str, bool]]] = dict,
         again: Callable[[list[int]], None] = lambda numbers: None,
     ):
-        self.uri, self.experiment, self.name, self.artifacts = uri, experiment, name, artifacts
+        self.uri, self.name = uri, name
         self.outbox = Outbox(folder)
         self.problem: str | None = None  # why nothing could be sent last time, for people
         self.refused: str | None = None  # why nothing can ever be sent to this store
-        self._on_run, self._trials, self._again = on_run, trials, again
         self._hashes: dict[int, str] = {}
-        self._runs: dict[Key, str] = {}
-        self._begun: dict[Key, int] = {}  # when each run started
-        self._sent: dict[
-            tuple[Key, str], set[tuple]
-        ] = {}  # points of a run's metric that are known to be there
-        self._new: set[Key] = set()  # runs that have nothing but what this process sent
-        self._params: dict[Key, dict[str, str]] = {}  # those that a run is known to have
-        self._client: Any = None
-        self._experiment_id: str | None = None
         self._stamp = 0
-        self._in_doubt = resumed  # whether runs may be there that nobody here knows of
-        self._alone = False  # whether every run of this execution was made by this process
         self._at_start = True
         self._closing = threading.Event()
         self._give_up = 0.0
-        # Here and not in the thread: two threads that import MLflow at once break it for good.
-        import mlflow.tracking  # noqa: F401
-
+        self._sender = Sender(uri, experiment, artifacts, name, resumed, on_run, trials, again)
         self._thread = threading.Thread(target=self._work, name="engram-tracking", daemon=True)
         self._thread.start()
 
@@ -143,7 +122,7 @@ class Recorder:
 
     def _put(self, kind: str, number: int, durable: bool = False, **content: Any) -> None:
         # A clock that is set back must not put what comes later before what was earlier.
-        self._stamp = max(self._stamp, _now_ms())
+        self._stamp = max(self._stamp, now_ms())
         message = {
             "kind": kind,
             "trial": number,
@@ -165,21 +144,21 @@ class Recorder:
                 before, self._give_up = self.outbox.acknowledged, time.monotonic() + timeout_s
         if self.outbox.empty:
             self.outbox.clear()
-            return not (self._in_doubt and self.problem)
+            return not (self._sender.in_doubt and self.problem)
         return False
 
     def view_url(self) -> str | None:
         """Where a server shows the experiment's prepared view; None for a store without a server."""
         from sweeps.tracking import pages
 
-        if not self.uri.startswith("http") or self._experiment_id is None:
+        if not self.uri.startswith("http") or self._sender.experiment_id is None:
             return None
         address = without_password(self.uri).rstrip("/")
-        return address + pages.view_path(self._experiment_id)
+        return address + pages.view_path(self._sender.experiment_id)
 
     @property
     def study_run_id(self) -> str | None:
-        return self._runs.get((STUDY, ""))
+        return self._sender.study_run_id
 
     # -- the writer's thread --------------------------------------------------------------------
 
@@ -196,8 +175,8 @@ class Recorder:
             try:
                 if self.outbox.empty:
                     closing = self._closing.is_set()
-                    if self._in_doubt and (closing or self._at_start):
-                        self._settle(closing)
+                    if self._sender.in_doubt and (closing or self._at_start):
+                        self._sender.settle(closing)
                     self._at_start = False
                     if closing and self.outbox.empty:
                         return
@@ -220,7 +199,7 @@ class Recorder:
                     self.problem,
                     pause,
                 )
-                self._forget()
+                self._sender.forget()
                 if any(words in str(error).lower() for words in REFUSALS):
                     self.refused = (
                         f"{without_password(self.uri)} cannot be used: {_advice(str(error))}"
@@ -235,247 +214,16 @@ class Recorder:
                     time.sleep(min(pause, PAUSE_AT_END_S))
                 pause = min(pause * 2, LONGEST_PAUSE_S)
 
-    def _forget(self) -> None:
-        """After a failure nobody knows what has arrived: the server is asked."""
-        self._client = None
-        self._in_doubt, self._alone = True, False
-        self._sent.clear()
-        self._new.clear()
-        self._params.clear()
-
     def _send(self, messages: list[tuple[Message, int]]) -> None:
-        """Send messages grouped by run: each run's own order is kept, batches are as large as allowed."""
+        """Send what waits, and acknowledge it."""
         if not messages:  # damaged lines only
             self.outbox.skip()
             return
-        self._connect()
-        groups: dict[Key, list[Message]] = {}
-        for message, _ in messages:
-            groups.setdefault((message["trial"], message.get("hash", "")), []).append(message)
-        for key in sorted(groups):  # the parent first
-            self._send_run(key, groups[key])
+        self._sender.send([message for message, _ in messages])
         self.outbox.acknowledge(messages[-1][1])
         for message, _ in messages:
             if message["kind"] == "artifact" and not message["keep"]:
                 Path(message["path"]).unlink(missing_ok=True)
-
-    def _send_run(self, key: Key, messages: list[Message]) -> None:
-        run_id = self._run(key, messages)
-        if run_id is None:
-            return
-        metrics, params, tags = [], {}, {}
-        for message in messages:
-            if message["kind"] == "metrics":
-                metrics += [
-                    (k, v, message["time"], message["step"]) for k, v in message["metrics"].items()
-                ]
-            elif message["kind"] == "start":
-                params.update(message["params"])
-                tags.update(message["tags"])
-            elif message["kind"] == "tags":
-                tags.update(message["tags"])
-            elif message["kind"] == "table":
-                tags["mlflow.loggedArtifacts"] = self._tables(run_id, Path(message["path"]).name)
-        params, changed = self._new_params(key, run_id, params)
-        self._log(run_id, self._new_metrics(key, run_id, metrics), params, {**tags, **changed})
-        for message in messages:
-            if message["kind"] in ("artifact", "table") and Path(message["path"]).exists():
-                with _tolerant(f"artifact {message['path']}"):
-                    self._client.log_artifact(run_id, message["path"], message.get("to") or None)
-            self._send_described(run_id, message)
-        last = next((m for m in reversed(messages) if m["kind"] in ("start", "end")), None)
-        if last is not None and last["kind"] == "end":
-            end = max(last["time"], self._begun.get(key, 0))
-            self._client.set_terminated(run_id, last["status"], end)
-            self._sent = {k: points for k, points in self._sent.items() if k[0] != key}
-            self._params.pop(key, None)
-            self._new.discard(key)
-        elif last is not None and key not in self._new:
-            # A run that goes on after an interruption.
-            self._client.update_run(run_id, status="RUNNING")
-
-    def _send_described(self, run_id: str, message: Message) -> None:
-        """What is there for a reader: each kind may arrive twice."""
-        from sweeps.tracking import model, pages
-
-        assert self._experiment_id is not None
-        with _tolerant(f"{message['kind']} of run {run_id}"):
-            if message["kind"] == "experiment":
-                pages.tag_experiment(self._client, self._experiment_id, message["tags"])
-            elif message["kind"] == "inputs":
-                pages.log_inputs(self._client, run_id, message["datasets"])
-            elif message["kind"] == "model" and Path(message["path"]).exists():
-                model.send(self._client, self._experiment_id, run_id, message)
-
-    def _new_metrics(self, key: Key, run_id: str, metrics: list[tuple]) -> list[tuple]:
-        """Those that the run does not have yet."""
-        there: Any = None  # names of metrics that the run has, asked for once
-        new = []
-        for name, value, time_ms, step in metrics:
-            if (key, name) not in self._sent:
-                if there is None:
-                    there = () if key in self._new else self._client.get_run(run_id).data.metrics
-                points = self._client.get_metric_history(run_id, name) if name in there else ()
-                self._sent[key, name] = {_point(key, m.step, m.value) for m in points}
-            point = _point(key, step, value)
-            if point not in self._sent[key, name]:
-                self._sent[key, name].add(point)
-                new.append((name, value, time_ms, step))
-        return new
-
-    def _new_params(self, key: Key, run_id: str, params: dict[str, Any]) -> tuple[dict, dict]:
-        """(params the run does not have, tags for those that it has with another value: a param stays)."""
-        if not params:
-            return {}, {}
-        if key not in self._params:
-            self._params[key] = dict(self._client.get_run(run_id).data.params)
-        known = self._params[key]
-        words = {k: str(v)[:LONGEST_PARAM] for k, v in params.items()}
-        changed = {f"engram.now.{k}": v for k, v in words.items() if known.get(k, v) != v}
-        new = {k: v for k, v in words.items() if k not in known}
-        known.update(new)
-        return new, changed
-
-    def _log(self, run_id: str, metrics: list[tuple], params: dict, tags: dict) -> None:
-        from mlflow.entities import Metric, Param, RunTag
-
-        entities = [Metric(k, v, t, s) for k, v, t, s in metrics]
-        words = [Param(k, v) for k, v in params.items()]
-        labels = [RunTag(k, str(v)[:LONGEST_TAG]) for k, v in tags.items()]
-        if len(words) <= ENTRIES_PER_BATCH >= len(labels) and (
-            len(entities) + len(words) + len(labels) <= METRICS_PER_BATCH
-        ):
-            with _tolerant(f"batch of run {run_id}, which is sent in parts"):
-                self._client.log_batch(run_id, entities, words, labels)
-                return
-        # Apart, so that a param which MLflow refuses for good takes no metric with it.
-        for start in range(0, len(words), ENTRIES_PER_BATCH):
-            with _tolerant(f"params of run {run_id}"):
-                self._client.log_batch(run_id, params=words[start : start + ENTRIES_PER_BATCH])
-        while entities or labels:
-            room = METRICS_PER_BATCH - min(len(labels), ENTRIES_PER_BATCH)
-            with _tolerant(f"batch of run {run_id}"):
-                self._client.log_batch(run_id, entities[:room], tags=labels[:ENTRIES_PER_BATCH])
-            entities, labels = entities[room:], labels[ENTRIES_PER_BATCH:]
-
-    def _run(self, key: Key, messages: list[Message]) -> str | None:
-        """The run of a trial (or the parent), found by its tags or else created; None where nothing needs one."""
-        if key not in self._runs:
-            found = None if self._alone else self._find(key)
-            if found is None:
-                number, config_hash = key
-                if number != STUDY and not any(
-                    m["kind"] in ("start", "metrics", "artifact") for m in messages
-                ):
-                    return None  # the end of what never began
-                nothing: Message = {"time": _now_ms()}
-                start = next((m for m in messages if m["kind"] == "start"), nothing)
-                own: dict[str, str] = {"engram.name": self.name, "engram.kind": "study"}
-                if number != STUDY:
-                    parent = self._run((STUDY, ""), [])
-                    own |= {"mlflow.parentRunId": parent or "", "engram.kind": "trial"}
-                    own |= {"engram.trial": str(number), "engram.config_hash": config_hash}
-                tags = {
-                    k: str(v)[:LONGEST_TAG] for k, v in {**start.get("tags", {}), **own}.items()
-                }
-                found = self._client.create_run(
-                    self._experiment_id, start["time"], tags, start.get("name")
-                )
-                # A parent that was not there has no children either: they need not be looked for.
-                self._alone = self._alone or number == STUDY
-                self._new.add(key)
-                self._params[key] = {}
-            self._runs[key] = found.info.run_id
-            self._begun[key] = found.info.start_time
-            if key[0] != STUDY:
-                self._on_run(key[0], found.info.run_id)
-        return self._runs[key]
-
-    def _find(self, key: Key) -> Any:
-        number, config_hash = key
-        query = f"tags.`engram.name` = '{self.name}' and tags.`engram.kind` = '{'study' if number == STUDY else 'trial'}'"
-        if number != STUDY:
-            query += f" and tags.`engram.trial` = '{number}' and tags.`engram.config_hash` = '{config_hash}'"
-        found = self._client.search_runs(
-            [self._experiment_id], query, max_results=1, order_by=["attributes.start_time ASC"]
-        )
-        return found[0] if found else None
-
-    def _settle(self, closing: bool) -> None:
-        """Compare MLflow's runs with what is committed: none missing, none double, none left running."""
-        self._connect()
-        trials, seen, unsettled = self._trials(), set(), []
-        for run in self._children():
-            number, found = (
-                int(run.data.tags["engram.trial"]),
-                run.data.tags.get("engram.config_hash", ""),
-            )
-            if (number, found) in seen:
-                self._client.delete_run(
-                    run.info.run_id
-                )  # made by a request that was answered too late
-                continue
-            seen.add((number, found))
-            config_hash, committed = trials.get(number, (found, False))
-            if found != config_hash:
-                self._client.set_tag(run.info.run_id, "engram.kind", "superseded")
-            elif committed and run.info.status not in ("FINISHED", "FAILED"):
-                unsettled.append(number)
-                continue
-            if closing and run.info.status == "RUNNING":
-                self._client.set_terminated(run.info.run_id, "KILLED")
-        unsettled += [
-            n for n, (config_hash, done) in trials.items() if done and (n, config_hash) not in seen
-        ]
-        self._in_doubt = False
-        if unsettled:
-            self._again(unsettled)
-
-    def _children(self) -> Iterator[Any]:
-        query = f"tags.`engram.name` = '{self.name}' and tags.`engram.kind` = 'trial'"
-        order, token = ["attributes.start_time ASC"], None
-        while True:
-            page = self._client.search_runs(
-                [self._experiment_id], query, max_results=500, order_by=order, page_token=token
-            )
-            yield from page
-            token = page.token
-            if not token:
-                return
-
-    def _tables(self, run_id: str, name: str) -> str:
-        tag = self._client.get_run(run_id).data.tags.get("mlflow.loggedArtifacts", "[]")
-        tables = {entry["path"]: entry for entry in json.loads(tag)}
-        tables[name] = {"path": name, "type": "table"}
-        return json.dumps(list(tables.values()))
-
-    def _connect(self) -> None:
-        if self._client is None:
-            self._client = connect(self.uri)
-        if self._experiment_id is None:
-            self._experiment_id = experiment(self._client, self.experiment, self.artifacts)
-
-
-@contextlib.contextmanager
-def _tolerant(what: str) -> Iterator[None]:
-    """A message that MLflow refuses for good must not hold up those behind it."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except MlflowException as error:
-        if error.error_code not in (
-            "INVALID_PARAMETER_VALUE",
-            "BAD_REQUEST",
-            "RESOURCE_ALREADY_EXISTS",
-        ):
-            raise
-        log.warning("MLflow refused %s: %s", what, str(error).splitlines()[0])
-
-
-def _point(key: Key, step: int, value: float) -> tuple:
-    """What tells a point of a metric from another: a trial has one a step, the study may get a better one."""
-    return (step, value) if key[0] == STUDY else (step,)
 
 
 def _advice(error: str) -> str:
@@ -484,7 +232,3 @@ def _advice(error: str) -> str:
     if "schema" in error.lower() or "revision" in error.lower():
         return f"another version of MLflow wrote it ({first}); use that version, or `mlflow db upgrade` after a backup"
     return f"it is damaged ({first}); restore it from a backup, or move it away: the next run records what is finished anew"
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)
