@@ -16,22 +16,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from sweeps import report, state
+from sweeps import best_model, report, state
 from sweeps.definition.configuration import Configuration, Study, label
 from sweeps.definition.sections import Range, Values
 from sweeps.leaderboard import Record
 from sweeps.reading import evidence
 from sweeps.reading.evidence import Evidence, is_number
-from sweeps.running import checkpoint, study_data
+from sweeps.running import study_data
 from sweeps.tables import SHOWN
-from sweeps.tracking import model, pages
+from sweeps.tracking import pages
 from sweeps.tracking.recorder import STUDY, Recorder
 from sweeps.tracking.system import SystemMetrics
 
 BEST_SO_FAR = "best_so_far"
-EXAMPLES = 4  # inputs kept with a model
 log = logging.getLogger(__name__)
 
 
@@ -114,8 +111,11 @@ class Review:
             if first is not None and first.verdict:
                 self.recorder.tags(STUDY, {"engram.verdict": first.verdict})
             if pictures:
+                best = found.best
+                saving = self._save_model(best)
                 self._draw(found)
-                self._model(found)
+                if best is not None and saving is not None:
+                    self._send_model(best, saving)
 
     def _tag_verdicts(self, found: Evidence) -> None:
         """Each trial's verdict and place as tags to filter by; only those that changed are sent."""
@@ -155,66 +155,34 @@ class Review:
 
     # -- the best model -------------------------------------------------------------------------
 
-    def _model(self, found: Evidence) -> None:
-        best = found.best
+    def _save_model(self, best: Record | None) -> best_model.Saving | None:
+        """Begin to save it, beside what the driver does."""
         if not self.study.tracking.model or best is None:
-            return
+            return None
         with _harmless("the best model"):
-            weights = self._weights(best)
-            if weights is None:
-                log.warning(
-                    "trial %d has no final weights (checkpoint.final): no model is logged",
-                    best["trial"],
-                )
-                return
-            replica = median_replica(best)
             configuration = self.study.configure(best["params"])
-            folder, marker = self.folder / "model", self.folder / "model.stamp"
-            tag = _digest(best["config_hash"], best["replica_values"], replica)[:12]
-            if not (folder.exists() and marker.exists() and marker.read_text().startswith(tag)):
-                example = self.datasets[study_data.key(configuration.data)].test_inputs[:EXAMPLES]
-                module = self._module(configuration, {n: t[replica] for n, t in weights.items()})
-                state.write_text(marker, f"{tag} {model.save(folder, module, example)}")
-            tags = {
-                "engram.trial": str(best["trial"]),
-                "engram.replica": str(replica),
-                "engram.chosen": "the replica of median validation error in the best trial",
-                "engram.configuration": label(best["params"]),
-                "engram.serialization": marker.read_text().partition(" ")[2],
-            }
-            params = {key: str(value) for key, value in configuration.dotted().items()}
-            register = self.study.tracking.register_as
-            self.recorder.model(
-                folder, "best_model", tag, tags=tags, params=params, register=register
-            )
+            data = self.datasets[study_data.key(configuration.data)]
+            return best_model.begin(self.folder, best, configuration, data)
+        return None
 
-    def _weights(self, record: Record) -> dict[str, Any] | None:
-        """{name: tensor [R, ...]} of a finished trial, where its final weights were kept."""
-        store = checkpoint.Store(self.folder / "checkpoints", keep=1, largest_bytes=math.inf)
-        data = store.final(record["trial"], config=record["config_hash"])
-        return None if data is None else checkpoint.decode(data)[0]["trainer"]["cohort"]
-
-    def _module(self, configuration: Configuration, weights: dict[str, Any]) -> Any:
-        from models.family import build
-
-        data = self.datasets[study_data.key(configuration.data)]
-        outputs = data.classes or int(np.prod(data.targets.shape[1:], dtype=int))
-        module = build(configuration.model, data.inputs.shape[1:], outputs, data.kind == "image")
-        module.load_state_dict({name: weights[name] for name in module.state_dict()})
-        return module.eval()
-
-
-def median_replica(record: Record) -> int:
-    """The replica in the middle by validation error: the best one would be chosen by its luck.
-
-    The first where replicas are not told apart (several initializations of one subset, or some diverged).
-    """
-    values = record["replica_values"].get("validation_error") or record["replica_values"].get(
-        "test_error"
-    )
-    if not values or len(values) != record["replicas"]:
-        return 0
-    return int(np.argsort(values, kind="stable")[(len(values) - 1) // 2])
+    def _send_model(self, best: Record, saving: best_model.Saving) -> None:
+        serialization = saving.wait()
+        if serialization is None:
+            log.warning("the best model could not be saved: %s", self.folder / "model.log")
+            return
+        tags = {
+            "engram.trial": str(best["trial"]),
+            "engram.replica": str(saving.replica),
+            "engram.chosen": "the replica of median validation error in the best trial",
+            "engram.configuration": label(best["params"]),
+            "engram.serialization": serialization,
+        }
+        configuration = self.study.configure(best["params"])
+        params = {key: str(value) for key, value in configuration.dotted().items()}
+        register = self.study.tracking.register_as
+        self.recorder.model(
+            saving.folder, "best_model", saving.tag, tags=tags, params=params, register=register
+        )
 
 
 def _digest(*content: Any) -> str:

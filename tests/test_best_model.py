@@ -75,7 +75,7 @@ def test_what_cannot_be_exported_is_pickled_and_says_so(tmp_path):
 
 
 def test_the_replica_in_the_middle_is_kept():
-    from sweeps.review import median_replica
+    from sweeps.best_model import median_replica
 
     record = {"replicas": 5, "replica_values": {"validation_error": [0.5, 0.1, 0.4, 0.2, 0.3]}}
     assert median_replica(record) == 4

@@ -15,6 +15,8 @@ from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -130,7 +132,11 @@ def _save(made: Figure, kind: str, salt: str) -> bytes:
     with rc_context({"svg.hashsalt": salt}):
         names = ("Date", "Creator", "Format", "Type") if kind == "svg" else ("Software",)
         metadata = dict.fromkeys(names)
-        made.savefig(out, format=kind, dpi=150, metadata=metadata)
+        # Not savefig, which draws everything twice to find out how large it is.
+        if kind == "svg":
+            FigureCanvasSVG(made).print_svg(out, metadata=metadata)
+        else:
+            FigureCanvasAgg(made).print_png(out, metadata=metadata)
     return out.getvalue()
 
 
