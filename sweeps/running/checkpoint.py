@@ -48,6 +48,19 @@ def encode(state: State, about: dict[str, Any]) -> bytes:
 
 def decode(data: bytes) -> tuple[State, dict[str, Any]]:
     """The state, with torch tensors, and what was said about it; Unreadable where anything is wrong."""
+    with _opened(data) as (archive, meta):
+        return _unpack(meta["state"], archive), meta["about"]
+
+
+def about(data: bytes) -> dict[str, Any]:
+    """What was said about a state, without reading it (and without torch); Unreadable like decode."""
+    with _opened(data) as (_, meta):
+        return dict(meta["about"])
+
+
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The archive in the envelope, once its digest has been checked, and its description."""
     if len(data) < HEADER.size:
         raise Unreadable("it is cut short")
     magic, version, length, digest = HEADER.unpack_from(data)
@@ -60,8 +73,7 @@ def decode(data: bytes) -> tuple[State, dict[str, Any]]:
         raise Unreadable("it is not what was written")
     try:
         with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
-            meta = json.loads(archive["meta"].tobytes())
-            return _unpack(meta["state"], archive), meta["about"]
+            yield archive, json.loads(archive["meta"].tobytes())
     except Exception as error:  # a whole file of another shape
         raise Unreadable(f"{type(error).__name__}: {error}") from error
 
@@ -118,12 +130,12 @@ class Store:
             path.unlink(missing_ok=True)
         return True
 
-    def newest(self, trial: int, **about: Any) -> bytes | None:
+    def newest(self, trial: int, **wanted: Any) -> bytes | None:
         """The newest readable checkpoint that says these things about itself; None where there is none."""
         for _, path in self._kept(trial):
             with _set_aside(path):
                 data = path.read_bytes()
-                if _says(decode(data)[1], about):
+                if _says(about(data), wanted):
                     return data
         return None
 
@@ -138,13 +150,13 @@ class Store:
         with contextlib.suppress(OSError):
             self._of(trial).rmdir()
 
-    def final(self, trial: int, **about: Any) -> bytes | None:
+    def final(self, trial: int, **wanted: Any) -> bytes | None:
         """The final weights of a finished trial, where they were kept and say these things."""
         path = self._of(trial) / f"{FINAL}.ckpt"
         if path.exists():
             with _set_aside(path):
                 data = path.read_bytes()
-                if _says(decode(data)[1], about):
+                if _says(about(data), wanted):
                     return data
         return None
 

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -47,6 +48,8 @@ NEWS_S, RECENT_S = (
 )  # how long a worker may die before its node, and how long a loss is news
 ANSWER_S = 2.0
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+# Ray ends beside what the driver does next; the next start, or the end of the process, waits for it.
+_ending: list[threading.Thread] = []
 
 
 @contextmanager
@@ -56,6 +59,8 @@ def connected(address: str | None, study: Study) -> Iterator[None]:
     paths = [root, os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
     # Workers import Engram and the user's code.
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    while _ending:
+        _ending.pop().join()
     if ray.is_initialized():
         yield
         return
@@ -87,7 +92,8 @@ def connected(address: str | None, study: Study) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        _ending.append(threading.Thread(target=ray.shutdown, name="engram-ray-shutdown"))
+        _ending[-1].start()
 
 
 def capacity(study: Study) -> int:

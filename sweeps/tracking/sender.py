@@ -58,8 +58,6 @@ class Sender:
         self._new: set[Key] = set()  # runs that have nothing but what this process sent
         self._params: dict[Key, dict[str, str]] = {}  # those that a run is known to have
         self._client: Any = None
-        # Here and not in the thread: two threads that import MLflow at once break it for good.
-        import mlflow.tracking  # noqa: F401
 
     @property
     def study_run_id(self) -> str | None:

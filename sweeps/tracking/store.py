@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,14 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # a repeated crea
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 
+_IMPORTING = threading.Lock()  # two threads that import MLflow at once break it for good
+
+
 def connect(uri: str) -> Any:
     """A client. An embedded store is made once, under a lock: two at once would break it for good."""
     _quiet_libraries()
-    from mlflow.tracking import MlflowClient
+    with _IMPORTING:
+        from mlflow.tracking import MlflowClient
 
     with _store_lock(uri):
         client = MlflowClient(uri)
