@@ -27,7 +27,7 @@ from sweeps.search.committed import read_records
 from sweeps.search.ledger import LedgerFile
 from sweeps.search.search import Search
 from sweeps.tracking import recorder as recording
-from sweeps.tracking import store
+from sweeps.tracking import sender, store
 from tests import invented
 
 EXAMPLES, BATCH = 40, 10
@@ -193,7 +193,7 @@ class Calls:
 
 def test_mlflow_is_called_five_times_for_a_trial(tmp_path, monkeypatch):
     calls: collections.Counter[str] = collections.Counter()
-    monkeypatch.setattr(recording, "connect", lambda uri: Calls(store.connect(uri), calls))
+    monkeypatch.setattr(sender, "connect", lambda uri: Calls(store.connect(uri), calls))
     monkeypatch.setattr(recording, "GATHER_S", 1.0)
     recorder = recording.Recorder(
         f"sqlite:///{tmp_path / 'mlflow.db'}",
