@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from scipy import special
 
 from measures import arrays, intervals
 from measures.arrays import Bools, Floats
@@ -115,9 +116,7 @@ def summarize(times: Any, last: Any, level: float = 0.95) -> Convergence:
 
 def _kaplan_meier_median(time: Floats, event: Bools, level: float) -> tuple[float, float, float]:
     """Where the survival curve, and the ends of its log-log band, first come down to one half."""
-    from scipy import stats
-
-    z = float(stats.norm.ppf((1 + level) / 2))
+    z = float(special.ndtri((1 + level) / 2))
     survival, greenwood = 1.0, 0.0
     median = low = high = math.inf
     for t in np.unique(time[event]):

@@ -143,11 +143,9 @@ def sd_interval(values: Any, level: float = 0.95) -> Interval:
     if n < 2:
         return Interval(math.nan, math.nan, math.nan, math.nan, n, level)
     sd = float(array.std(ddof=1))
-    from scipy import stats
-
     low, high = (
-        sd * math.sqrt((n - 1) / stats.chi2.ppf(q, n - 1))
-        for q in ((1 + level) / 2, (1 - level) / 2)
+        sd * math.sqrt((n - 1) / special.chdtri(n - 1, tail))  # χ² with this much above it
+        for tail in ((1 - level) / 2, (1 + level) / 2)
     )
     return Interval(sd, low, high, sd / math.sqrt(2 * (n - 1)), n, level)
 
@@ -266,9 +264,7 @@ def sign_test(above: int, below: int) -> float:
     1.0 when there is nothing to compare. Below 0.05 needs at least six, all alike. Source: Dixon & Mood 1946."""
     if min(above, below) < 0:
         raise ValueError(f"counts {above} and {below}; they must be at least 0")
-    from scipy import stats
-
-    return float(stats.binomtest(above, above + below).pvalue) if above + below else 1.0
+    return min(1.0, 2 * float(special.bdtr(min(above, below), above + below, 0.5)))
 
 
 def expected_best(n: int) -> float:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from measures.intervals import Interval
 
@@ -43,9 +43,9 @@ def widened(interval: Interval, variance: float, freedom: int) -> Interval:
     total = own + variance
     shares = own**2 / (interval.n - 1) + (variance**2 / freedom if freedom else 0.0)
     t = (
-        stats.t.ppf((1 + interval.level) / 2, total**2 / shares)
+        special.stdtrit(total**2 / shares, (1 + interval.level) / 2)
         if shares
-        else stats.norm.ppf((1 + interval.level) / 2)
+        else special.ndtri((1 + interval.level) / 2)
     )
     half = float(t) * math.sqrt(total)
     mean = interval.mean
