@@ -74,6 +74,29 @@ def short_trial(record: dict[str, Any], seconds: float) -> type:
     return Short
 
 
+def start_workers(slots: int, folder: Path) -> None:
+    """Start one worker process for each slot before anything is measured.
+
+    The nodes of a cluster start theirs side by side, each with its own processors; here all of them
+    share a few.
+    """
+    import ray
+
+    @ray.remote(num_cpus=1)
+    def started(number: int) -> None:
+        import ray.tune  # noqa: F401
+
+        (folder / f"started-{number}").touch()
+        while not (folder / "all").exists():
+            time.sleep(1)
+
+    waiting = [started.remote(number) for number in range(slots)]
+    while len(list(folder.glob("started-*"))) < slots:
+        time.sleep(1)
+    (folder / "all").touch()
+    ray.get(waiting)
+
+
 def main(slots: int, trials: int, seconds: float) -> None:
     import psutil
     import ray
@@ -93,6 +116,8 @@ def main(slots: int, trials: int, seconds: float) -> None:
     tuning.CohortTrainable = short_trial(record, seconds)  # type: ignore[misc, assignment]
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     ray.init(num_cpus=slots, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+
+    start_workers(slots, folder)
 
     driver = psutil.Process()
     marks: list[tuple[int, float, float]] = []  # trials committed, seconds, CPU seconds

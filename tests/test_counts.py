@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ray.tune.experiment import Trial
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from models import streams
@@ -21,7 +20,6 @@ from models.training import Examples, Trainer
 from sweeps import leaderboard
 from sweeps.definition.configuration import Configuration
 from sweeps.definition.sections import CheckpointConfig, MeasuresConfig
-from sweeps.running import pruning
 from sweeps.running.trainable import CohortTrainable
 from sweeps.search.committed import read_records
 from sweeps.search.ledger import LedgerFile
@@ -139,22 +137,6 @@ def test_ray_runs_one_task_per_evaluation_of_a_trial_and_the_last_brings_the_mea
     assert (tmp_path / "stacking.json").exists()  # measured here, for whoever comes next
     # Tune spells results out for its log: they must not spell out what is in them.
     assert all(len(repr(result)) < 2000 for result in results)
-
-
-def test_tune_looks_at_waiting_trials_alone():
-    class Some:
-        def __init__(self, status: str):
-            self.status = status
-
-    scheduler = pruning.InOrder()
-    trials = [Some(Trial.PENDING) for _ in range(100)]
-    for trial in trials:
-        scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
-    assert scheduler.choose_trial_to_run(None) is trials[0]
-    for trial in trials[:98]:
-        trial.status = Trial.TERMINATED
-    assert scheduler.choose_trial_to_run(None) is trials[98]
-    assert scheduler._waiting == trials[98:]
 
 
 def asked(trials: int) -> Any:

@@ -46,18 +46,15 @@ def scheduler(study: Study, reports: Reports) -> TrialScheduler:
 
 
 class InOrder(FIFOScheduler):
-    """Trials in the order they came. Tune's own looks through all there ever were at every step."""
+    """Trials in the order they came: Tune starts those that wait by itself.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._waiting: list[Trial] = []
-
-    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        self._waiting.append(trial)
+    Its own answer here looks through all trials there ever were at every step, and gives an actor that
+    has just become free to a trial whose own actor is starting, which is then ended for nothing: where
+    trials are shorter than the start of a worker, a cluster never fills.
+    """
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        self._waiting = [trial for trial in self._waiting if trial.status == Trial.PENDING]
-        return self._waiting[0] if self._waiting else None
+        return None
 
 
 class Remembering(InOrder):

@@ -66,6 +66,8 @@ def train(execution: Execution, datasets: dict[str, Any]) -> None:
                 stop=_Stopper(execution),
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=0),
+                # Not set, Tune asks each actor for one more, which is nothing: see trainable.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
         tuner.fit()
