@@ -12,6 +12,7 @@ PAGE = FOLDER.parent.parent / "docs" / "performance.md"
 MARK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.S)
 WAYS = {
     "engram": "Engram: ledger, measures, MLflow, report",
+    "leaderboards": "Engram, until its leaderboards stand",
     "bare": "bare loop, a process per core",
     "optuna": "Optuna alone, a process per core",
     "shared": "Ray Tune, `reuse_actors`, data shared",
