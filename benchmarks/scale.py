@@ -2,12 +2,16 @@
 
 Each size in a process of its own, which loads the data and trains as a trial does: two replicas, each on
 its own 40 % of the pool. Measured: seconds per example of training steps and of evaluation, and the largest
-memory of the process above what it has before there is data, against the bytes of the data.
+memory of the process above what it has before there is data, against the bytes of the data. Then a whole study
+of one such trial: the most memory of all its processes (PSS, so that what they share counts once) above the
+same study's of the smallest size.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -34,8 +38,20 @@ UNITS = {
 }
 
 
+STUDY = """\
+name: scale
+question: How much memory does it take?
+data: {{name: mnist1d_stream, pool_size: {size}, train_size: {train}, validation: 0}}
+training: {{batch_size: 100, steps: 200, evaluate_every: 1000000}}
+replicas: {{count: 2, draw: disjoint}}
+measures: {{predictions: false}}
+sweep: {{model.dropout: [0.0]}}
+tracking: {{model: false}}
+"""
+
+
 def main(sizes: tuple[int, ...] = SIZES) -> None:
-    results = []
+    results, base = [], 0
     with TemporaryDirectory() as cache:
         for size in sizes:
             done = subprocess.run(
@@ -52,7 +68,43 @@ def main(sizes: tuple[int, ...] = SIZES) -> None:
                 values = found[name] if isinstance(found[name], list) else [found[name]]
                 results.append(Result({"examples": size, "what": name}, unit, tuple(values)))
                 say(f"scale: {size:,} examples: {name} {results[-1].median:.4g} {unit}")
+            peak = study_memory(size, Path(cache) / f"study-{size}")
+            base = base or peak
+            for name, value, unit in (
+                ("study", (peak - base) / 1e6, f"MB, whole study above that of {sizes[0]:,}"),
+                ("study, relative", (peak - base) / found["bytes"], UNITS["memory"]),
+            ):
+                results.append(Result({"examples": size, "what": name}, unit, (value,)))
+                say(f"scale: {size:,} examples: {name} {value:.4g} {unit}")
     write("scale", results)
+
+
+def study_memory(size: int, folder: Path) -> int:
+    """The most memory in bytes that a study of this size takes, driver, Ray and workers together."""
+    import psutil
+
+    folder.mkdir()
+    (folder / "scale.yaml").write_text(STUDY.format(size=size, train=int(size * 0.4)))
+    most = 0
+    with open(folder / "out", "w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "orchestrate.py", "run", str(folder / "scale.yaml")],
+            cwd=ROOT,
+            env={**os.environ, "ENGRAM_HOME": str(folder / "runs")},
+            stdout=out,
+            stderr=out,
+        )
+        driver = psutil.Process(process.pid)
+        while process.poll() is None:
+            now = 0
+            for each in [driver, *driver.children(recursive=True)]:
+                with contextlib.suppress(psutil.Error):
+                    now += each.memory_full_info().pss
+            most = max(most, now)
+            time.sleep(0.2)
+    if process.returncode:
+        raise SystemExit((folder / "out").read_text()[-2000:])
+    return most
 
 
 def one(size: int, cache: Path) -> dict:
@@ -99,6 +151,7 @@ def one(size: int, cache: Path) -> dict:
         "loading": loading * 1e6 / size,
         "peak": (_peak() - before) / 1e6,
         "memory": (_peak() - before) / held,
+        "bytes": held,
     }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -57,6 +57,10 @@ class Dataset:
     kind: Kind
     digest: str
     generated: bool = False
+
+    def without_pool(self) -> Dataset:
+        """What remains to be said and shown of it once the pool is elsewhere: no example of it is held."""
+        return replace(self, inputs=self.inputs[:0].copy(), targets=self.targets[:0].copy())
 
     @property
     def facts(self) -> Facts:

@@ -36,7 +36,10 @@ log = logging.getLogger(__name__)
 
 
 def train(execution: Execution, datasets: dict[str, Any]) -> None:
-    """Train what the execution's search asks for, until there is nothing left or it is asked to stop."""
+    """Train what the execution's search asks for, until there is nothing left or it is asked to stop.
+
+    datasets: {key: Dataset}; their pools are moved into the object store, so the driver holds them no longer.
+    """
     study, folder = execution.study, execution.folder
     with cluster.connected(execution.address, study), execution.display:
         problem = cluster.no_room(study)
@@ -46,8 +49,10 @@ def train(execution: Execution, datasets: dict[str, Any]) -> None:
             return
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = MANY  # the bridge says how many
         bridge = _Bridge(execution)
+        shared = tune.with_parameters(CohortTrainable, datasets=dict(datasets))
+        datasets.update({key: data.without_pool() for key, data in datasets.items()})
         trainable = tune.with_resources(
-            tune.with_parameters(CohortTrainable, datasets=datasets),
+            shared,
             {"cpu": study.resources.cpu, "gpu": study.resources.gpu},
         )
         tuner = tune.Tuner(

@@ -146,3 +146,13 @@ def test_real_mnist_files():
     assert dataset.inputs.max() == 1
     counts = np.bincount(dataset.targets) + np.bincount(dataset.test_targets)
     assert counts.tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+def test_what_the_driver_keeps_of_a_dataset_has_its_shapes_and_no_example(cache):
+    whole = load(DataConfig(pool_size=600, test_size=50), cache=cache)
+    kept = whole.without_pool()
+    assert kept.inputs.nbytes == kept.targets.nbytes == 0
+    assert kept.inputs.base is None, "a view would hold the whole pool"
+    assert kept.inputs.shape[1:] == whole.inputs.shape[1:]
+    assert (kept.digest, kept.classes, kept.kind) == (whole.digest, whole.classes, whole.kind)
+    assert np.array_equal(kept.test_inputs, whole.test_inputs)
