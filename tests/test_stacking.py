@@ -22,16 +22,10 @@ def chosen(cache, monkeypatch, seconds, family="feedforward", replicas=16):
         return seconds[stack]
 
     monkeypatch.setattr(stacking, "seconds_per_step", seconds_per_step)
-    width = stacking.width(
-        ModelConfig(family=family),
-        TrainingConfig(),
-        replicas,
-        (40,),
-        10,
-        image=False,
-        device=CPU,
-        cache=cache,
+    cohort = stacking.Cohort(
+        ModelConfig(family=family), TrainingConfig(), replicas, (40,), 10, False, CPU
     )
+    width = stacking.width(cohort, cache)
     return width, len(asked)
 
 

@@ -10,6 +10,7 @@ import fcntl
 import json
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -27,91 +28,85 @@ ROUNDS = 2
 CLEARLY = 1.3
 
 
-def width(
-    model: ModelConfig,
-    training: TrainingConfig,
-    replicas: int,
-    shape: tuple[int, ...],
-    outputs: int,
-    *,
-    image: bool,
-    device: torch.device,
-    cache: Path,
-) -> int:
-    """Replicas per pass that trains a cohort fastest on this device.
+@dataclass(frozen=True)
+class Cohort:
+    """What is to be trained. shape: of one example; outputs: classes, or values to predict."""
 
-    shape: of one example; outputs: classes, or values to predict; cache: folder of the memory, which the
-    processes of a machine share. A user's own network is not measured: it may not stack at all.
+    model: ModelConfig
+    training: TrainingConfig
+    replicas: int
+    shape: tuple[int, ...]
+    outputs: int
+    image: bool
+    device: torch.device
+
+    @property
+    def rule(self) -> int:
+        return default_stack(self.model.family, self.device, self.replicas)
+
+    @property
+    def measured(self) -> int:
+        return min(self.replicas, MOST_MEASURED)
+
+    @property
+    def name(self) -> str:
+        """What the answer depends on, sizes to a power of two."""
+        cuda = self.device.type == "cuda"
+        machine = torch.cuda.get_device_name(self.device) if cuda else self.device.type
+        sizes = {
+            "width": self.model.width,
+            "inputs": math.prod(self.shape),
+            "batch": self.training.batch_size,
+            "replicas": self.measured,
+        }
+        rounded = [f"{name} {2 ** round(math.log2(size))}" for name, size in sizes.items()]
+        dropout = "dropout" if self.model.dropout else "no dropout"
+        depth = f"depth {self.model.depth}"
+        return ", ".join([self.model.family, depth, dropout, *rounded, machine, torch.__version__])
+
+
+def width(cohort: Cohort, cache: Path) -> int:
+    """Replicas per pass that trains a cohort fastest on its device.
+
+    cache: folder of the memory, which the processes of a machine share. A user's own network is not
+    measured: it may not stack at all.
     """
-    rule = default_stack(model.family, device, replicas)
-    if replicas == 1 or ":" in model.family:
-        return rule
-    name = _name(model, training, replicas, shape, device)
+    if cohort.replicas == 1 or ":" in cohort.model.family:
+        return cohort.rule
     cache.mkdir(parents=True, exist_ok=True)
     # One measures at a time: two would disturb each other, and both want the same answer.
     with open(cache / f"{FILE}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         found = state.read_json(cache / FILE)
         known = found if isinstance(found, dict) else {}
-        chosen = known.get(name)
+        chosen = known.get(cohort.name)
         if not isinstance(chosen, int) or chosen < 0:
-            chosen = _measured(model, training, replicas, shape, outputs, image, device, rule)
-            state.write_text(cache / FILE, json.dumps({**known, name: chosen}, indent=1))
-    return min(chosen, replicas) if chosen else replicas
+            chosen = _measured(cohort)
+            state.write_text(cache / FILE, json.dumps({**known, cohort.name: chosen}, indent=1))
+    return min(chosen, cohort.replicas) if chosen else cohort.replicas
 
 
-def _measured(
-    model: ModelConfig,
-    training: TrainingConfig,
-    replicas: int,
-    shape: tuple[int, ...],
-    outputs: int,
-    image: bool,
-    device: torch.device,
-    rule: int,
-) -> int:
+def _measured(cohort: Cohort) -> int:
     """The fastest stack, 0 for all replicas."""
-    count = min(replicas, MOST_MEASURED)
+    count = cohort.measured
     stacks = [stack for stack in CANDIDATES if stack < count] + [count]
     seconds = dict.fromkeys(stacks, math.inf)
     for _ in range(ROUNDS):
         for stack in stacks:
             took = seconds_per_step(
-                model,
-                training,
+                cohort.model,
+                cohort.training,
                 count,
-                training.batch_size,
-                shape,
-                outputs,
-                image=image,
+                cohort.training.batch_size,
+                cohort.shape,
+                cohort.outputs,
+                image=cohort.image,
                 stack=stack,
-                device=device,
-                clock=time.thread_time if device.type == "cpu" else time.perf_counter,
+                device=cohort.device,
+                clock=time.thread_time if cohort.device.type == "cpu" else time.perf_counter,
             )
             seconds[stack] = min(seconds[stack], took)
     best = min(seconds, key=lambda stack: seconds[stack])
-    if seconds[min(rule, count)] <= CLEARLY * seconds[best]:
-        best = min(rule, count)
+    if seconds[min(cohort.rule, count)] <= CLEARLY * seconds[best]:
+        best = min(cohort.rule, count)
     return 0 if best == count else best
-
-
-def _name(
-    model: ModelConfig,
-    training: TrainingConfig,
-    replicas: int,
-    shape: tuple[int, ...],
-    device: torch.device,
-) -> str:
-    """What the answer depends on, sizes to a power of two."""
-    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    sizes = {
-        "width": model.width,
-        "inputs": math.prod(shape),
-        "batch": training.batch_size,
-        "replicas": min(replicas, MOST_MEASURED),
-    }
-    rounded = [f"{name} {2 ** round(math.log2(size))}" for name, size in sizes.items()]
-    dropout = "dropout" if model.dropout else "no dropout"
-    return ", ".join(
-        [model.family, f"depth {model.depth}", dropout, *rounded, machine, torch.__version__]
-    )

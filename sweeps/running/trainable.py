@@ -179,16 +179,16 @@ class CohortTrainable(tune.Trainable):
         dataset = self.datasets[self.config["dataset"]]
         stack = configuration.replicas.stack
         if stack == "auto":
-            stack = stacking.width(
+            cohort = stacking.Cohort(
                 configuration.model,
                 configuration.training,
                 configuration.replicas.count,
                 dataset.inputs.shape[1:],
                 dataset.classes or math.prod(dataset.targets.shape[1:]),
-                image=dataset.kind == "image",
-                device=device,
-                cache=Path(self.config["cache"]),
+                dataset.kind == "image",
+                device,
             )
+            stack = stacking.width(cohort, Path(self.config["cache"]))
         replicas = configuration.replicas.model_copy(
             update={"stack": min(stack, self.stack or stack)}
         )
