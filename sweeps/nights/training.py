@@ -23,6 +23,7 @@ from typing import Any
 from sweeps import state
 from sweeps.definition.configuration import Study
 from sweeps.nights import entries, notify
+from sweeps.running.stopping import Usage
 
 INTERRUPTED = 130
 ATTEMPT = "--- "  # before the time of each attempt in a night's log
@@ -105,11 +106,8 @@ def options(study: Study, night: str, limits: Limits) -> list[str]:
 
 def used(night: str) -> tuple[float, float]:
     """Seconds and GPU-seconds that a night's execution has taken so far."""
-    said: Any = state.read_json(state.study_dir(night) / "usage.json")
-    try:
-        return float(said["seconds"]), float(said["gpu_seconds"])
-    except (TypeError, KeyError, ValueError):
-        return 0.0, 0.0
+    usage = Usage(state.study_dir(night))
+    return usage.seconds, usage.gpu_seconds
 
 
 def tail(night: str, lines: int = 12) -> str:
