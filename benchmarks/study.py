@@ -31,7 +31,8 @@ MODEL = {
 }
 TRIALS = len(plain.CONFIGURATIONS) * plain.REPLICAS
 REPEATS = {"feedforward": 2, "convolutional": 1, "lstm": 1}  # the last takes minutes for every way
-SCALED = ("stock", "shared")  # measured on a quarter
+SCALED = ("stock", "shared")  # measured once, on a quarter
+WAYS = ("engram", "bare", "optuna", *SCALED)
 POOL, TEST = 7000, 1000
 STUDY = """\
 name: study
@@ -44,14 +45,16 @@ sweep: {{training.lr: [0.001, 0.003, 0.01, 0.03], model.dropout: [0.0, 0.5]}}
 """
 
 
-def main(families: tuple[str, ...] = FAMILIES) -> None:
+def main(families: tuple[str, ...] = FAMILIES, ways: tuple[str, ...] = WAYS) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         data = _data(Path(scratch))
         for family in families:
             times: dict[str, list[float]] = {}
             tracking: list[float] = []
             for repeat in range(REPEATS[family]):
-                for way in ("engram", "bare", "optuna", *(SCALED if repeat == 0 else ())):
+                for way in ways:
+                    if way in SCALED and repeat:
+                        continue
                     folder = Path(scratch) / f"{family}-{way}-{repeat}"
                     folder.mkdir()
                     took, stood = _time(way, family, data, folder)

@@ -155,13 +155,19 @@ def _tune(family: str, path: str, folder: Path, trials: int, shared: bool) -> No
     callback = MLflowLoggerCallback(
         tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", experiment_name="study"
     )
-    tune.Tuner(
+    results = tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1}),
         tune_config=tune.TuneConfig(search_alg=limited, num_samples=trials, reuse_actors=shared),
         run_config=tune.RunConfig(
-            name="study", storage_path=str(folder), callbacks=[callback], verbose=0
+            name="study",
+            storage_path=str(folder),
+            callbacks=[callback],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
         ),
     ).fit()
+    if results.num_errors:
+        raise SystemExit(f"{results.num_errors} trials failed")
 
 
 if __name__ == "__main__":
