@@ -20,6 +20,7 @@ from models.training import Examples, Trainer
 from sweeps import leaderboard
 from sweeps.definition.configuration import Configuration
 from sweeps.definition.sections import CheckpointConfig, MeasuresConfig
+from sweeps.running import pruning
 from sweeps.running.trainable import CohortTrainable
 from sweeps.search.committed import read_records
 from sweeps.search.ledger import LedgerFile
@@ -137,6 +138,21 @@ def test_ray_runs_one_task_per_evaluation_of_a_trial_and_the_last_brings_the_mea
     assert (tmp_path / "stacking.json").exists()  # measured here, for whoever comes next
     # Tune spells results out for its log: they must not spell out what is in them.
     assert all(len(repr(result)) < 2000 for result in results)
+
+
+def test_tune_looks_at_no_trial_to_find_the_next_and_gives_no_actor_away():
+    """It starts those that wait by itself; asked here, it would end an actor that is starting."""
+
+    class Untouched:
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(f"the scheduler looked at {name}")
+
+    study = asked(2)
+    for scheduler in (pruning.InOrder(), pruning.scheduler(study, {})):
+        assert isinstance(scheduler, pruning.InOrder)
+        for _ in range(100):
+            scheduler.on_trial_add(Untouched(), Untouched())  # type: ignore[arg-type]
+            assert scheduler.choose_trial_to_run(Untouched()) is None
 
 
 def asked(trials: int) -> Any:

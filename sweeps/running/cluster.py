@@ -42,10 +42,8 @@ LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 # Set by an autoscaler on the nodes that it starts.
 NODE_GROUP = "ray.io/node-group"
-NEWS_S, RECENT_S = (
-    5.0,
-    60.0,
-)  # how long a worker may die before its node, and how long a loss is news
+NEWS_S = 5.0  # a worker may die so long before its node
+RECENT_S = 60.0  # a lost node is news for so long
 ANSWER_S = 2.0
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # Ray ends beside what the driver does next; the next start, or the end of the process, waits for it.
