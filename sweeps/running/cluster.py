@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
 import signal
 import socket
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -46,8 +46,6 @@ NEWS_S = 5.0  # a worker may die so long before its node
 RECENT_S = 60.0  # a lost node is news for so long
 ANSWER_S = 2.0
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-# Ray ends beside what the driver does next; the next start, or the end of the process, waits for it.
-_ending: list[threading.Thread] = []
 
 
 @contextmanager
@@ -57,8 +55,6 @@ def connected(address: str | None, study: Study) -> Iterator[None]:
     paths = [root, os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
     # Workers import Engram and the user's code.
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
-    while _ending:
-        _ending.pop().join()
     if ray.is_initialized():
         yield
         return
@@ -90,8 +86,10 @@ def connected(address: str | None, study: Study) -> Iterator[None]:
     try:
         yield
     finally:
-        _ending.append(threading.Thread(target=ray.shutdown, name="engram-ray-shutdown"))
-        _ending[-1].start()
+        # A reference to an object that goes while Ray shuts down, in whatever thread, ends the process:
+        # those that only cycles hold, as Tune's do, go now.
+        gc.collect()
+        ray.shutdown()
 
 
 def capacity(study: Study) -> int:

@@ -40,43 +40,48 @@ def train(execution: Execution, datasets: dict[str, Any]) -> None:
 
     datasets: {key: Dataset}; their pools are moved into the object store, so the driver holds them no longer.
     """
-    study, folder = execution.study, execution.folder
-    with cluster.connected(execution.address, study), execution.display:
-        problem = cluster.no_room(study)
+    with cluster.connected(execution.address, execution.study), execution.display:
+        problem = cluster.no_room(execution.study)
         if problem is not None:
             live.warn(str(problem))
             execution.stop.ask("no node has room for a trial", BAD_INPUT)
             return
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = MANY  # the bridge says how many
-        bridge = _Bridge(execution)
-        shared = tune.with_parameters(CohortTrainable, datasets=dict(datasets))
-        datasets.update({key: data.without_pool() for key, data in datasets.items()})
-        trainable = tune.with_resources(
-            shared,
-            {"cpu": study.resources.cpu, "gpu": study.resources.gpu},
-        )
-        tuner = tune.Tuner(
-            trainable,
-            tune_config=tune.TuneConfig(
-                search_alg=bridge,
-                scheduler=pruning.scheduler(study, execution.search.reports()),
-                num_samples=-1,
-                reuse_actors=True,
-                trial_dirname_creator=_trial_folder,
-            ),
-            run_config=tune.RunConfig(
-                name=execution.name,
-                storage_path=str(folder / "tune"),
-                callbacks=[_Watcher(execution, bridge)],
-                stop=_Stopper(execution),
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=0),
-                # Not set, Tune asks each actor for one more, which is nothing: see trainable.
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
-        )
-        tuner.fit()
-    shutil.rmtree(folder / "tune", ignore_errors=True)
+        _tune(execution, datasets)
+    shutil.rmtree(execution.folder / "tune", ignore_errors=True)
+
+
+def _tune(execution: Execution, datasets: dict[str, Any]) -> None:
+    """What holds references to objects in Ray's store: gone before Ray shuts down."""
+    study = execution.study
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = MANY  # the bridge says how many
+    bridge = _Bridge(execution)
+    shared = tune.with_parameters(CohortTrainable, datasets=dict(datasets))
+    datasets.update({key: data.without_pool() for key, data in datasets.items()})
+    trainable = tune.with_resources(
+        shared,
+        {"cpu": study.resources.cpu, "gpu": study.resources.gpu},
+    )
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=bridge,
+            scheduler=pruning.scheduler(study, execution.search.reports()),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_dirname_creator=_trial_folder,
+        ),
+        run_config=tune.RunConfig(
+            name=execution.name,
+            storage_path=str(execution.folder / "tune"),
+            callbacks=[_Watcher(execution, bridge)],
+            stop=_Stopper(execution),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=0),
+            # Not set, Tune asks each actor for one more, which is nothing: see trainable.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )
+    tuner.fit()
 
 
 class _Bridge(Searcher):
@@ -111,6 +116,7 @@ class _Bridge(Searcher):
         with self.execution.stop.when_full():
             proposal = self.execution.search.ask()
             if proposal is None:
+                self.execution.review.last_trials_run()
                 return None if self.proposals else Searcher.FINISHED
             config = self.execution.trials.config(proposal)
             self.proposals[trial_id] = proposal
