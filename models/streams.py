@@ -28,12 +28,13 @@ def generator(*words: int | str) -> torch.Generator:
 
 
 def _mix(x: Tensor) -> Tensor:
-    """lowbias32 on int32 bit patterns; every step is a bijection of 32 bits."""
-    x = x ^ ((x >> 16) & 0xFFFF)
-    x = x * 0x7FEB352D
-    x = x ^ ((x >> 15) & 0x1FFFF)
-    x = x * -0x7B935975  # 0x846CA68B as a signed 32-bit number
-    return x ^ ((x >> 16) & 0xFFFF)
+    """lowbias32 on int32 bit patterns, in place; every step is a bijection of 32 bits."""
+    x ^= (x >> 16) & 0xFFFF
+    x *= 0x7FEB352D
+    x ^= (x >> 15) & 0x1FFFF
+    x *= -0x7B935975  # 0x846CA68B as a signed 32-bit number
+    x ^= (x >> 16) & 0xFFFF
+    return x
 
 
 def step_streams(keys: Tensor, purposes: int, first_step: int, steps: int) -> Tensor:
@@ -50,15 +51,15 @@ def step_streams(keys: Tensor, purposes: int, first_step: int, steps: int) -> Te
 
 
 def uniform_bits(stream: Tensor, count: int) -> Tensor:
-    """`count` uniform 16-bit integers in [0, 65536) of one stream (a 0-d int32), as int32 [count].
+    """`count` uniform 16-bit integers in [0, 65536) per stream: int32 [...] -> int32 [..., count].
 
-    Works under vmap with one stream per replica.
+    One stream under vmap gives what it gives among many.
     """
     half = (count + 1) // 2
     counter = torch.arange(half, dtype=torch.int32, device=stream.device)
     # An odd multiplier spreads neighbouring counters before they meet the stream.
-    bits = _mix((counter * -0x61C88647) ^ stream)
-    return torch.cat([bits & 0xFFFF, (bits >> 16) & 0xFFFF])[:count]
+    bits = _mix((counter * -0x61C88647) ^ stream[..., None])
+    return torch.cat([bits & 0xFFFF, (bits >> 16) & 0xFFFF], -1)[..., :count]
 
 
 def uniforms(stream: Tensor, count: int) -> Tensor:

@@ -54,6 +54,7 @@ def test_uniform_bits_under_vmap_equal_those_of_each_stream():
     stacked = vmap(lambda s: streams.uniform_bits(s, 33))(drawn)
     for row, stream in zip(stacked, drawn, strict=True):
         assert torch.equal(row, streams.uniform_bits(stream, 33))
+    assert torch.equal(streams.uniform_bits(drawn, 33), stacked)
 
 
 def test_uniforms_lie_in_the_half_open_unit_interval():
