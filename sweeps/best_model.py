@@ -1,7 +1,7 @@
 """The best network of a study as an MLflow model, saved beside the driver.
 
-Exporting a network takes torch seconds, most of them imports: a process of its own takes them while the
-driver draws.
+Exporting a network takes torch seconds, most of them imports: a process of its own takes them beside the
+last trials, and exports while the driver draws.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ import os
 import signal
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 
 from data.dataset import Dataset
-from models.config import ModelConfig
 from sweeps import state
 from sweeps.definition.configuration import Configuration
 from sweeps.leaderboard import Record
 
 EXAMPLES = 4  # inputs kept with a model
+MODEL = "model"
+LONGEST_S = 900.0
 log = logging.getLogger(__name__)
 
 
@@ -41,41 +43,60 @@ class Saving:
     def wait(self) -> str | None:
         """How it is serialized, "pt2" or "pickle", once it is there; None where it could not be saved."""
         if self.process is not None:
-            self.process.join()
+            self.process.join(LONGEST_S)
+            if self.process.is_alive():
+                log.warning("the best model was not saved within %.0f s", LONGEST_S)
+                self.process.kill()
         return _serialization(self.folder, self.tag)
 
 
-def begin(
-    folder: Path, record: Record, configuration: Configuration, data: Dataset
-) -> Saving | None:
-    """Start to save the network of a finished trial; None where its final weights were not kept.
+class Saver:
+    """Saves the best network of an execution. folder: the execution's."""
 
-    folder: of the execution. The network is the trial's median replica, see `median_replica`.
-    """
-    from sweeps.running import checkpoint
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._process: BaseProcess | None = None
+        self._connection: Connection
 
-    store = checkpoint.Store(folder / "checkpoints", keep=1, largest_bytes=math.inf)
-    weights = store.final(record["trial"], config=record["config_hash"])
-    if weights is None:
-        log.warning(
-            "trial %d has no final weights (checkpoint.final): no model is logged", record["trial"]
-        )
-        return None
-    replica = median_replica(record)
-    content = json.dumps([record["config_hash"], record["replica_values"], replica])
-    tag = hashlib.sha256(content.encode()).hexdigest()[:12]
-    process = None
-    if _serialization(folder / "model", tag) is None:
+    def prepare(self) -> None:
+        """Let the process load what it takes to save a network, before it is known which."""
+        if self._process is None:
+            spawn = get_context("spawn")
+            self._connection, other = spawn.Pipe()
+            self._process = spawn.Process(target=_serve, args=(other, self.folder), daemon=True)
+            self._process.start()
+            other.close()
+
+    def begin(self, record: Record, configuration: Configuration, data: Dataset) -> Saving | None:
+        """Start to save the network of a finished trial; None where its final weights were not kept.
+
+        The network is the trial's median replica, see `median_replica`.
+        """
+        from sweeps.running import checkpoint
+
+        store = checkpoint.Store(self.folder / "checkpoints", keep=1, largest_bytes=math.inf)
+        weights = store.final(record["trial"], config=record["config_hash"])
+        if weights is None:
+            log.warning(
+                "trial %d has no final weights (checkpoint.final): no model is logged",
+                record["trial"],
+            )
+            return None
+        replica = median_replica(record)
+        content = json.dumps([record["config_hash"], record["replica_values"], replica])
+        tag = hashlib.sha256(content.encode()).hexdigest()[:12]
+        if _serialization(self.folder / MODEL, tag) is not None:
+            return Saving(self.folder / MODEL, tag, replica, None)
+        self.prepare()
         outputs = data.classes or int(np.prod(data.targets.shape[1:], dtype=int))
-        shape, image = data.inputs.shape[1:], data.kind == "image"
-        words = (configuration.model, shape, outputs, image, weights, replica)
-        process = get_context("spawn").Process(
-            target=_save,
-            args=(folder / "model", tag, data.test_inputs[:EXAMPLES], *words),
-            daemon=True,
-        )
-        process.start()
-    return Saving(folder / "model", tag, replica, process)
+        network = configuration.model, data.inputs.shape[1:], outputs, data.kind == "image"
+        self._connection.send((tag, data.test_inputs[:EXAMPLES], network, weights, replica))
+        return Saving(self.folder / MODEL, tag, replica, self._process)
+
+    def close(self) -> None:
+        """Let a process that was prepared for nothing end."""
+        if self._process is not None:
+            self._connection.close()
 
 
 def median_replica(record: Record) -> int:
@@ -91,20 +112,10 @@ def median_replica(record: Record) -> int:
     return int(np.argsort(values, kind="stable")[(len(values) - 1) // 2])
 
 
-def _save(
-    folder: Path,
-    tag: str,
-    example: np.ndarray,
-    model: ModelConfig,
-    shape: tuple[int, ...],
-    outputs: int,
-    image: bool,
-    weights: bytes,
-    replica: int,
-) -> None:
-    """In the process of its own; the marker is written last. What libraries say goes to the log."""
+def _serve(connection: Connection, folder: Path) -> None:
+    """In the process of its own: load, wait to be told, save. What libraries say goes to the log."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides
-    said = os.open(folder.parent / "model.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    said = os.open(folder / "model.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     for stream in (1, 2):
         os.dup2(said, stream)
     logging.basicConfig(level=logging.WARNING)
@@ -112,11 +123,17 @@ def _save(
     from sweeps.running import checkpoint
     from sweeps.tracking import model as models
 
-    module = build(model, shape, outputs, image)
+    models.load_what_saving_takes()
+    try:
+        tag, example, network, weights, replica = connection.recv()
+    except EOFError:
+        return
+    module = build(*network)
     stacked = checkpoint.decode(weights)[0]["trainer"]["cohort"]
     module.load_state_dict({name: stacked[name][replica] for name in module.state_dict()})
-    _marker(folder).unlink(missing_ok=True)
-    state.write_text(_marker(folder), f"{tag} {models.save(folder, module.eval(), example)}")
+    _marker(folder / MODEL).unlink(missing_ok=True)
+    serialization = models.save(folder / MODEL, module.eval(), example)
+    state.write_text(_marker(folder / MODEL), f"{tag} {serialization}")  # last: it is there
 
 
 def _serialization(folder: Path, tag: str) -> str | None:

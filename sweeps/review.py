@@ -49,6 +49,7 @@ class Review:
         self.finished_trials = 0
         self.best: float | None = None
         self.system: SystemMetrics | None = None
+        self.saver = best_model.Saver(folder)
 
     # -- while it runs --------------------------------------------------------------------------
 
@@ -79,6 +80,12 @@ class Review:
             self._count(record)
             if self.best is not None:
                 self.recorder.metrics(STUDY, self.finished_trials, {BEST_SO_FAR: self.best})
+
+    def last_trials_run(self) -> None:
+        """No further trial will start: what the end needs can be made ready where there is room."""
+        if self.study.tracking.model:
+            with _harmless("the best model"):
+                self.saver.prepare()
 
     def _count(self, record: Record) -> None:
         self.finished_trials += 1
@@ -116,6 +123,7 @@ class Review:
                 self._draw(found)
                 if best is not None and saving is not None:
                     self._send_model(best, saving)
+        self.saver.close()
 
     def _tag_verdicts(self, found: Evidence) -> None:
         """Each trial's verdict and place as tags to filter by; only those that changed are sent."""
@@ -162,7 +170,7 @@ class Review:
         with _harmless("the best model"):
             configuration = self.study.configure(best["params"])
             data = self.datasets[study_data.key(configuration.data)]
-            return best_model.begin(self.folder, best, configuration, data)
+            return self.saver.begin(best, configuration, data)
         return None
 
     def _send_model(self, best: Record, saving: best_model.Saving) -> None:

@@ -20,6 +20,11 @@ ALIAS = "best"
 log = logging.getLogger(__name__)
 
 
+def load_what_saving_takes() -> None:
+    """Import it now: most of the seconds that a first `save` takes."""
+    import torch.export._trace  # noqa: F401
+
+
 def save(folder: Path, module: Any, example: np.ndarray) -> str:
     """Write a torch module as an MLflow model; returns the serialization, "pt2" or "pickle".
 
