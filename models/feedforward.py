@@ -6,6 +6,7 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.dropout import Dropout
 
@@ -17,13 +18,18 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
+def linear(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """[B, in] -> [B, out]; with stacked parameters, [R, B, in] -> [R, B, out], each replica through its own."""
+    if weight.dim() == 2:
+        return functional.linear(inputs, weight, bias)
+    return torch.baddbmm(bias[:, None], inputs, weight.transpose(1, 2))
+
+
 class Linear(nn.Linear):
-    """inputs [..., B, in] -> [..., B, out]; with stacked parameters, each replica's inputs through its own."""
+    """A linear layer that takes stacked parameters as they are."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        if self.weight.dim() == 2:
-            return super().forward(inputs)
-        return torch.baddbmm(self.bias[:, None], inputs, self.weight.transpose(1, 2))
+        return linear(inputs, self.weight, self.bias)
 
 
 class Feedforward(nn.Module):

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.dropout import Dropout
+from models.feedforward import Linear, linear
 
 CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -21,8 +21,10 @@ class Recurrent(nn.Module):
     all steps, as the GRU of Greydanus & Kobak 2024 does, keeps early inputs within reach.
     `fused` selects torch's fused kernels (fast, cannot be stacked) or an explicit loop over time
     (stackable); both use the same parameters and agree within float tolerance.
-    inputs [B, ...shape] -> [B, outputs]
+    inputs [B, ...shape] -> [B, outputs]; stacked, [R, B, ...shape] -> [R, B, outputs].
     """
+
+    stacks = True  # takes parameters with a leading axis of replicas as they are, without vmap
 
     def __init__(
         self,
@@ -39,6 +41,7 @@ class Recurrent(nn.Module):
         self.nonlinearity = "relu" if activation == "relu" else "tanh"
         self.features = shape[-1] if len(shape) > 1 else 1
         self.time = prod(shape) // self.features
+        self.axes = len(shape)
         options: dict[str, Any] = {"nonlinearity": self.nonlinearity} if cell == "rnn" else {}
         layer_class: Any = CELLS[cell]  # each knows its own name, which their common class asks for
         self.layers = nn.ModuleList(
@@ -48,31 +51,29 @@ class Recurrent(nn.Module):
         self.dropouts = nn.ModuleList(
             Dropout(dropout) if dropout > 0 else nn.Identity() for _ in range(depth)
         )
-        self.readout = nn.Linear(self.time * width, outputs)
+        self.readout = Linear(self.time * width, outputs)
         self.fused = False
 
     def forward(self, inputs: Tensor) -> Tensor:
-        hidden = inputs.reshape(-1, self.time, self.features)  # [B, T, I]
+        hidden = inputs.flatten(-self.axes).unflatten(-1, (self.time, self.features))  # [B, T, I]
         for layer, dropout in zip(self.layers, self.dropouts, strict=True):
             hidden = layer(hidden)[0] if self.fused else self.unroll(layer, hidden)  # [B, T, H]
             hidden = dropout(hidden)
-        return self.readout(hidden.flatten(1))
+        return self.readout(hidden.flatten(-2))
 
     def unroll(self, layer: Any, inputs: Tensor) -> Tensor:
-        """The layer's hidden states [B, T, H], one explicit step at a time."""
+        """The layer's hidden states [..., B, T, H], one explicit step at a time."""
         step = getattr(self, f"step_{self.cell}")
-        projected = F.linear(inputs, layer.weight_ih_l0, layer.bias_ih_l0)  # [B, T, gates x H]
-        state = torch.zeros(
-            inputs.shape[0], layer.hidden_size, dtype=projected.dtype, device=inputs.device
-        )
+        projected = linear(inputs.flatten(-3, -2), layer.weight_ih_l0, layer.bias_ih_l0)
+        projected = projected.unflatten(-2, inputs.shape[-3:-1])  # [..., B, T, gates x H]
+        state = projected.new_zeros(*inputs.shape[:-2], layer.hidden_size)
         memory, states = state, []
         # Slicing projected[:, t] would make backward quadratic in time.
-        for now in projected.unbind(1):
-            state, memory = step(
-                now, F.linear(state, layer.weight_hh_l0, layer.bias_hh_l0), state, memory
-            )
+        for now in projected.unbind(-2):
+            past = linear(state, layer.weight_hh_l0, layer.bias_hh_l0)
+            state, memory = step(now, past, state, memory)
             states.append(state)
-        return torch.stack(states, 1)
+        return torch.stack(states, -2)
 
     def step_rnn(
         self, now: Tensor, past: Tensor, state: Tensor, memory: Tensor
