@@ -83,6 +83,8 @@ def connected(address: str | None, study: Study) -> Iterator[None]:
     for number, handler in handlers.items():
         signal.signal(number, handler)
     logging.getLogger("ray").handlers = logging.getLogger("sweeps").handlers
+    # It misses files of Tune's own, a line for each trial: ours are the ledger.
+    logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)
     try:
         yield
     finally:
