@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from models import streams
 from models.cohort import Cohort, Part
 from models.config import TrainingConfig
+from models.optimizer import Optimizer
 
 # Augmentation: (inputs [R, B, ...], uniforms [R, B, K]) -> inputs; and K for a shape.
 Augment = tuple[Callable[[Tensor, Tensor], Tensor], int]
@@ -121,7 +122,7 @@ class Trainer:
         self._epoch_order: tuple[int, Tensor] | None = None
         self.diverged = torch.zeros(cohort.replicas, dtype=torch.bool)
         self.early_stopping = self._early_stopping()
-        self.optimizer = self._optimizer()
+        self.optimizer = Optimizer(list(cohort.parameters.values()), config)
 
     # -- what a newcomer reads first ------------------------------------------------------------
 
@@ -277,15 +278,6 @@ class Trainer:
             self._epoch_order = epoch, self.members.gather(1, torch.stack(orders).to(self.device))
         return self._epoch_order[1]
 
-    def _optimizer(self) -> torch.optim.Optimizer:
-        config, parameters = self.config, list(self.cohort.parameters.values())
-        if config.optimizer == "sgd":
-            return torch.optim.SGD(
-                parameters, config.lr, config.momentum, weight_decay=config.weight_decay, fused=True
-            )
-        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-        return kind(parameters, config.lr, weight_decay=config.weight_decay, fused=True)
-
     def _set_learning_rate(self) -> None:
         config = self.config
         if config.schedule == "constant" and config.warmup == 0:
@@ -301,8 +293,7 @@ class Trainer:
                 if config.schedule == "linear"
                 else (1 + math.cos(math.pi * progress)) / 2
             )
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.lr * factor
+        self.optimizer.lr = config.lr * factor
 
     def _clip(self, limit: float) -> None:
         """Scale each replica's gradient to a norm of at most `limit`, on its own."""
@@ -353,17 +344,11 @@ class Trainer:
 
         The random streams are functions of (key, step), so the step is all there is to keep of them.
         """
-        optimizer = {
-            f"{index}.{name}": value.detach().cpu().clone()
-            for index, state in self.optimizer.state_dict()["state"].items()
-            for name, value in state.items()
-            if isinstance(value, Tensor)
-        }
         state: dict = {
             "step": self.step,
             "seconds": self.seconds,
             "cohort": self.cohort.state_dict(),
-            "optimizer": optimizer,
+            "optimizer": self.optimizer.state_dict(),
             "diverged": self.diverged.cpu().clone(),
         }
         if self.early_stopping is not None:
@@ -380,11 +365,7 @@ class Trainer:
         self.cohort.load_state_dict(state["cohort"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.diverged = state["diverged"]
-        entries: dict[int, dict[str, Tensor]] = {}
-        for name, value in state["optimizer"].items():
-            index, _, entry = name.partition(".")
-            entries.setdefault(int(index), {})[entry] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": entries})
+        self.optimizer.load_state_dict(state["optimizer"])
         if self.early_stopping is not None:
             for name, value in state["early_stopping"].items():
                 setattr(self.early_stopping, name, value)
