@@ -61,7 +61,7 @@ class Cohort:
         self.buffers = self._stacked([dict(m.named_buffers()) for m in modules])
         self.parameter_count = sum(p.numel() for p in modules[0].parameters())
         self.dropouts = [n for n, m in self.module.named_modules() if isinstance(m, Dropout)]
-        self.stacks = getattr(self.module, "stacks", False)
+        self.direct = getattr(self.module, "takes_stacked_parameters", False)
         self.unstackable = None if example is None else self._refusal(example.to(device))
         self.split(1 if self.unstackable else stack or self.replicas)
 
@@ -124,7 +124,7 @@ class Cohort:
         if self.stack == 1:
             own = inputs if shared else inputs[0]
             return functional_call(self.module, (part.parameters, part.buffers), (own,))[None]
-        if self.stacks and not shared:
+        if self.direct and not shared:  # shared, vmap makes one matrix product of all replicas
             return functional_call(self.module, (part.parameters, part.buffers), (inputs,))
         call: Callable = lambda p, b, x: functional_call(self.module, (p, b), (x,))  # noqa: E731
         return vmap(call, in_dims=(0, 0, None if shared else 0))(

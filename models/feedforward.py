@@ -38,7 +38,7 @@ class Feedforward(nn.Module):
     depth 0 is a linear model. inputs [B, ...] -> [B, outputs]; stacked, [R, B, ...] -> [R, B, outputs].
     """
 
-    stacks = True  # takes parameters with a leading axis of replicas as they are, without vmap
+    takes_stacked_parameters = True  # [R, ...] as they are, without vmap
 
     def __init__(
         self,

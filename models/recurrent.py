@@ -24,7 +24,7 @@ class Recurrent(nn.Module):
     inputs [B, ...shape] -> [B, outputs]; stacked, [R, B, ...shape] -> [R, B, outputs].
     """
 
-    stacks = True  # takes parameters with a leading axis of replicas as they are, without vmap
+    takes_stacked_parameters = True  # [R, ...] as they are, without vmap
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 def load_what_saving_takes() -> None:
     """Import it now: most of the seconds that a first `save` takes."""
+    import mlflow.pytorch  # noqa: F401
     import torch.export._trace  # noqa: F401
 
 

@@ -49,10 +49,11 @@ def test_fully_connected_nets_agree_to_the_last_bit_in_stacks_of_two_and_more(ma
             assert torch.equal(parts.cohort.parameters[name], parameter), (stack, name)
 
 
-def test_a_network_that_takes_stacked_parameters_gives_what_vmap_gives(make_trainer):
-    made = [make_trainer(small("feedforward"), TRAINING, [0, 1, 2]) for _ in range(2)]
-    assert all(trainer.cohort.stacks for trainer in made)
-    made[1].cohort.stacks = False
+@pytest.mark.parametrize("family", ["feedforward", "rnn", "gru", "lstm"])
+def test_a_network_that_takes_stacked_parameters_gives_what_vmap_gives(make_trainer, family):
+    made = [make_trainer(small(family), TRAINING, [0, 1, 2], stack=3) for _ in range(2)]
+    assert all(trainer.cohort.direct for trainer in made)
+    made[1].cohort.direct = False
     direct, mapped = map(train, made)
     for name, parameter in direct.cohort.parameters.items():
         assert torch.equal(mapped.cohort.parameters[name], parameter), name

@@ -1,4 +1,4 @@
-"""Our optimizers are torch's, and cheaper to start and to step."""
+"""Our optimizers are torch's, without its compiler."""
 
 import subprocess
 import sys
