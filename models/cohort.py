@@ -20,8 +20,7 @@ from models.dropout import Dropout
 from models.recurrent import Recurrent
 
 State = dict[str, Tensor]
-# Layers whose fused kernels on a CPU beat a stack of explicit ones (measured by benchmarks/training.py).
-LOOPING_ON_CPU = ("rnn", "gru", "lstm", "convolutional")
+RECURRENT = ("rnn", "gru", "lstm")
 
 
 @dataclass(frozen=True)
@@ -124,8 +123,9 @@ class Cohort:
         if self.stack == 1:
             own = inputs if shared else inputs[0]
             return functional_call(self.module, (part.parameters, part.buffers), (own,))[None]
-        if self.direct and not shared:  # shared, vmap makes one matrix product of all replicas
-            return functional_call(self.module, (part.parameters, part.buffers), (inputs,))
+        if self.direct:
+            own = inputs.expand(part.stop - part.start, *inputs.shape) if shared else inputs
+            return functional_call(self.module, (part.parameters, part.buffers), (own,))
         call: Callable = lambda p, b, x: functional_call(self.module, (p, b), (x,))  # noqa: E731
         return vmap(call, in_dims=(0, 0, None if shared else 0))(
             part.parameters, part.buffers, inputs
@@ -183,10 +183,11 @@ class Cohort:
         return None
 
 
-def default_stack(family: str, device: torch.device, replicas: int) -> int:
+def default_stack(family: str, device: torch.device, replicas: int, image: bool = False) -> int:
     """Replicas per pass that is fastest for a family on a device, as benchmarks/training.py measures it.
 
-    On a GPU one stack of all; on a CPU a stack for fully connected nets, and one by one for
-    convolutional and recurrent ones, whose fused kernels win there.
+    On a GPU one stack of all. On a CPU one by one where torch's fused kernels win, in recurrent networks
+    and convolutions of images, else a stack.
     """
-    return 1 if device.type == "cpu" and family in LOOPING_ON_CPU else replicas
+    fused = family in RECURRENT or (family == "convolutional" and image)
+    return 1 if device.type == "cpu" and fused else replicas

@@ -40,7 +40,7 @@ def seconds_per_step(
     inputs = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0))
     targets = torch.zeros(batch, dtype=torch.int64) if outputs else torch.zeros(batch, 1)
     modules = [build(model, shape, outputs or 1, image) for _ in range(replicas)]
-    stack = stack or default_stack(model.family, device, replicas)
+    stack = stack or default_stack(model.family, device, replicas, image)
     own = ":" in model.family
     cohort = Cohort(modules, device, stack, inputs[:4] if own else None)
     members = torch.arange(batch).expand(replicas, batch)

@@ -22,7 +22,8 @@ from models.optimizer import Optimizer
 # Augmentation: (inputs [R, B, ...], uniforms [R, B, K]) -> inputs; and K for a shape.
 Augment = tuple[Callable[[Tensor, Tensor], Tensor], int]
 EVALUATION_FLOATS = 2**22  # activations per evaluation pass: bounds memory, not results
-EVALUATION_EXAMPLES = 2048  # of a replica per pass: what a CPU's caches like best
+# Examples per evaluation pass on a CPU, over all its replicas, and at least of each: what its caches like best.
+CPU_EXAMPLES, CPU_EXAMPLES_OF_EACH = 2048, 128
 PAUSE_STEPS = 50  # steps between two looks at the clock
 
 
@@ -256,8 +257,10 @@ class Trainer:
         count = len(examples) if members is None else members.shape[1]
         per_example = max(examples.inputs[0].numel(), 256)
         for part in self.cohort.parts:
-            fits = EVALUATION_FLOATS // (per_example * (part.stop - part.start))
-            size = max(1, min(EVALUATION_EXAMPLES, fits))
+            replicas = part.stop - part.start
+            size = max(1, EVALUATION_FLOATS // (per_example * replicas))
+            if self.device.type == "cpu":
+                size = min(size, max(CPU_EXAMPLES // replicas, CPU_EXAMPLES_OF_EACH))
             for start in range(0, count, size):
                 piece = slice(start, start + size)
                 index = piece if members is None else members[part.replicas, piece]

@@ -167,6 +167,7 @@ def _load(configuration: Configuration) -> Load:
 @dataclass(frozen=True)
 class _Network:
     family: str
+    image: bool
     parameters: int
     reuse: int  # how often a weight is used for one example
     unstackable: str | None
@@ -177,7 +178,7 @@ class _Network:
         from models.cohort import default_stack
 
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return default_stack(self.family, device, count)
+        return default_stack(self.family, device, count, self.image)
 
 
 @functools.cache
@@ -194,15 +195,14 @@ def _network(model: str, facts: Facts) -> _Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         example = torch.randn(4, *facts.shape) if own else None
-        modules = [
-            build(config, facts.shape, facts.classes or 1, facts.kind == "image") for _ in "ab"
-        ]
+        image = facts.kind == "image"
+        modules = [build(config, facts.shape, facts.classes or 1, image) for _ in "ab"]
     cohort = Cohort(modules, torch.device("cpu"), None, example)
     steps = facts.shape[-1] if facts.kind == "sequence" else math.prod(facts.shape[-2:])
     recurrent = facts.shape[0]
     reuse = {"convolutional": max(1, steps // 3), "feedforward": 1}.get(config.family, recurrent)
     reuse = 1 if own else reuse  # not known
-    return _Network(config.family, cohort.parameter_count, reuse, cohort.unstackable)
+    return _Network(config.family, image, cohort.parameter_count, reuse, cohort.unstackable)
 
 
 def _measured(loads: tuple[Load, ...]) -> tuple[float, ...]:

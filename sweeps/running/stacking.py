@@ -42,7 +42,7 @@ class Cohort:
 
     @property
     def rule(self) -> int:
-        return default_stack(self.model.family, self.device, self.replicas)
+        return default_stack(self.model.family, self.device, self.replicas, self.image)
 
     @property
     def measured(self) -> int:

@@ -69,8 +69,10 @@ class CohortTrainable(tune.Trainable):
     def setup(self, config: dict, datasets: dict | None = None) -> None:
         import torch
 
+        from models import memory
         from sweeps.running import checkpoint
 
+        memory.keep_freed()
         if datasets is not None:
             self.datasets = datasets
         torch.set_num_threads(config["threads"])

@@ -186,13 +186,13 @@ def make_cohort(
     """The R networks of a configuration, each from its own stream for this purpose."""
     replicas = configuration.replicas
     outputs = dataset.classes or int(np.prod(dataset.targets.shape[1:], dtype=int))
-    modules = []
+    modules, image = [], dataset.kind == "image"
     for replica in range(first, replicas.count):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(streams.key(replicas.seed, purpose, replica))
             shape = dataset.inputs.shape[1:]
-            modules.append(build(configuration.model, shape, outputs, dataset.kind == "image"))
-    automatic = default_stack(configuration.model.family, device, replicas.count)
+            modules.append(build(configuration.model, shape, outputs, image))
+    automatic = default_stack(configuration.model.family, device, replicas.count, image)
     stack = automatic if replicas.stack == "auto" else replicas.stack
     return Cohort(modules, device, stack, _tensor(dataset.inputs[:4]))
 

@@ -6,6 +6,7 @@ from torch import nn
 
 from models.cohort import Cohort, default_stack
 from models.config import FAMILIES, ModelConfig, TrainingConfig
+from models.family import build
 from tests.models.conftest import CLASSES, SHAPE, examples, networks, train
 
 TRAINING = TrainingConfig(epochs=2, batch_size=16, lr=1e-2, clip=1.0, evaluate_every=1)
@@ -57,6 +58,26 @@ def test_a_network_that_takes_stacked_parameters_gives_what_vmap_gives(make_trai
     direct, mapped = map(train, made)
     for name, parameter in direct.cohort.parameters.items():
         assert torch.equal(mapped.cohort.parameters[name], parameter), name
+
+
+@pytest.mark.parametrize(
+    ("shape", "image"), [((12,), False), ((3, 9), False), ((7, 8), True), ((2, 6, 5), True)]
+)
+def test_stacked_convolutions_have_the_outputs_and_gradients_of_each_alone(shape, image):
+    config = ModelConfig(family="convolutional", width=6, depth=3, dropout=0.3)
+    modules = [build(config, shape, 4, image) for _ in range(3)]
+    inputs, weights = torch.randn(3, 5, *shape), torch.randn(3, 5, 4)
+    found = []
+    for stack in (3, 1):
+        cohort = Cohort(modules, torch.device("cpu"), stack)
+        cohort.set_streams(torch.arange(9, dtype=torch.int32).view(3, 3))
+        outputs = [cohort.forward(part, inputs[part.replicas]) for part in cohort.parts]
+        (torch.cat(outputs) * weights).sum().backward()
+        found.append([torch.cat(outputs), *(p.grad for p in cohort.parameters.values())])
+        shared = torch.cat([cohort.forward(part, inputs[0], shared=True) for part in cohort.parts])
+        torch.testing.assert_close(shared[0], found[-1][0][0], rtol=1e-4, atol=1e-6)
+    for stacked, alone in zip(*found, strict=True):
+        torch.testing.assert_close(stacked, alone, rtol=1e-4, atol=1e-6)
 
 
 def test_one_and_two_threads_agree(make_trainer):
@@ -155,8 +176,10 @@ def test_parameters_are_counted_for_one_replica():
     assert SHAPE == (12,)
 
 
-def test_only_families_with_fused_cpu_kernels_run_one_by_one_on_a_cpu():
+def test_only_networks_with_fast_cpu_kernels_of_their_own_run_one_by_one_on_a_cpu():
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert default_stack("feedforward", cpu, 8) == 8
+    assert default_stack("convolutional", cpu, 8) == 8
+    assert default_stack("convolutional", cpu, 8, image=True) == 1
     assert default_stack("lstm", cpu, 8) == 1
     assert default_stack("lstm", gpu, 8) == 8
