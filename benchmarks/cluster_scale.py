@@ -41,7 +41,8 @@ def short_trial(record: dict[str, Any], seconds: float) -> type:
     """A trainable that sleeps, and then hands in this record."""
     from ray import tune
 
-    from sweeps.running.trainable import EPOCH, Finished, Progress
+    from sweeps.running.messages import Finished, Progress
+    from sweeps.running.trainable import EPOCH
 
     class Short(tune.Trainable):
         def setup(self, config: dict, datasets: Any = None) -> None:

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,6 +84,7 @@ class Review:
 
     def last_trials_run(self) -> None:
         """No further trial will start: what the end needs can be made ready where there is room."""
+        threading.Thread(target=_load_what_drawing_takes, daemon=True).start()
         if self.study.tracking.model:
             with _harmless("the best model"):
                 self.saver.prepare()
@@ -191,6 +193,11 @@ class Review:
         self.recorder.model(
             saving.folder, "best_model", saving.tag, tags=tags, params=params, register=register
         )
+
+
+def _load_what_drawing_takes() -> None:
+    with _harmless("the pictures"):
+        import sweeps.figures.draw  # noqa: F401
 
 
 def _digest(*content: Any) -> str:

@@ -1,7 +1,7 @@
 """Runs a study: every result is committed when it arrives, and what is interrupted goes on where it was.
 
 What is finished is in the ledger (search), what is half done in checkpoints, what is to be recorded in
-the outbox (tracking), and a new `run` starts from the three. Knows Ray only as `tuning`.
+the outbox (tracking), and a new `run` starts from the three. Knows Ray only as `cluster` and `tuning`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from typing import Any
 from sweeps import leaderboard, lock, review, state, tables
 from sweeps.definition.configuration import Study
 from sweeps.definition.problems import StudyError
-from sweeps.running import checkpoint, live, provenance, study_data, tuning
+from sweeps.running import checkpoint, live, provenance, study_data
 from sweeps.running.hidden import Hidden
 from sweeps.running.stopping import (
     DONE,
@@ -140,8 +141,17 @@ class Execution:
                 self.trials.announce_again([record["trial"] for record in self.search.records()])
             self._stop_when_spent()
             if not self.search.finished and not self.stop.requested:
-                tuning.train(self, self.datasets)
+                self._train()
             return self._finish()
+
+    def _train(self) -> None:
+        from sweeps.running import cluster
+
+        with cluster.connected(self.address, self.study), self.display:
+            from sweeps.running import tuning  # Tune is imported while workers start
+
+            tuning.train(self, self.datasets)
+        shutil.rmtree(self.folder / "tune", ignore_errors=True)
 
     def close(self) -> None:
         """Leave the files in order, however the run ended."""

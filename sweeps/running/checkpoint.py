@@ -58,6 +58,17 @@ def about(data: bytes) -> dict[str, Any]:
         return dict(meta["about"])
 
 
+def joinable(data: bytes, early_stopping: int | None) -> int:
+    """How many replicas final weights hold that others can be trained beside with the same result; 0: none.
+
+    Not with early stopping, whose end depends on all replicas, nor where examples were watched.
+    """
+    if early_stopping is not None:
+        return 0
+    state = decode(data)[0]
+    return 0 if "watch" in state else len(state["trainer"]["diverged"])
+
+
 @contextlib.contextmanager
 def _opened(data: bytes) -> Iterator[tuple[Any, dict[str, Any]]]:
     """The archive in the envelope, once its digest has been checked, and its description."""

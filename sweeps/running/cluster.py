@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import math
@@ -30,6 +31,7 @@ os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
 
 import ray
 from ray._private import ray_constants
+from ray._private.node import Node
 
 from sweeps.definition.configuration import Study
 from sweeps.definition.problems import Place, Problem, StudyError
@@ -78,7 +80,8 @@ def connected(address: str | None, study: Study) -> Iterator[None]:
             # The other nodes share no file system with this one: the code goes to them.
             parcel.pack(study, Path(folder))
             options["runtime_env"] = {"working_dir": folder}
-        ray.init(address=address, **options)
+        with contextlib.nullcontext() if address != "local" else _few_processes():
+            ray.init(address=address, **options)
     # Ray has put its own in place: handlers that end the process at once, and a log of its own.
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -92,6 +95,23 @@ def connected(address: str | None, study: Study) -> Iterator[None]:
         # those that only cycles hold, as Tune's do, go now.
         gc.collect()
         ray.shutdown()
+
+
+@contextmanager
+def _few_processes() -> Iterator[None]:
+    """Let Ray start without its processes that one machine has no use for.
+
+    The autoscaler takes a second to end, the API server one until it answers, and what workers print is not wanted.
+    """
+    needless = ("start_monitor", "start_api_server", "start_log_monitor")
+    originals = {name: getattr(Node, name) for name in needless}
+    for name in needless:
+        setattr(Node, name, lambda self, **options: None)
+    try:
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(Node, name, original)
 
 
 def capacity(study: Study) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import ray
 from ray import tune
 
 from sweeps.running import outcomes
+from sweeps.running.messages import Finished, Progress, Saved
 
 EPOCH = "epoch"
 HEARTBEAT_S = 5.0  # a trial is heard of at least this often while it trains
@@ -22,36 +22,6 @@ KEPT_OF_FINAL = (
     "cohort",
     "diverged",
 )  # no optimizer: nothing trains on from there
-
-
-# Tune writes every result into a line for its log, whether anybody reads it or not: spelling out the
-# arrays of a trial took longer than all the rest of the driver's work on it. Hence no repr here.
-@dataclass(repr=False)
-class Progress:
-    """What one evaluation tells: means over replicas, and their intervals for a trial that is stopped here."""
-
-    epoch: int
-    step: int
-    seconds: float
-    metrics: dict[str, float]
-    intervals: dict[str, dict[str, float | None]]
-
-
-@dataclass(repr=False)
-class Saved:
-    """A checkpoint on its way to the driver, which keeps it."""
-
-    step: int
-    data: bytes
-
-
-@dataclass(repr=False)
-class Finished:
-    """What a trial ends in: its record, its arrays as an NPZ file, and its final weights if wanted."""
-
-    record: dict[str, Any]
-    arrays: bytes
-    final: bytes | None
 
 
 class CohortTrainable(tune.Trainable):
@@ -280,19 +250,6 @@ def _progress(report: Any) -> Progress:
 
 def _final_state(state: dict) -> dict:
     return {**state, "trainer": {name: state["trainer"][name] for name in KEPT_OF_FINAL}}
-
-
-def joinable(data: bytes, early_stopping: int | None) -> int:
-    """How many replicas final weights hold that others can be trained beside with the same result; 0: none.
-
-    Not with early stopping, whose end depends on all replicas, nor where examples were watched.
-    """
-    from sweeps.running import checkpoint
-
-    if early_stopping is not None:
-        return 0
-    state = checkpoint.decode(data)[0]
-    return 0 if "watch" in state else len(state["trainer"]["diverged"])
 
 
 class _Unjoinable(Exception):

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from sweeps import state
 from sweeps.definition.configuration import Study, label
-from sweeps.running import outcomes, study_data
+from sweeps.running import checkpoint, outcomes, study_data
+from sweeps.running.messages import Finished, Progress, Saved
 from sweeps.running.stopping import FAILED
-from sweeps.running.trainable import Finished, Progress, Saved, joinable
 from sweeps.search.search import Proposal
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Trials:
             wanted = {"config": proposal.earlier["config_hash"], "data": about["data"]}
             earlier = self.execution.checkpoints.final(proposal.number, **wanted)
             if earlier is not None:
-                about["first"] = joinable(earlier, configuration.training.early_stopping)
+                about["first"] = checkpoint.joinable(earlier, configuration.training.early_stopping)
                 earlier = earlier if about["first"] else None
         restore = self.execution.checkpoints.newest(proposal.number, **about)
         if restore is not None:

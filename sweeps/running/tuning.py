@@ -10,18 +10,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.search import Searcher
 
 from sweeps.running import cluster, live, pruning
+from sweeps.running.messages import Saved
 from sweeps.running.stopping import BAD_INPUT
-from sweeps.running.trainable import CohortTrainable, Saved
+from sweeps.running.trainable import CohortTrainable
 
 if TYPE_CHECKING:
     from sweeps.runner import Execution
@@ -33,26 +34,24 @@ MANY = "100000"
 WAITING_S = 60.0  # without a running trial before people are told
 NODE_DIED = "its node died"
 log = logging.getLogger(__name__)
+# Tune gives its actors an environment of their own, for Lightning: the workers that Ray has started by then,
+# which have none, would be ended, and others started.
+class_cache.DEFAULT_ENV_VARS.clear()
+class_cache.ENV_VARS_TO_PROPAGATE.discard("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS")
 
 
 def train(execution: Execution, datasets: dict[str, Any]) -> None:
     """Train what the execution's search asks for, until there is nothing left or it is asked to stop.
 
+    Ray is connected. References to objects in its store, which must not outlive it, are held here alone.
     datasets: {key: Dataset}; their pools are moved into the object store, so the driver holds them no longer.
     """
-    with cluster.connected(execution.address, execution.study), execution.display:
-        problem = cluster.no_room(execution.study)
-        if problem is not None:
-            live.warn(str(problem))
-            execution.stop.ask("no node has room for a trial", BAD_INPUT)
-            return
-        _tune(execution, datasets)
-    shutil.rmtree(execution.folder / "tune", ignore_errors=True)
-
-
-def _tune(execution: Execution, datasets: dict[str, Any]) -> None:
-    """What holds references to objects in Ray's store: gone before Ray shuts down."""
     study = execution.study
+    problem = cluster.no_room(study)
+    if problem is not None:
+        live.warn(str(problem))
+        execution.stop.ask("no node has room for a trial", BAD_INPUT)
+        return
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = MANY  # the bridge says how many
     bridge = _Bridge(execution)
     shared = tune.with_parameters(CohortTrainable, datasets=dict(datasets))

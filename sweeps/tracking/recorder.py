@@ -171,7 +171,8 @@ class Recorder:
     def _serve(self) -> None:
         pause, limit = 1.0, MOST_MESSAGES
         while True:
-            self.outbox.arrived.wait(timeout=1.0)
+            if not self._closing.is_set():
+                self.outbox.arrived.wait(timeout=1.0)
             try:
                 if self.outbox.empty:
                     closing = self._closing.is_set()
@@ -183,8 +184,7 @@ class Recorder:
                     if self.outbox.empty:
                         self.outbox.arrived.clear()
                     continue
-                if not self._closing.is_set():
-                    time.sleep(GATHER_S)
+                self._closing.wait(GATHER_S)
                 self._send(list(self.outbox.pending(limit)))
                 self.problem, pause, limit = None, 1.0, min(limit * 2, MOST_MESSAGES)
             except Exception as error:  # whatever the network does, training goes on
