@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.results import Result, say, write
+from models import memory
 from models.config import ModelConfig, TrainingConfig
 from models.family import build
 from models.probe import seconds_per_step
@@ -40,6 +41,7 @@ OPTIMIZER_PASSES = 7  # reads weights, gradients and two moments; writes weights
 def main(device: str = "cpu", repeats: int = 2, replicas: tuple[int, ...] = REPLICAS) -> None:
     where = torch.device(device)
     torch.set_num_threads(1)
+    memory.keep_freed()
     flops, bandwidth = matrix_product(where), copy_bandwidth(where)
     say(
         f"training: {device}: {flops / 1e9:.1f} GFLOP/s in a matrix product, {bandwidth / 1e9:.1f} GB/s copied"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.dropout import Dropout
-from models.feedforward import ACTIVATIONS, Linear, linear
+from models.feedforward import ACTIVATIONS, Linear, StackedLinear
 
 PADDING = 1
 
@@ -26,8 +26,8 @@ class _Convolution(nn.modules.conv._ConvNd):
         # [R, B, positions.., K C]
         patches = Patches.apply(inputs, self.kernel_size, self.stride[0])
         weight = self.weight.flatten(3).transpose(2, 3).flatten(2)  # [R, out, K C]
-        assert self.bias is not None
-        outputs = linear(patches.flatten(1, -2), weight, self.bias)  # [R, B positions.., out]
+        # [R, B positions.., out]
+        outputs = StackedLinear.apply(patches.flatten(1, -2), weight, self.bias)
         return outputs.view(*patches.shape[:-1], -1).movedim(-1, 2)
 
 

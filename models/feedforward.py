@@ -25,10 +25,35 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.baddbmm(bias[:, None], inputs, weight.transpose(1, 2))
 
 
+class StackedLinear(torch.autograd.Function):
+    """`linear` with stacked parameters, whose gradients come as the parameters lie in memory.
+
+    Autograd's come transposed and are copied into place: a tenth of a small network's step.
+    """
+
+    @staticmethod
+    def forward(context, inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        context.save_for_backward(inputs, weight)
+        return linear(inputs, weight, bias)
+
+    @staticmethod
+    def backward(context, gradient: Tensor):
+        inputs, weight = context.saved_tensors
+        precision = gradient.dtype  # in training of mixed precision, that of the outputs
+        needs_inputs, *_ = context.needs_input_grad
+        return (
+            torch.bmm(gradient, weight.to(precision)) if needs_inputs else None,
+            torch.bmm(gradient.transpose(1, 2), inputs.to(precision)),
+            gradient.sum(1),
+        )
+
+
 class Linear(nn.Linear):
     """A linear layer that takes stacked parameters as they are."""
 
     def forward(self, inputs: Tensor) -> Tensor:
+        if self.weight.dim() == 3:
+            return StackedLinear.apply(inputs, self.weight, self.bias)
         return linear(inputs, self.weight, self.bias)
 
 
