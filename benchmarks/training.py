@@ -8,6 +8,7 @@ optimizer's traffic (seven passes over the parameters) over a measured copy.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 
@@ -38,7 +39,8 @@ SHAPE, CLASSES = (40,), 10
 OPTIMIZER_PASSES = 7  # reads weights, gradients and two moments; writes weights and moments
 
 
-def main(device: str = "cpu", repeats: int = 2, replicas: tuple[int, ...] = REPLICAS) -> None:
+def main(device: str = "cpu", seconds: float = 3.0, replicas: tuple[int, ...] = REPLICAS) -> None:
+    """seconds: how long each way is measured, at least; its fastest steps are told."""
     where = torch.device(device)
     torch.set_num_threads(1)
     memory.keep_freed()
@@ -64,7 +66,7 @@ def main(device: str = "cpu", repeats: int = 2, replicas: tuple[int, ...] = REPL
         traffic = 4.0 * parameters * OPTIMIZER_PASSES
         for count in replicas:
             for way, measure in _ways(model, count, where):
-                took = [measure() for _ in range(repeats)]
+                took = list(_repeated(measure, seconds))
                 rates = tuple(count / (STEPS * s) for s in took)
                 results.append(
                     Result(
@@ -82,6 +84,15 @@ def main(device: str = "cpu", repeats: int = 2, replicas: tuple[int, ...] = REPL
                 )
                 say(f"training: {name}, R = {count}, {way}: {results[-1].median:.3g} replicas/s")
     write("training" if device == "cpu" else f"training-{device}", results)
+
+
+def _repeated(measure: Callable[[], float], seconds: float) -> Iterator[float]:
+    """Measured twice at least: short steps on a busy machine want more."""
+    began = time.perf_counter()
+    for repeat in itertools.count():
+        if repeat >= 2 and time.perf_counter() - began >= seconds:
+            return
+        yield measure()
 
 
 def _share(used: float, limit: float) -> float:
