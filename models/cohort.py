@@ -9,7 +9,7 @@ This file knows nothing of data, losses or schedules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -122,14 +122,15 @@ class Cohort:
         """
         if self.stack == 1:
             own = inputs if shared else inputs[0]
-            return functional_call(self.module, (part.parameters, part.buffers), (own,))[None]
+            return self._call(part.parameters, part.buffers, own)[None]
         if self.direct:
             own = inputs.expand(part.stop - part.start, *inputs.shape) if shared else inputs
-            return functional_call(self.module, (part.parameters, part.buffers), (own,))
-        call: Callable = lambda p, b, x: functional_call(self.module, (p, b), (x,))  # noqa: E731
-        return vmap(call, in_dims=(0, 0, None if shared else 0))(
-            part.parameters, part.buffers, inputs
-        )
+            return self._call(part.parameters, part.buffers, own)
+        mapped = vmap(self._call, in_dims=(0, 0, None if shared else 0))
+        return mapped(part.parameters, part.buffers, inputs)
+
+    def _call(self, parameters: State, buffers: State, inputs: Tensor) -> Tensor:
+        return functional_call(self.module, (parameters, buffers), (inputs,))
 
     def train(self, mode: bool) -> None:
         """Switch dropout and batch statistics on (training) or off (evaluation)."""
@@ -165,13 +166,13 @@ class Cohort:
         buffers = {n: b[:count].clone() for n, b in self.buffers.items()}
         inputs = example.expand(count, *example.shape)
         self.module.train(True)
-        call: Callable = lambda p, b, x: functional_call(self.module, (p, b), (x,))  # noqa: E731
         try:
             with torch.no_grad():
-                stacked = vmap(call)(parameters, buffers, inputs)
+                stacked = vmap(self._call)(parameters, buffers, inputs)
                 for index in range(count):
                     own = {n: b[index].clone() for n, b in self.buffers.items()}
-                    alone = call({n: p[index] for n, p in parameters.items()}, own, inputs[index])
+                    its = {n: p[index] for n, p in parameters.items()}
+                    alone = self._call(its, own, inputs[index])
                     if not torch.allclose(
                         stacked[index], alone, rtol=1e-3, atol=1e-4, equal_nan=True
                     ):
