@@ -20,7 +20,7 @@ from models.dropout import Dropout
 from models.recurrent import Recurrent
 
 State = dict[str, Tensor]
-RECURRENT = ("rnn", "gru", "lstm")
+MOST_ON_CPU = 32  # replicas in one pass: more outgrow its caches
 
 
 @dataclass(frozen=True)
@@ -187,8 +187,10 @@ class Cohort:
 def default_stack(family: str, device: torch.device, replicas: int, image: bool = False) -> int:
     """Replicas per pass that is fastest for a family on a device, as benchmarks/training.py measures it.
 
-    On a GPU one stack of all. On a CPU one by one where torch's fused kernels win, in recurrent networks
-    and convolutions of images, else a stack.
+    On a GPU one stack of all. On a CPU one by one where torch's fused kernels win, in an LSTM and in
+    convolutions of images, else stacks of what its caches hold.
     """
-    fused = family in RECURRENT or (family == "convolutional" and image)
-    return 1 if device.type == "cpu" and fused else replicas
+    if device.type != "cpu":
+        return replicas
+    fused = family == "lstm" or (family == "convolutional" and image)
+    return 1 if fused else min(replicas, MOST_ON_CPU)

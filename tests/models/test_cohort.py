@@ -185,4 +185,6 @@ def test_only_networks_with_fast_cpu_kernels_of_their_own_run_one_by_one_on_a_cp
     assert default_stack("convolutional", cpu, 8) == 8
     assert default_stack("convolutional", cpu, 8, image=True) == 1
     assert default_stack("lstm", cpu, 8) == 1
+    assert default_stack("gru", cpu, 8) == 8
+    assert default_stack("gru", cpu, 100) == 32
     assert default_stack("lstm", gpu, 8) == 8
