@@ -219,18 +219,16 @@ class Calls:
         return call
 
 
+def new_recorder(folder: Path) -> recording.Recorder:
+    store_uri, artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri()
+    return recording.Recorder(store_uri, folder, "counted", "counted", artifacts, lambda *_: None)
+
+
 def test_mlflow_is_called_five_times_for_a_trial(tmp_path, monkeypatch):
     calls: collections.Counter[str] = collections.Counter()
     monkeypatch.setattr(sender, "connect", lambda uri: Calls(store.connect(uri), calls))
     monkeypatch.setattr(recording, "GATHER_S", 1.0)
-    recorder = recording.Recorder(
-        f"sqlite:///{tmp_path / 'mlflow.db'}",
-        tmp_path,
-        "counted",
-        "counted",
-        (tmp_path / "artifacts").as_uri(),
-        lambda *_: None,
-    )
+    recorder = new_recorder(tmp_path)
     trials = 6
     recorder.study({}, {"search.sampler": "grid"})
     for number in range(trials):
@@ -259,6 +257,22 @@ def test_mlflow_is_called_five_times_for_a_trial(tmp_path, monkeypatch):
     }
     assert calls["search_runs"] <= 1  # the parent alone is looked for
     assert calls.total() <= 5 * (trials + 1) + 5
+
+
+def test_a_recorder_that_is_told_to_end_waits_for_no_further_message(tmp_path):
+    recorder = new_recorder(tmp_path)
+    waited_at_the_end = []
+    wait = recorder.outbox.arrived.wait
+
+    def watched(timeout: float | None = None) -> bool:
+        waited_at_the_end.append(recorder._closing.is_set())
+        return wait(timeout)
+
+    recorder.outbox.arrived.wait = watched  # type: ignore[method-assign]
+    recorder.study({}, {"search.sampler": "grid"})
+    recorder.end(recording.STUDY)
+    assert recorder.close(30)
+    assert not any(waited_at_the_end)
 
 
 def test_a_leaderboard_reads_its_ledger_once(tmp_path, monkeypatch):
