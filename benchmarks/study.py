@@ -30,7 +30,7 @@ MODEL = {
     "lstm": "family: lstm, width: 16, depth: 1",
 }
 TRIALS = len(plain.CONFIGURATIONS) * plain.REPLICAS
-REPEATS = {"feedforward": 2, "convolutional": 1, "lstm": 1}  # the last takes minutes for every way
+REPEATS = {"feedforward": 2, "convolutional": 2, "lstm": 1}  # which takes minutes for every way
 SCALED = ("stock", "shared")  # measured once, on a quarter
 WAYS = ("engram", "bare", "optuna", *SCALED)
 POOL, TEST = 7000, 1000
