@@ -41,8 +41,8 @@ def short_trial(record: dict[str, Any], seconds: float) -> type:
     """A trainable that sleeps, and then hands in this record."""
     from ray import tune
 
-    from sweeps.running.messages import Finished, Progress
-    from sweeps.running.trainable import EPOCH
+    from engram.sweeps.cluster.trainable import EPOCH
+    from engram.sweeps.trial.messages import Finished, Progress
 
     class Short(tune.Trainable):
         def setup(self, config: dict, datasets: Any = None) -> None:
@@ -103,14 +103,15 @@ def main(slots: int, trials: int, seconds: float) -> None:
     import ray
 
     from benchmarks.mlflow_page import invented
-    from sweeps import runner, study
-    from sweeps.running import tuning
-    from sweeps.running.trials import Trials
+    from engram.sweeps.cluster import tuning
+    from engram.sweeps.running import execution
+    from engram.sweeps.running.trials import Trials
+    from engram.sweeps.study import loading
 
     folder = Path(tempfile.mkdtemp(prefix="engram-scale-"))
     os.environ["ENGRAM_HOME"] = str(folder / "runs")
     (folder / "scale.yaml").write_text(STUDY.format(trials=trials))
-    loaded = study.load(folder / "scale.yaml")
+    loaded = loading.load(folder / "scale.yaml")
     record = invented(1, loaded)[0]
     for name in ("trial", "params", "config_hash"):
         record.pop(name)
@@ -137,7 +138,7 @@ def main(slots: int, trials: int, seconds: float) -> None:
             mark()
 
     Trials._commit = counted  # type: ignore[method-assign]
-    code = runner.run(loaded)
+    code = execution.run(loaded)
     print(f"\nexit code {code}; {slots} slots, {trials} trials of {seconds:g} s")
     print("trials        slots busy   wall s/trial   driver CPU s/trial")
     for (before, begun, cpu_before), (after, ended, cpu_after) in itertools.pairwise(marks):

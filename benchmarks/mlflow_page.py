@@ -22,13 +22,15 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sweeps import leaderboard, report, state, tables, ui
-from sweeps.definition.configuration import Study, label
-from sweeps.definition.sections import Range
-from sweeps.reading.evidence import Evidence
-from sweeps.running import outcomes
-from sweeps.tracking import pages, store
-from sweeps.tracking.recorder import STUDY, Recorder
+from engram.sweeps.commands import ui
+from engram.sweeps.results import boards, report, tables
+from engram.sweeps.results.evidence import Evidence
+from engram.sweeps.state import paths
+from engram.sweeps.study.configuration import Study, label
+from engram.sweeps.study.sections import Range
+from engram.sweeps.tracking import pages, store
+from engram.sweeps.tracking.recorder import STUDY, Recorder
+from engram.sweeps.trial import outcomes
 
 EPOCHS, REPLICAS = 20, 8
 MEASURES = (
@@ -93,11 +95,11 @@ def invented(trials: int, study: Study) -> list[dict]:
 def write(records: list[dict], study: Study, folder: Path) -> str:
     """The records in MLflow, as a study would have left them; returns the parent's run id."""
     recorder = Recorder(
-        state.mlflow_uri(),
+        paths.mlflow_uri(),
         folder,
         study.name,
         study.name,
-        (state.artifacts_dir() / study.name).as_uri(),
+        (paths.artifacts_dir() / study.name).as_uri(),
         lambda *_: None,
     )
     recorder.study({"engram.question": study.question}, {"search.sampler": "random"})
@@ -126,7 +128,7 @@ def write(records: list[dict], study: Study, folder: Path) -> str:
         recorder.metrics(number, record["epochs"], outcomes.final_metrics(record))
         recorder.tags(number, {"engram.status": record["status"]})
         recorder.end(number)
-    for path in tables.write_tables(leaderboard.boards_of(records), folder / "leaderboards"):
+    for path in tables.write_tables(boards.boards_of(records), folder / "leaderboards"):
         recorder.table(STUDY, path)
     recorder.end(STUDY)
     if not recorder.close(1800):
@@ -193,27 +195,27 @@ def main(trials: int) -> None:
         )
         records = invented(trials, study)
         with timed(f"write {trials} trials ({EPOCHS} epochs, {REPLICAS} replicas)"):
-            run = write(records, study, state.study_dir(study.name))
-        size = (state.home() / "mlflow.db").stat().st_size
+            run = write(records, study, paths.study_dir(study.name))
+        size = (paths.home() / "mlflow.db").stat().st_size
         print(f"{'store':55} {size / 1e6:8.1f} MB")
-        client = store.connect(state.mlflow_uri())
+        client = store.connect(paths.mlflow_uri())
         experiment = client.get_experiment_by_name(study.name).experiment_id
         with timed("rank all boards"):
-            boards = leaderboard.boards_of(records)
+            ranked = boards.boards_of(records)
         info = {
             "study": study.name,
             "question": study.question,
             "definition": study.model_dump(mode="json"),
         }
         with timed("draw and write the report"):
-            from sweeps.figures import draw
+            from engram.sweeps.results.figures import draw
 
             evidence = Evidence(study.name, records, info)
             page = report.page(evidence, draw.draw(evidence))
         print(f"{'report':55} {len(page) / 1e6:8.2f} MB")
         print(f"{'trials.json':55} {len(json.dumps(records)) / 1e6:8.1f} MB")
         with timed("start the server and stop it"), ui.serve("127.0.0.1", PORT):
-            open_pages(experiment, run, label(boards[0].rows[0].record["params"]))
+            open_pages(experiment, run, label(ranked[0].rows[0].record["params"]))
 
 
 if __name__ == "__main__":

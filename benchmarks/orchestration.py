@@ -151,12 +151,12 @@ def _commands(folder: Path, trials: int, repeats: int = 5) -> Iterator[Result]:
 
 def _fill(folder: Path, trials: int) -> None:
     """A ledger as a study of many trials would have left it."""
-    from sweeps import study
-    from sweeps.search.search import Search
+    from engram.sweeps.search.search import Search
+    from engram.sweeps.study import loading
 
     path = folder / "big.yaml"
     path.write_text(EMPTY)
-    asked = study.load(str(path), [f"search.trials={trials}", "replicas.count=8"])
+    asked = loading.load(str(path), [f"search.trials={trials}", "replicas.count=8"])
     search = Search(asked, folder / "runs" / "studies" / "big" / "search.journal", "big")
     generator = np.random.default_rng(0)
     for _ in range(trials):

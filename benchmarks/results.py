@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweeps.running.provenance import collect
+from engram.sweeps.state.provenance import collect
 
 FOLDER = Path(__file__).parent / "results"
 

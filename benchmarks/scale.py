@@ -111,10 +111,10 @@ def one(size: int, cache: Path) -> dict:
     """The measurements of one size, in this process."""
     import torch
 
-    from data import catalog
-    from data.config import DataConfig
-    from sweeps.definition.configuration import Configuration
-    from sweeps.trial import trial
+    from engram.data import catalog
+    from engram.data.config import DataConfig
+    from engram.sweeps.study.configuration import Configuration
+    from engram.sweeps.trial import trial
 
     torch.set_num_threads(1)
     train_size = int(size * 0.4)

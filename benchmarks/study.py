@@ -73,8 +73,8 @@ def main(families: tuple[str, ...] = FAMILIES, ways: tuple[str, ...] = WAYS) -> 
 
 
 def _data(folder: Path) -> Path:
-    from data import catalog
-    from data.config import DataConfig
+    from engram.data import catalog
+    from engram.data.config import DataConfig
 
     found = catalog.load(DataConfig(name="mnist1d_stream"), pool_size=POOL, seed=0, cache=None)
     path = folder / "mnist1d.npz"

@@ -16,11 +16,11 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.results import Result, say, write
-from models import memory
-from models.config import ModelConfig, TrainingConfig
-from models.family import build
-from models.probe import seconds_per_step
-from models.recurrent import Recurrent
+from engram.models import memory
+from engram.models.config import ModelConfig, TrainingConfig
+from engram.models.family import build
+from engram.models.probe import seconds_per_step
+from engram.models.recurrent import Recurrent
 
 MODELS = {
     "feedforward": ModelConfig(width=100, depth=2),

@@ -13,8 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from data.config import AUGMENTATION_KINDS
-from data.subsets import wrong_kind
+from engram.data.config import AUGMENTATION_KINDS
+from engram.data.subsets import wrong_kind
 
 
 class Augmentation(Protocol):

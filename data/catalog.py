@@ -11,13 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from data import mnist1d
-from data.config import DataConfig, ReplicasConfig
-from data.dataset import DataError, Dataset, Facts, assemble
-from data.subsets import pool_needed
-from data.tidy import Raw, check_size, cut, tidy
-
-__all__ = ["DataError", "Dataset", "Facts", "describe", "load"]
+from engram.data import mnist1d
+from engram.data.config import DataConfig, ReplicasConfig
+from engram.data.dataset import DataError, Dataset, Facts, assemble
+from engram.data.subsets import pool_needed
+from engram.data.tidy import Raw, check_size, cut, tidy
 
 STREAM_TEST = 1000  # test examples of a stream, unless data.test_size says otherwise
 
@@ -94,10 +92,10 @@ def _source(config: DataConfig) -> Source:
             "parquet:FILE or package.module:function",
         )
     if prefix == "openml":
-        from data import openml
+        from engram.data import openml
 
         return openml.source
-    from data import files
+    from engram.data import files
 
     by_prefix: dict[str, Any] = {
         "idx": files.idx,

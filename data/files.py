@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data.config import DataConfig
-from data.dataset import Dataset
-from data.tidy import DataError, Raw, bad, checked
+from engram.data.config import DataConfig
+from engram.data.dataset import Dataset
+from engram.data.tidy import DataError, Raw, bad, checked
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.cache import keep
-from data.dataset import DataError
+from engram import files
+from engram.data.dataset import DataError
 
 LENGTH, CLASSES = 40, 10
 POOL, TEST = 4000, 1000
@@ -56,7 +56,7 @@ def canonical(folder: Path | None = None) -> Arrays:
     if arrays is None:
         arrays = _build()
         x, y, x_test, y_test = arrays
-        keep(path, lambda out: np.savez(out, x=x, y=y, x_test=x_test, y_test=y_test))
+        files.write(path, lambda out: np.savez(out, x=x, y=y, x_test=x_test, y_test=y_test))
     return arrays
 
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from data.cache import keep
-from data.config import DataConfig
-from data.dataset import DataError
-from data.files import table
-from data.tidy import Raw, bad
+from engram import files
+from engram.data.config import DataConfig
+from engram.data.dataset import DataError
+from engram.data.files import table
+from engram.data.tidy import Raw, bad
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,7 +149,7 @@ def _fetch(config: DataConfig, folder: Path | None) -> tuple[dict[str, Any], byt
     if about is None:
         about = _describe(name, config)
         if about_path is not None:
-            keep(about_path, lambda out: out.write(json.dumps(about).encode()))
+            files.write(about_path, json.dumps(about))
     path = folder and folder / f"{int(about['id'])}.arff"
     if path is not None and path.is_file():
         content = path.read_bytes()
@@ -164,7 +164,7 @@ def _fetch(config: DataConfig, folder: Path | None) -> tuple[dict[str, Any], byt
             "run it again; nothing was kept. If it stays so, the dataset is damaged at its source",
         )
     if path is not None:
-        keep(path, lambda out: out.write(content))
+        files.write(path, content)
     return about, content
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from data.config import AUGMENTATION_KINDS, DataConfig, ReplicasConfig
-from data.dataset import DataError, Facts
+from engram.data.config import AUGMENTATION_KINDS, DataConfig, ReplicasConfig
+from engram.data.dataset import DataError, Facts
 
 # Each use of the seed has a stream of its own: the number after the seed.
 _HOLDOUT, _SUBSET, _BOOTSTRAP, _DISJOINT, _COMPLEMENTARY = 11, 12, 13, 14, 15

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from data.config import DataConfig
-from data.dataset import KINDS, DataError, Dataset, Kind, assemble
+from engram.data.config import DataConfig
+from engram.data.dataset import KINDS, DataError, Dataset, Kind, assemble
 
 # The order of the rows is one permutation for everybody, whatever the seed of the study.
 _ORDER_SEED, _POOL_ORDER, _TEST_ORDER = 20210, 0, 1

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from measures import arrays, intervals
-from measures.arrays import Floats
-from measures.intervals import Interval
+from engram.measures import arrays, intervals
+from engram.measures.arrays import Floats
+from engram.measures.intervals import Interval
 
 SIZE = "data.train_size"
 # What a trial is given, not what it does: never compared as advice.

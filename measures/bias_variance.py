@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
-from measures import arrays
-from measures.arrays import Floats, PerExample
+from engram.measures import arrays
+from engram.measures.arrays import Floats, PerExample
 
 
 @dataclass(frozen=True)

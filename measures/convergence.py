@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from scipy import special
 
-from measures import arrays, intervals
-from measures.arrays import Bools, Floats
-from measures.intervals import Interval
+from engram.measures import arrays, intervals
+from engram.measures.arrays import Bools, Floats
+from engram.measures.intervals import Interval
 
 # The default level: nine tenths of the way from the first epoch's value to the run's own best.
 DEFAULT_SHARE = 0.9

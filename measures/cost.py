@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from measures import arrays, intervals
-from measures.intervals import Interval
+from engram.measures import arrays, intervals
+from engram.measures.intervals import Interval
 
 
 def forward_multiplications(parameters: int, examples: int = 1, uses: float = 1.0) -> float:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from measures import arrays
-from measures.arrays import Floats, PerExample
+from engram.measures import arrays
+from engram.measures.arrays import Floats, PerExample
 
 
 @dataclass(frozen=True)

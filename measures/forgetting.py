@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from measures import arrays, intervals
-from measures.arrays import Bools, Floats, Ints
-from measures.intervals import Interval
+from engram.measures import arrays, intervals
+from engram.measures.arrays import Bools, Floats, Ints
+from engram.measures.intervals import Interval
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from measures import arrays, intervals
-from measures.arrays import Floats
-from measures.intervals import Interval
+from engram.measures import arrays, intervals
+from engram.measures.arrays import Floats
+from engram.measures.intervals import Interval
 
 
 @dataclass(frozen=True)

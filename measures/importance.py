@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from measures import arrays
-from measures.arrays import Floats
+from engram.measures import arrays
+from engram.measures.arrays import Floats
 
 MOST_BINS = 6  # of a continuous setting; a bin wants four trials or more
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from scipy import special  # scipy.stats takes a second to import: only where nothing else will do
 
-from measures import arrays
-from measures.arrays import Floats
+from engram.measures import arrays
+from engram.measures.arrays import Floats
 
 Arrays = Any  # one array-like with the replica axis first, or a tuple of them
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from measures import arrays, intervals
-from measures.arrays import Bools, Floats
-from measures.intervals import Interval
+from engram.measures import arrays, intervals
+from engram.measures.arrays import Bools, Floats
+from engram.measures.intervals import Interval
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from scipy.special import log_ndtr, logsumexp
 
-from measures import arrays, intervals
-from measures.arrays import Bools, Floats
-from measures.intervals import Interval
+from engram.measures import arrays, intervals
+from engram.measures.arrays import Bools, Floats
+from engram.measures.intervals import Interval
 
 Mode = Literal["online", "offline", "global"]
 Center = Literal["median", "mean"]

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from measures import arrays, convergence, intervals
-from measures.arrays import Bools, Floats
-from measures.convergence import Convergence
-from measures.intervals import Interval
+from engram.measures import arrays, convergence, intervals
+from engram.measures.arrays import Bools, Floats
+from engram.measures.convergence import Convergence
+from engram.measures.intervals import Interval
 
 
 @dataclass(frozen=True)

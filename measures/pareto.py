@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from measures import arrays
+from engram.measures import arrays
 
 
 def front(points: Any) -> list[int]:

@@ -9,8 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from measures import arrays
-from measures.intervals import Interval
+from engram.measures import arrays
+from engram.measures.intervals import Interval
 
 Name = Literal["underfit", "overfit", "good", "data-limited", "inconclusive"]
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from models.dropout import Dropout
-from models.recurrent import Recurrent
+from engram.models.dropout import Dropout
+from engram.models.recurrent import Recurrent
 
 State = dict[str, Tensor]
 MOST_ON_CPU = 32  # replicas in one pass: more outgrow its caches

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.dropout import Dropout
-from models.feedforward import ACTIVATIONS, Linear, StackedLinear
+from engram.models.dropout import Dropout
+from engram.models.feedforward import ACTIVATIONS, Linear, StackedLinear
 
 PADDING = 1
 

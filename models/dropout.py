@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models import streams
+from engram.models import streams
 
 
 class Dropout(nn.Module):

@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from models.config import ModelConfig
-from models.convolutional import Convolutional
-from models.dropout import adopt
-from models.feedforward import Feedforward
-from models.recurrent import CELLS, Recurrent
+from engram.models.config import ModelConfig
+from engram.models.convolutional import Convolutional
+from engram.models.dropout import adopt
+from engram.models.feedforward import Feedforward
+from engram.models.recurrent import CELLS, Recurrent
 
 
 class ModelError(ValueError):

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from models.config import TrainingConfig
+from engram.models.config import TrainingConfig
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Adam: Kingma & Ba 2015; torch's defaults
 

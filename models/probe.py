@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import torch
 
-from models.cohort import Cohort, default_stack
-from models.config import ModelConfig, TrainingConfig
-from models.family import build
-from models.training import Examples, Trainer
+from engram.models.cohort import Cohort, default_stack
+from engram.models.config import ModelConfig, TrainingConfig
+from engram.models.family import build
+from engram.models.training import Examples, Trainer
 
 STEPS, WARM_UP_STEPS = 6, 2
 LONGEST_S = 3.0  # slow networks are measured by fewer steps

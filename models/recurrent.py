@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.dropout import Dropout
-from models.feedforward import Linear, linear
+from engram.models.dropout import Dropout
+from engram.models.feedforward import Linear, linear
 
 CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models import streams
-from models.cohort import Cohort, Part
-from models.config import TrainingConfig
-from models.optimizer import Optimizer
+from engram.models import streams
+from engram.models.cohort import Cohort, Part
+from engram.models.config import TrainingConfig
+from engram.models.optimizer import Optimizer
 
 # Augmentation: (inputs [R, B, ...], uniforms [R, B, K]) -> inputs; and K for a shape.
 Augment = tuple[Callable[[Tensor, Tensor], Tensor], int]

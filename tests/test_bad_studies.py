@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-import orchestrate
+from engram.sweeps.commands import line
 
 
 class Bad(NamedTuple):
@@ -287,7 +287,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    assert orchestrate.main(arguments) == 2
+    assert line.main(arguments) == 2
     output = capsys.readouterr()
     assert output.out == ""
     assert "Traceback" not in output.err

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeps.tracking import model
-from sweeps.tracking.store import connect
+from engram.sweeps.tracking import model
+from engram.sweeps.tracking.store import connect
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def test_every_family_can_be_saved_and_loaded(family, tmp_path):
     import mlflow.pytorch
     import torch
 
-    from models.config import ModelConfig
-    from models.family import build
+    from engram.models.config import ModelConfig
+    from engram.models.family import build
 
     module = build(ModelConfig(family=family, width=6, depth=1, dropout=0.5), (40,), 3).eval()
     example = np.random.default_rng(0).normal(size=(4, 40)).astype(np.float32)
@@ -75,7 +75,7 @@ def test_what_cannot_be_exported_is_pickled_and_says_so(tmp_path):
 
 
 def test_the_replica_in_the_middle_is_kept():
-    from sweeps.best_model import median_replica
+    from engram.sweeps.running.best_model import median_replica
 
     record = {"replicas": 5, "replica_values": {"validation_error": [0.5, 0.1, 0.4, 0.2, 0.3]}}
     assert median_replica(record) == 4

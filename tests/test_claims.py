@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-import orchestrate
-from measures import intervals
-from sweeps import claims, study
-from sweeps.answers.reading import Answer, Record
-from sweeps.reading import across
-from sweeps.running import study_data
-from sweeps.trial import trial
+from engram.measures import intervals
+from engram.sweeps.claims import catalog
+from engram.sweeps.claims.answer import Answer, Record
+from engram.sweeps.commands import line
+from engram.sweeps.results import across
+from engram.sweeps.study import loading
+from engram.sweeps.study.configuration import Study
+from engram.sweeps.trial import datasets, measuring, trial
 
 ROOT = Path(__file__).parent.parent
 SPREAD = np.array([-1.0, 1.0, -0.5, 0.5, 0.8, -0.8, 0.2, -0.2]) * 0.01  # eight replicas
@@ -275,7 +276,7 @@ CASES = [
     ("name", "records", "verdict", "word"), CASES, ids=[f"{c[0]}-{c[2]}" for c in CASES]
 )
 def test_each_answer_follows_its_records(name, records, verdict, word):
-    answer = claims.ANSWERS[name](records)
+    answer = catalog.ANSWERS[name](records)
     assert answer.verdict == verdict, answer
     assert word in f"{answer.sentence} {answer.on}"
     assert bool(answer.on) == (verdict == "depends"), "what it depends on is said, and only then"
@@ -284,15 +285,15 @@ def test_each_answer_follows_its_records(name, records, verdict, word):
 
 
 def test_every_answer_is_tried_where_its_claim_holds_and_where_it_does_not():
-    for name in claims.ANSWERS:
+    for name in catalog.ANSWERS:
         tried = {verdict for case, _, verdict, _ in CASES if case == name}
         assert {"supported", "not supported"} <= tried, name
 
 
 def test_every_claim_has_a_study_and_every_such_study_an_answer():
-    assert sorted(claims.ANSWERS) == sorted(claims.shipped())
-    for name in claims.ANSWERS:
-        claim = study.load(name).claim
+    assert sorted(catalog.ANSWERS) == sorted(catalog.shipped())
+    for name in catalog.ANSWERS:
+        claim = loading.load(name).claim
         assert claim.sentence, name
         assert claim.article, name
         assert claim.expects, name
@@ -306,17 +307,17 @@ def home(tmp_path_factory) -> str:
     return str(tmp_path_factory.mktemp("home"))
 
 
-def measured(tested: study.Study) -> list[Record]:
+def measured(tested: Study) -> list[Record]:
     """The records that a run would commit, without Ray."""
-    datasets = study_data.load(tested)
+    found = datasets.load(tested)
     records = []
     for number, params in enumerate(tested.grid()):
         configuration = tested.configure(params)
-        dataset = datasets[study_data.key(configuration.data)]
+        dataset = found[datasets.key(configuration.data)]
         running = trial.prepare(configuration, dataset, torch.device("cpu"), wanted=tested.measures)
         while not running.trainer.finished:
             running.advance()
-        done = trial.measure(running, tested.measures).record
+        done = measuring.measure(running, tested.measures).record
         json.dumps(done, allow_nan=False)
         records.append(
             {"trial": number, "params": params, "config_hash": configuration.hash, **done}
@@ -324,13 +325,13 @@ def measured(tested: study.Study) -> list[Record]:
     return records
 
 
-@pytest.mark.parametrize("name", claims.ANSWERS)
+@pytest.mark.parametrize("name", catalog.ANSWERS)
 def test_each_study_runs_at_its_small_size_and_is_answered(name: str, monkeypatch, home):
     monkeypatch.setenv("ENGRAM_HOME", home)
-    tested = study.load(name, small=True, data=True)
+    tested = loading.load(name, small=True, data=True)
     assert tested.name == f"{name}-small"
     records = measured(tested)
-    answer = claims.ANSWERS[name](records)
+    answer = catalog.ANSWERS[name](records)
     assert isinstance(answer, Answer)
     known = {column for r in records for column in r["measures"]}
     assert set(answer.columns) <= known, "the gallery shows columns that no trial has"
@@ -338,13 +339,13 @@ def test_each_study_runs_at_its_small_size_and_is_answered(name: str, monkeypatc
 
 def test_claims_run_through_the_command_line(monkeypatch, home, capsys):
     monkeypatch.setenv("ENGRAM_HOME", home)
-    assert orchestrate.main(["claims", "ensembles", "--small"]) == 0
+    assert line.main(["claims", "ensembles", "--small"]) == 0
     said = capsys.readouterr().out
     assert "not run" in said
     assert "python orchestrate.py claims ensembles --run --small" in said
-    assert orchestrate.main(["claims", "ensembles", "--small", "--run"]) == 0
+    assert line.main(["claims", "ensembles", "--small", "--run"]) == 0
     capsys.readouterr()
-    assert orchestrate.main(["claims", "ensembles", "--small", "--format", "json"]) == 0
+    assert line.main(["claims", "ensembles", "--small", "--format", "json"]) == 0
     (entry,) = json.loads(capsys.readouterr().out)
     assert entry["claim"] == "ensembles"
     assert entry["verdict"] in ("supported", "not supported", "depends")
@@ -352,7 +353,7 @@ def test_claims_run_through_the_command_line(monkeypatch, home, capsys):
     assert entry["trials"] == 2
 
     page = Path(home) / "docs" / "gallery.md"
-    assert orchestrate.main(["claims", "ensembles", "--small", "--gallery", str(page)]) == 0
+    assert line.main(["claims", "ensembles", "--small", "--gallery", str(page)]) == 0
     text = page.read_text()
     assert "> Ensembles generalize better than their members." in text
     assert "| configuration | test error | ensemble error |" in text
@@ -363,7 +364,7 @@ def test_claims_run_through_the_command_line(monkeypatch, home, capsys):
 
 
 def test_an_unknown_claim_is_refused_with_the_nearest(capsys):
-    assert orchestrate.main(["claims", "drop_out"]) == 2
+    assert line.main(["claims", "drop_out"]) == 2
     assert "did you mean 'dropout'?" in capsys.readouterr().err
 
 
@@ -373,8 +374,8 @@ def test_trials_of_other_settings_are_no_evidence(monkeypatch):
     )
     other["config_hash"] = "elsewhere"
     found = type("Execution", (), {"records": [other]})
-    monkeypatch.setattr(claims.leaderboard, "find", lambda name: found)
-    claim = claims.read("ensembles")
+    monkeypatch.setattr(catalog.leaderboard, "find", lambda name: found)
+    claim = catalog.read("ensembles")
     assert claim.answer is None
     assert "other settings" in claim.problem
 

@@ -14,16 +14,17 @@ from pathlib import Path
 
 import pytest
 
-import orchestrate
-from sweeps import doctor, estimate, plan, study
+from engram.sweeps.commands import doctor, line
+from engram.sweeps.running import estimate, plan
+from engram.sweeps.study import loading, schema
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"
-HEAVY = ("torch", "ray", "numpy", "mlflow", "optuna", "pydantic", "yaml", "sweeps")
+HEAVY = ("torch", "ray", "numpy", "mlflow", "optuna", "pydantic", "yaml")
 
 
 def commands() -> list[str]:
-    parser = orchestrate._parser()
+    parser = line.parser()
     found = next(action for action in parser._actions if action.dest == "command")
     return [str(name) for name in found.choices or ()]
 
@@ -32,7 +33,8 @@ def helped(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
 ) -> str:
     monkeypatch.setenv("COLUMNS", "100")
-    assert orchestrate.main([*arguments, "--help"]) == 0
+    monkeypatch.setattr(sys, "argv", ["orchestrate.py"])
+    assert line.main([*arguments, "--help"]) == 0
     return capsys.readouterr().out
 
 
@@ -52,11 +54,11 @@ def test_help_is_the_golden_text(command: str, capsys, monkeypatch):
 def test_help_ends_in_an_example_that_parses(command: str, capsys, monkeypatch):
     example = helped(capsys, monkeypatch, command).rstrip().splitlines()[-1]
     words = example.removeprefix("example: python orchestrate.py ").partition(" >")[0].split()
-    assert orchestrate._parser().parse_args(words).command == command
+    assert line.parser().parse_args(words).command == command
 
 
 def test_help_imports_nothing_heavy():
-    script = f"import sys, orchestrate; orchestrate.main(['--help']); print([m for m in {HEAVY} if m in sys.modules])"
+    script = f"import sys; from engram.sweeps.commands import line; line.main(['--help']); print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -87,28 +89,28 @@ def test_help_costs_about_ten_bare_starts_at_most():
     ],
 )
 def test_usage_errors_exit_with_2(arguments: list[str], words: str, capsys):
-    assert orchestrate.main(arguments) == 2
+    assert line.main(arguments) == 2
     output = capsys.readouterr()
     assert output.out == ""
     assert words in output.err
 
 
 def test_studies_lists_every_question(capsys):
-    assert orchestrate.main(["studies"]) == 0
+    assert line.main(["studies"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("quickstart ") for line in lines)
-    assert all(line.endswith("?") for line in lines)
+    assert any(said.startswith("quickstart ") for said in lines)
+    assert all(said.endswith("?") for said in lines)
 
 
 def test_schema_is_json(capsys):
-    assert orchestrate.main(["schema"]) == 0
+    assert line.main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out)["required"] == ["name"]
 
 
 def test_unexpected_failure_exits_with_1_and_says_where_the_log_is(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("ENGRAM_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(study, "schema", lambda: 1 / 0)
-    assert orchestrate.main(["schema"]) == 1
+    monkeypatch.setattr(schema, "schema", lambda: 1 / 0)
+    assert line.main(["schema"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("ZeroDivisionError: division by zero")
     assert "Traceback" not in said
@@ -116,15 +118,15 @@ def test_unexpected_failure_exits_with_1_and_says_where_the_log_is(monkeypatch, 
     assert str(log) in said
     assert "ZeroDivisionError" in log.read_text()
     with pytest.raises(ZeroDivisionError):
-        orchestrate.main(["schema", "--debug"])
+        line.main(["schema", "--debug"])
 
 
 def test_interrupt_exits_with_130(monkeypatch, capsys):
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study, "schema", interrupt)
-    assert orchestrate.main(["schema"]) == 130
+    monkeypatch.setattr(schema, "schema", interrupt)
+    assert line.main(["schema"]) == 130
 
 
 def test_a_reader_that_leaves_early_is_no_failure():
@@ -137,7 +139,7 @@ def test_a_reader_that_leaves_early_is_no_failure():
 
 def test_plan_starts_and_writes_nothing(tmp_path):
     script = (
-        "import sys, orchestrate; code = orchestrate.main(['plan', 'quickstart']);"
+        "import sys; from engram.sweeps.commands import line; code = line.main(['plan', 'quickstart']);"
         "print(code, [m for m in ('ray', 'mlflow', 'optuna') if m in sys.modules])"
     )
     environment = {**os.environ, "ENGRAM_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
@@ -153,7 +155,7 @@ def test_plan_starts_and_writes_nothing(tmp_path):
 
 
 def test_plan_tells_the_numbers():
-    made = estimate.make(study.load("quickstart"))
+    made = estimate.make(loading.load("quickstart"))
     page = "\n".join(plan.lines(made))
     assert made.trials == len(made.loads) == 6
     for words in (
@@ -179,7 +181,7 @@ def test_plan_says_when_nothing_is_selected_and_when_replicas_cannot_be_stacked(
     )
     monkeypatch.syspath_prepend(tmp_path)
     options = ["data.validation=0", "model.family=own_noise:Net"]
-    page = "\n".join(plan.lines(estimate.make(study.load("quickstart", options, data=True))))
+    page = "\n".join(plan.lines(estimate.make(loading.load("quickstart", options, data=True))))
     assert "validation is off" in page
     assert "cannot be stacked" in page
     assert "trained one by one" in page
@@ -188,7 +190,7 @@ def test_plan_says_when_nothing_is_selected_and_when_replicas_cannot_be_stacked(
 def test_doctor_finds_this_machine_in_order(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("ENGRAM_HOME", str(tmp_path))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert orchestrate.main(["doctor"]) == 0
+    assert line.main(["doctor"]) == 0
     said = capsys.readouterr().out
     for subject in (
         "python",

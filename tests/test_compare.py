@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from sweeps import compare
-from tests import invented
+from engram.sweeps.results import compare
+from tests import fake_records
 from tests.command_line import engram
 
 DROPOUT = {"model.dropout": [0.0, 0.2, 0.5]}
@@ -27,7 +27,7 @@ def shifted(evidence, trial: int, by: float):
 
 @pytest.fixture
 def first():
-    return invented.evidence(DROPOUT, lambda p: 0.4 + p["model.dropout"])
+    return fake_records.evidence(DROPOUT, lambda p: 0.4 + p["model.dropout"])
 
 
 def moved(found: compare.Comparison) -> set[tuple[str, str]]:
@@ -70,7 +70,7 @@ def test_noise_is_no_movement(first):
 
 
 def test_other_seeds_are_not_paired(first):
-    other = invented.evidence(DROPOUT, lambda p: 0.4 + p["model.dropout"], replicas={"seed": 1})
+    other = fake_records.evidence(DROPOUT, lambda p: 0.4 + p["model.dropout"], replicas={"seed": 1})
     found = compare.compare(first, other)
     assert found.matched_by.startswith("the same swept values")
     assert not any(pair.paired for pair in found.pairs)
@@ -96,7 +96,7 @@ def test_what_changed_besides_is_told(first, key, value, kind):
 
 
 def test_other_settings_and_other_trials_are_told(first):
-    other = invented.evidence(
+    other = fake_records.evidence(
         {"model.dropout": [0.0, 0.2, 0.7]}, lambda p: 0.4, training={"epochs": 7}
     )
     found = compare.compare(first, other)
@@ -107,8 +107,8 @@ def test_other_settings_and_other_trials_are_told(first):
 
 
 def test_lost_trials_are_matched_by_status():
-    whole = invented.evidence(DROPOUT)
-    lost = invented.evidence(DROPOUT, statuses={0: "failed", 1: "diverged"})
+    whole = fake_records.evidence(DROPOUT)
+    lost = fake_records.evidence(DROPOUT, statuses={0: "failed", 1: "diverged"})
     found = compare.compare(whole, lost)
     assert [pair.statuses for pair in found.pairs] == [
         ("completed", "failed"),
@@ -116,12 +116,12 @@ def test_lost_trials_are_matched_by_status():
         ("completed", "completed"),
     ]
     assert found.pairs[0].moved == []
-    json.loads(compare._json(found))
+    json.loads(compare.to_json(found))
 
 
 def test_nothing_in_common_is_said():
     found = compare.compare(
-        invented.evidence(DROPOUT), invented.evidence({"training.lr": [0.1, 0.2]})
+        fake_records.evidence(DROPOUT), fake_records.evidence({"training.lr": [0.1, 0.2]})
     )
     assert found.verdict == "No configuration is in both: nothing can be compared."
 

@@ -15,22 +15,23 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models import streams
-from models.cohort import Cohort
-from models.config import ModelConfig, TrainingConfig
-from models.family import build
-from models.training import Examples, Trainer
-from sweeps import leaderboard
-from sweeps.definition.configuration import Configuration
-from sweeps.definition.sections import CheckpointConfig, MeasuresConfig
-from sweeps.running import pruning
-from sweeps.running.trainable import CohortTrainable
-from sweeps.search.committed import read_records
-from sweeps.search.ledger import LedgerFile
-from sweeps.search.search import Search
-from sweeps.tracking import recorder as recording
-from sweeps.tracking import sender, store
-from tests import invented
+from engram.models import streams
+from engram.models.cohort import Cohort
+from engram.models.config import ModelConfig, TrainingConfig
+from engram.models.family import build
+from engram.models.training import Examples, Trainer
+from engram.sweeps.cluster import pruning
+from engram.sweeps.cluster.trainable import CohortTrainable
+from engram.sweeps.results import boards, executions, verdicts
+from engram.sweeps.results.record import difference
+from engram.sweeps.search.committed import read_records
+from engram.sweeps.search.ledger import LedgerFile
+from engram.sweeps.search.search import Search
+from engram.sweeps.study.configuration import Configuration
+from engram.sweeps.study.sections import CheckpointConfig, MeasuresConfig
+from engram.sweeps.tracking import recorder as recording
+from engram.sweeps.tracking import sender, store
+from tests import fake_records
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES, BATCH = 40, 10
@@ -102,7 +103,7 @@ def test_dropout_adds_a_fixed_number_of_operations():
 def test_memory_that_a_pass_frees_is_not_asked_of_the_system_again():
     program = """
 import ctypes, resource, sys
-from models import memory
+from engram.models import memory
 if sys.argv[1] == "kept":
     memory.keep_freed()
 libc = ctypes.CDLL(None)
@@ -151,8 +152,8 @@ def config(epochs: int, dataset: Any, cache: Path) -> dict[str, Any]:
 
 
 def test_ray_runs_one_task_per_evaluation_of_a_trial_and_the_last_brings_the_measures(tmp_path):
-    from data import catalog
-    from data.config import DataConfig
+    from engram.data import catalog
+    from engram.data.config import DataConfig
 
     dataset = catalog.load(DataConfig(name="mnist1d"), pool_size=None, seed=0, cache=None)
     actor = CohortTrainable.__new__(CohortTrainable)  # without Tune's log folder
@@ -187,7 +188,7 @@ def test_tune_looks_at_no_trial_to_find_the_next_and_gives_no_actor_away():
 
 def asked(trials: int) -> Any:
     axis = {"training.lr": [10.0**-k for k in range(trials)]}
-    return invented.study(axes=axis)
+    return fake_records.study(axes=axis)
 
 
 def test_a_trial_waits_for_the_disk_three_times(tmp_path, monkeypatch):
@@ -197,7 +198,7 @@ def test_a_trial_waits_for_the_disk_three_times(tmp_path, monkeypatch):
     for number in range(8):
         proposal = search.ask()
         search.report(number, 1, {"validation_error": 0.5})
-        search.tell(number, invented.record(number, proposal.params, 0.5))
+        search.tell(number, fake_records.record(number, proposal.params, 0.5))
         search.set_run(number, f"run{number}")
     assert len(waits) == 8 * 3  # it is asked for, it is committed, its run is known
 
@@ -281,7 +282,7 @@ def test_a_leaderboard_reads_its_ledger_once(tmp_path, monkeypatch):
     search = Search(asked(6), path, "invented")
     for number in range(6):
         proposal = search.ask()
-        search.tell(number, invented.record(number, proposal.params, 0.1 * number))
+        search.tell(number, fake_records.record(number, proposal.params, 0.1 * number))
     written = search.records()
     search.close()
     reads: list[int] = []
@@ -290,30 +291,30 @@ def test_a_leaderboard_reads_its_ledger_once(tmp_path, monkeypatch):
         LedgerFile, "read_logs", lambda self, start: reads.append(start) or read_logs(self, start)
     )
     monkeypatch.setattr(store, "connect", lambda uri: pytest.fail("MLflow was asked"))
-    execution = leaderboard.find("invented")
+    execution = executions.find("invented")
     assert execution.records == written
     assert reads == [0]
-    assert len(leaderboard.boards_of(execution.records)[0].rows) == 6
+    assert len(boards.boards_of(execution.records)[0].rows) == 6
 
 
 def test_verdicts_are_worked_out_for_the_rows_that_are_shown(monkeypatch):
-    records = [invented.record(n, {"training.lr": float(n)}, 0.1 + 0.01 * n) for n in range(50)]
+    records = [fake_records.record(n, {"training.lr": float(n)}, 0.1 + 0.01 * n) for n in range(50)]
     judged: list[int] = []
-    plain = leaderboard._verdict
+    plain = verdicts._verdict
     monkeypatch.setattr(
-        leaderboard, "_verdict", lambda r, b, alone: judged.append(r["trial"]) or plain(r, b, alone)
+        verdicts, "_verdict", lambda r, b, alone: judged.append(r["trial"]) or plain(r, b, alone)
     )
-    boards = leaderboard.boards_of(records)
-    for board in boards:
+    ranked = boards.boards_of(records)
+    for board in ranked:
         assert all(row.verdict for row in board.rows[:10])
-    assert len(set(judged)) == len(judged) <= 10 * len(boards)
+    assert len(set(judged)) == len(judged) <= 10 * len(ranked)
 
 
 def test_the_direct_reader_agrees_with_optunas(tmp_path: Path):
     search = Search(asked(5), tmp_path / "search.journal", "invented")
     for number in range(4):
         proposal = search.ask()
-        search.tell(number, invented.record(number, proposal.params, 0.2))
+        search.tell(number, fake_records.record(number, proposal.params, 0.2))
         search.set_run(number, f"run-{number}")
     assert read_records(tmp_path / "search.journal", "invented") == search.records()
     changed = asked(7)  # another space: the trials are taken over into a new generation
@@ -328,15 +329,15 @@ def test_blocks_tie_as_pairs_do():
     generator = np.random.default_rng(3)
     records = []
     for number in range(40):
-        record = invented.record(number, {"training.lr": float(number)}, 0.3)
+        record = fake_records.record(number, {"training.lr": float(number)}, 0.3)
         values = 0.3 + 0.004 * number + 0.02 * generator.normal(size=8)
         record["replica_values"]["test_error"] = values.tolist()
         record["measures"]["test_error"]["mean"] = float(values.mean())
         records.append(record)
-    rows = leaderboard.rank(records, "test_error").rows
+    rows = boards.rank(records, "test_error").rows
     leader, group = rows[0].record, 1
     for row in rows[1:]:
-        behind = leaderboard.difference(row.record, leader, "test_error")
+        behind = difference(row.record, leader, "test_error")
         if behind.excludes(0):
             leader, group = row.record, group + 1
         assert row.tie_group == group

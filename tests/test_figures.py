@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from sweeps import tables
-from sweeps.figures import draw, ranking, size, style
-from sweeps.reading.evidence import Evidence
-from tests import invented
+from engram.sweeps.results import tables
+from engram.sweeps.results.evidence import Evidence
+from engram.sweeps.results.figures import draw, ranking, size, style
+from tests import fake_records
 
 DROPOUT, SIZES = [0.0, 0.2, 0.5], [100, 200, 400, 800, 1600, 3200]
 
@@ -23,7 +23,7 @@ def names(evidence: Evidence) -> list[str]:
 
 @pytest.fixture(scope="module")
 def grid() -> Evidence:
-    return invented.evidence(
+    return fake_records.evidence(
         {"model.dropout": DROPOUT, "training.lr": [0.001, 0.01, 0.1, 1.0]},
         lambda p: 0.4 + abs(p["model.dropout"] - 0.2) + 0.1 * p["training.lr"],
         {11: "diverged"},
@@ -51,18 +51,18 @@ def test_a_grid_gets_every_picture_but_those_of_sizes_and_schedulers(pictures):
 
 
 def test_one_trial_gets_no_comparisons():
-    alone = names(invented.evidence({"model.dropout": [0.2]}))
+    alone = names(fake_records.evidence({"model.dropout": [0.2]}))
     assert alone == ["learning_curves", "memorization", "most_memorized", "membership_roc"]
 
 
 def test_without_arrays_what_needs_them_is_left_out():
-    found = names(invented.evidence({"model.dropout": DROPOUT}, with_arrays=False))
+    found = names(fake_records.evidence({"model.dropout": DROPOUT}, with_arrays=False))
     assert found == ["leaderboard", "axis_model.dropout"]
 
 
 def test_where_nothing_completed_nothing_is_drawn():
     statuses = {0: "failed", 1: "diverged", 2: "failed"}
-    assert names(invented.evidence({"model.dropout": DROPOUT}, statuses=statuses)) == []
+    assert names(fake_records.evidence({"model.dropout": DROPOUT}, statuses=statuses)) == []
 
 
 def test_files_are_pictures(pictures):
@@ -99,17 +99,17 @@ def test_titles_say_the_numbers_of_the_leaderboard(grid, pictures):
 
 
 def test_titles_admit_what_is_not_separated():
-    even = invented.evidence({"model.dropout": DROPOUT})
+    even = fake_records.evidence({"model.dropout": DROPOUT})
     found = {p.name: p for p in draw.draw(even)}
     assert found["leaderboard"].title.startswith("3 of 3 configurations tie")
     assert "does not clearly change" in found["axis_model.dropout"].title
 
 
 def test_a_dataset_size_curve_extrapolates_only_where_the_fit_is_identified():
-    falling = invented.evidence(
+    falling = fake_records.evidence(
         {"data.train_size": SIZES}, lambda p: 3 * p["data.train_size"] ** -0.4 + 0.05
     )
-    few = invented.evidence(
+    few = fake_records.evidence(
         {"data.train_size": SIZES[:4]}, lambda p: 3 * p["data.train_size"] ** -0.4
     )
     whole, part = ({p.name: p for p in draw.draw(e)}["dataset_size"] for e in (falling, few))
@@ -123,7 +123,7 @@ def test_a_dataset_size_curve_extrapolates_only_where_the_fit_is_identified():
 def test_the_scheduler_gets_a_picture_where_there_is_one():
     statuses = {0: "pruned", 2: "pruned", 3: "diverged"}
     axes = {"training.lr": [0.001, 0.01, 0.1, 1.0]}
-    with_asha = invented.evidence(
+    with_asha = fake_records.evidence(
         axes, statuses=statuses, scheduler={"name": "asha"}, training={"epochs": 10}
     )
     found = {p.name: p for p in draw.draw(with_asha)}
@@ -131,13 +131,13 @@ def test_the_scheduler_gets_a_picture_where_there_is_one():
     assert found["stopping"].title.startswith(
         "2 of 4 trials were stopped by the scheduler and 1 diverged: 55 %"
     )
-    assert "stopping" not in names(invented.evidence(axes, statuses=statuses))
+    assert "stopping" not in names(fake_records.evidence(axes, statuses=statuses))
 
 
 def test_many_trials_are_drawn_as_one_curve_of_survivors():
     many = {"training.lr": np.geomspace(1e-4, 1, 60).tolist()}
     statuses = dict.fromkeys(range(0, 60, 2), "pruned")
-    found = invented.evidence(
+    found = fake_records.evidence(
         many, statuses=statuses, scheduler={"name": "median"}, training={"epochs": 10}
     )
     drawn = {p.name: p for p in draw.draw(found)}
@@ -149,7 +149,7 @@ def test_several_objectives_get_their_own_pareto_front():
     sections = {
         "search": {"sampler": "nsga2", "objective": {"validation_error": "min", "seconds": "min"}}
     }
-    found = invented.evidence(
+    found = fake_records.evidence(
         {"model.dropout": [0.0, 0.1, 0.2, 0.3]}, lambda p: 0.4 + p["model.dropout"], **sections
     )
     for record in found.records:

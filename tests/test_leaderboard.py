@@ -9,8 +9,8 @@ import json
 import numpy as np
 import pytest
 
-from measures.intervals import t_interval
-from sweeps import leaderboard, tables
+from engram.measures.intervals import t_interval
+from engram.sweeps.results import boards, tables
 
 
 def record(
@@ -60,7 +60,7 @@ def record(
 
 def test_ranks_by_the_mean_and_ties_by_the_paired_interval():
     records = [record(0, 0.50), record(1, 0.30), record(2, 0.308), record(3, 0.40)]
-    board = leaderboard.rank(records, "test_error")
+    board = boards.rank(records, "test_error")
     assert [row.record["trial"] for row in board.rows] == [1, 2, 3, 0]
     assert [row.rank for row in board.rows] == [1, 2, 3, 4]
     assert [row.tie_group for row in board.rows] == [1, 1, 2, 3]
@@ -71,15 +71,13 @@ def test_pairing_separates_what_unpaired_intervals_cannot():
     a, b = record(0, 0.30, noise=0.002), record(1, 0.32, noise=0.002)
     ends = [r["measures"]["test_error"] for r in (a, b)]
     assert ends[0]["high"] > ends[1]["low"], "the intervals overlap"
-    board = leaderboard.rank([a, b], "test_error")
+    board = boards.rank([a, b], "test_error")
     assert [row.tie_group for row in board.rows] == [1, 2]
     assert board.more_replicas == 0
 
 
 def test_a_tie_says_how_many_replicas_would_separate_it():
-    board = leaderboard.rank(
-        [record(0, 0.30, noise=0.02), record(1, 0.305, noise=0.02)], "test_error"
-    )
+    board = boards.rank([record(0, 0.30, noise=0.02), record(1, 0.305, noise=0.02)], "test_error")
     assert board.rows[1].tie_group == 1
     assert board.more_replicas is None or board.more_replicas > 0
 
@@ -91,7 +89,7 @@ def test_what_did_not_complete_comes_last_and_is_not_compared():
         record(2, 0.1, status="pruned"),
         record(3, 0.9),
     ]
-    board = leaderboard.rank(records, "test_error")
+    board = boards.rank(records, "test_error")
     assert [row.record["status"] for row in board.rows] == [
         "completed",
         "pruned",
@@ -104,28 +102,28 @@ def test_what_did_not_complete_comes_last_and_is_not_compared():
 
 def test_a_network_that_learned_nothing_does_not_win_by_its_gap():
     records = [record(0, 0.5, gap=0.4), record(1, 0.9, gap=0.0, train=0.89)]
-    board = leaderboard.rank(records, "generalization_gap")
+    board = boards.rank(records, "generalization_gap")
     assert [row.record["trial"] for row in board.rows] == [0, 1]
     assert board.rows[1].tie_group is None
-    assert leaderboard.rank(records, "variance").rows[1].tie_group is not None
+    assert boards.rank(records, "variance").rows[1].tie_group is not None
 
 
 def test_verdicts_compare_within_one_dataset_size():
     records = [record(0, 0.5, gap=0.4), record(1, 0.2, gap=0.05, size=4000)]
-    words = {r.record["trial"]: r.verdict for r in leaderboard.rank(records, "test_error").rows}
+    words = {r.record["trial"]: r.verdict for r in boards.rank(records, "test_error").rows}
     assert words[0] == "data-limited", "the best of its own size, whatever more data does"
     assert words[1] == "good"
 
 
 def test_order_of_records_does_not_matter():
     records = [record(n, 0.3 + 0.01 * (n % 4)) for n in range(8)]
-    forward = leaderboard.rank(records, "test_error").entries()
-    backward = leaderboard.rank(records[::-1], "test_error").entries()
+    forward = boards.rank(records, "test_error").entries()
+    backward = boards.rank(records[::-1], "test_error").entries()
     assert forward == backward
 
 
 def test_json_has_the_keys_of_the_contract():
-    board = leaderboard.rank([record(0, 0.3), record(1, 0.4, status="diverged")], "test_error")
+    board = boards.rank([record(0, 0.3), record(1, 0.4, status="diverged")], "test_error")
     entries = json.loads(tables.to_json(board))
     keys = {
         "rank",
@@ -145,7 +143,7 @@ def test_json_has_the_keys_of_the_contract():
 
 
 def test_csv_and_markdown_show_the_same_numbers_as_json():
-    board = leaderboard.rank([record(0, 0.3), record(1, 0.4)], "variance")
+    board = boards.rank([record(0, 0.3), record(1, 0.4)], "variance")
     rows = list(csv.DictReader(io.StringIO(tables.to_csv(board))))
     for row, entry in zip(rows, board.entries(), strict=True):
         assert float(row["variance"]) == entry["measures"]["variance"]["mean"]
@@ -162,7 +160,7 @@ def test_single_replicas_are_shown_without_intervals_and_nobody_is_separated():
     for r in records:
         for measure in r["measures"].values():
             measure["low"] = measure["high"] = None
-    board = leaderboard.rank(records, "test_error")
+    board = boards.rank(records, "test_error")
     assert [row.tie_group for row in board.rows] == [1, 1]
     assert {row.verdict for row in board.rows} <= {"inconclusive", "underfit", "overfit"}
 
@@ -170,4 +168,4 @@ def test_single_replicas_are_shown_without_intervals_and_nobody_is_separated():
 @pytest.mark.parametrize("column", ["parameters", "seconds"])
 def test_plain_columns_can_be_ranked_by(column):
     records = [{**record(n, 0.3), column: 10 - n} for n in range(3)]
-    assert [row.value for row in leaderboard.rank(records, column).rows] == [8, 9, 10]
+    assert [row.value for row in boards.rank(records, column).rows] == [8, 9, 10]

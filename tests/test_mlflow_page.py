@@ -20,14 +20,14 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
-from sweeps import tables
-from sweeps.definition.configuration import label
-from sweeps.reading.evidence import Evidence
-from sweeps.running import outcomes
-from sweeps.tracking import model, pages
-from sweeps.tracking.recorder import STUDY, Recorder
-from sweeps.tracking.system import SystemMetrics
-from tests import invented
+from engram.sweeps.results import tables
+from engram.sweeps.results.evidence import Evidence
+from engram.sweeps.study.configuration import label
+from engram.sweeps.tracking import model, pages
+from engram.sweeps.tracking.recorder import STUDY, Recorder
+from engram.sweeps.tracking.system import SystemMetrics
+from engram.sweeps.trial import outcomes
+from tests import fake_records
 from tests.browser import chromium, needs_chromium
 from tests.command_line import ROOT, engram
 
@@ -75,7 +75,7 @@ def start_ui(home: Path, *words: str) -> tuple[subprocess.Popen, str]:
 
 def write_troubled(home: Path) -> Evidence:
     """A study with hostile text, and trials that diverged, failed and were pruned, through the recorder."""
-    found = invented.evidence(
+    found = fake_records.evidence(
         {"model.family": ["feedforward", EVIL], "model.dropout": [0.0, 0.5]},
         lambda p: 0.4 + p["model.dropout"],
         {1: "diverged", 2: "failed", 3: "pruned"},
@@ -341,8 +341,8 @@ def test_the_best_model_loads_and_answers_as_it_was_measured(served):
         "with torch.no_grad(): labels = model(torch.from_numpy(inputs)).argmax(-1).tolist()\n"
         "print(json.dumps({'labels': labels, 'signature': str(info.signature), 'engram': 'sweeps' in sys.modules}))\n"
     )
-    from data import catalog
-    from data.config import DataConfig
+    from engram.data import catalog
+    from engram.data.config import DataConfig
 
     data = catalog.load(DataConfig(), cache=served.home / "cache")
     inputs = served.home / "inputs.npy"

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from data import catalog
-from data.dataset import Dataset, assemble
-from measures import forgetting
-from sweeps.definition.configuration import Configuration
-from sweeps.definition.sections import MeasuresConfig
-from sweeps.trial import probes, trial
+from engram.data import catalog
+from engram.data.dataset import Dataset, assemble
+from engram.measures import forgetting
+from engram.sweeps.study.configuration import Configuration
+from engram.sweeps.study.sections import MeasuresConfig
+from engram.sweeps.trial import measuring, trial, watch
 
 CPU = torch.device("cpu")
 
@@ -38,7 +38,7 @@ def trained(dataset: Dataset, wanted: MeasuresConfig, **sections) -> trial.Trial
     return running
 
 
-def mean(result: trial.Result, name: str) -> float:
+def mean(result: measuring.Result, name: str) -> float:
     return result.record["measures"][name]["mean"]
 
 
@@ -60,7 +60,7 @@ def test_a_watch_sees_what_the_measures_say(mnist1d):
     assert 1 - seen.mean(axis=1) == pytest.approx(errors), (
         "right or wrong is what the train error counts"
     )
-    result = trial.measure(running, wanted)
+    result = measuring.measure(running, wanted)
     events = forgetting.events(seen.astype(float))
     assert result.record["replica_values"]["forgetting_events"][1] == pytest.approx(
         events.forgotten.mean()
@@ -104,7 +104,7 @@ def test_wrong_labels_are_fitted_later_than_right_ones(mnist1d):
         "training": {"epochs": 60, "evaluate_every": 1, "lr": 3e-3},
         "model": {"width": 100},
     }
-    result = trial.measure(trained(mnist1d, MeasuresConfig(), **sections), MeasuresConfig())
+    result = measuring.measure(trained(mnist1d, MeasuresConfig(), **sections), MeasuresConfig())
     assert mean(result, "noise_delay") > 0
     assert mean(result, "epochs_to_fit_wrong") > mean(result, "epochs_to_fit_clean")
     assert result.record["noise_order"]["later"] == 3
@@ -116,9 +116,9 @@ def test_wrong_labels_are_fitted_later_than_right_ones(mnist1d):
     )
     assert (
         "noise_delay"
-        not in trial.measure(trained(mnist1d, MeasuresConfig(), **QUICK), MeasuresConfig()).record[
-            "measures"
-        ]
+        not in measuring.measure(
+            trained(mnist1d, MeasuresConfig(), **QUICK), MeasuresConfig()
+        ).record["measures"]
     )
 
 
@@ -126,7 +126,7 @@ def test_taking_layers_back_costs_what_they_learned_and_is_undone(mnist1d):
     wanted = MeasuresConfig(layers=True)
     running = trained(mnist1d, wanted, **NOISY)
     before = running.trainer.cohort.state_dict()
-    result = trial.measure(running, wanted)
+    result = measuring.measure(running, wanted)
     assert same(before, running.trainer.cohort.state_dict())
     assert result.record["layers"] == ["layers.0", "layers.2", "readout"]
     for number in (1, 2, 3):
@@ -141,7 +141,7 @@ def test_taking_layers_back_costs_what_they_learned_and_is_undone(mnist1d):
 def test_untrained_layers_lose_nothing_when_taken_back(mnist1d):
     wanted = MeasuresConfig(layers=True)
     running = trained(mnist1d, wanted, **{**NOISY, "training": {"steps": 1, "lr": 1e-12}})
-    result = trial.measure(running, wanted)
+    result = measuring.measure(running, wanted)
     for number in (1, 2, 3):
         assert mean(result, f"reinit_layer{number}_clean") == pytest.approx(0, abs=0.02)
     assert mean(result, "reinit_trend") == pytest.approx(0, abs=0.05)
@@ -152,24 +152,24 @@ def test_a_second_task_costs_the_first_and_rehearsal_saves_it(mnist1d):
     sections = {"data": {"train_size": 800}, "training": {"epochs": 15}, "model": {"width": 100}}
     running = trained(mnist1d, wanted, **sections)
     before = running.trainer.cohort.state_dict()
-    result = trial.measure(running, wanted)
+    result = measuring.measure(running, wanted)
     assert same(before, running.trainer.cohort.state_dict())
     assert mean(result, "retention_drop") > 0.1
     assert mean(result, "rehearsed_retention_drop") < mean(result, "retention_drop") / 2
     assert mean(result, "second_task_error") < 0.85, "the second task is learned"
-    again = trial.measure(trained(mnist1d, wanted, **sections), wanted)
+    again = measuring.measure(trained(mnist1d, wanted, **sections), wanted)
     assert mean(again, "retention_drop") == mean(result, "retention_drop")
 
 
 def test_epochs_to_convergence_count_to_the_train_error_asked_for(mnist1d):
     wanted = MeasuresConfig(convergence_error=0.3)
     running = trained(mnist1d, wanted, **QUICK)
-    result = trial.measure(running, wanted)
+    result = measuring.measure(running, wanted)
     curves = np.array([report.error["train"].numpy() for report in running.history])
     first = (curves <= 0.3).argmax(axis=0) + 1
     assert result.record["convergence_error"] == 0.3
     assert result.record["replica_values"]["epochs_at_least"] == first.tolist()
-    never = trial.measure(running, MeasuresConfig(convergence_error=0.0))
+    never = measuring.measure(running, MeasuresConfig(convergence_error=0.0))
     if never.record["censored_replicas"] == 3:
         assert never.record["measures"]["epochs_to_convergence"] is None
     assert mean(never, "epochs_at_least") <= 20
@@ -178,20 +178,20 @@ def test_epochs_to_convergence_count_to_the_train_error_asked_for(mnist1d):
 def test_of_a_large_pool_a_random_choice_is_measured():
     members = np.stack([np.arange(0, 600), np.arange(300, 900)])
     ids = np.arange(1000)
-    assert (probes.measured(members, ids, 0) == ids).all()
-    some = probes.measured(members, ids, 0, most=100)
+    assert (watch.measured(members, ids, 0) == ids).all()
+    some = watch.measured(members, ids, 0, most=100)
     assert len(some) == len(set(some)) == 100
     assert (np.diff(some) > 0).all()
     inside = [np.isin(some, row) for row in members]
     assert (inside[0] ^ inside[1]).all(), "only examples that one replica saw and another did not"
-    assert (probes.measured(members[:1], ids, 0, most=100) < 600).all()
+    assert (watch.measured(members[:1], ids, 0, most=100) < 600).all()
 
 
 def test_a_record_says_what_its_draw_makes_of_the_variance(mnist1d):
     def warned(size: int, draw: str = "subset") -> str:
         sections = {"data": {"train_size": size}, "replicas": {"count": 3, "draw": draw}}
         running = trained(mnist1d, MeasuresConfig(), **sections, training={"steps": 2})
-        return " ".join(trial.measure(running, MeasuresConfig()).record["warnings"])
+        return " ".join(measuring.measure(running, MeasuresConfig()).record["warnings"])
 
     assert "given this pool" in warned(1600)
     assert "m/n = 1600/3200 = 0.5" in warned(1600)
@@ -201,7 +201,7 @@ def test_a_record_says_what_its_draw_makes_of_the_variance(mnist1d):
 
 
 def test_cost_counts_operations(mnist1d):
-    result = trial.measure(trained(mnist1d, MeasuresConfig(), **QUICK), MeasuresConfig())
+    result = measuring.measure(trained(mnist1d, MeasuresConfig(), **QUICK), MeasuresConfig())
     parameters, found = result.record["parameters"], result.record["cost"]
     assert found["multiplications_per_prediction"] == parameters
     assert found["training_operations"] == 6 * parameters * 20 * 200
@@ -209,7 +209,7 @@ def test_cost_counts_operations(mnist1d):
 
 
 def test_decompositions_of_other_losses_add_up(mnist1d):
-    result = trial.measure(trained(mnist1d, MeasuresConfig(), **QUICK), MeasuresConfig())
+    result = measuring.measure(trained(mnist1d, MeasuresConfig(), **QUICK), MeasuresConfig())
     total = mean(result, "bias_ce") + mean(result, "variance_ce")
     assert total == pytest.approx(mean(result, "test_loss"), rel=1e-4)
     assert 0 <= mean(result, "bias_01") <= 1
@@ -228,7 +228,7 @@ def test_regression_has_memorization_and_no_probe_that_counts_right_answers():
         kind="vector",
     )
     wanted = MeasuresConfig(forgetting=True, layers=True, retention=True)
-    result = trial.measure(
+    result = measuring.measure(
         trained(
             line, wanted, data={"train_size": 80}, training={"steps": 300}, replicas={"count": 6}
         ),
@@ -243,7 +243,7 @@ def test_regression_has_memorization_and_no_probe_that_counts_right_answers():
 def test_the_page_of_measures_names_every_column(mnist1d):
     wanted = MeasuresConfig(forgetting=True, layers=True, retention=True)
     sections = {**NOISY, "replicas": {"count": 24, "inits": 2}, "training": {"epochs": 2}}
-    record = trial.measure(trained(mnist1d, wanted, **sections), wanted).record
+    record = measuring.measure(trained(mnist1d, wanted, **sections), wanted).record
     page = (Path(__file__).parent.parent / "docs" / "measures.md").read_text()
     for name in record["measures"]:
         stem = re.sub(r"layer\d+", "layerK", name)

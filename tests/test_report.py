@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import report, tables
-from sweeps.figures import draw
-from sweeps.reading import findings
-from tests import invented
+from engram.sweeps.results import findings, report, tables
+from engram.sweeps.results.figures import draw
+from tests import fake_records
 from tests.browser import chromium, needs_chromium
 from tests.command_line import engram
 
@@ -45,7 +44,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def troubled():
     """A study with a hostile question and text values, and trials lost in every way."""
-    return invented.evidence(
+    return fake_records.evidence(
         {"model.family": ["feedforward", "gru", EVIL], "model.dropout": [0.0, 0.2, 0.5]},
         lambda p: 0.4 + p["model.dropout"],
         {2: "failed", 4: "diverged", 6: "pruned"},
@@ -100,7 +99,7 @@ def test_every_limit_that_applies_is_told(troubled):
 
 
 def test_few_replicas_no_validation_and_dirty_code_are_told():
-    few = invented.evidence({"data.train_size": [100, 200]}, data={"validation": 0})
+    few = fake_records.evidence({"data.train_size": [100, 200]}, data={"validation": 0})
     for record in few.records:
         record["replicas"] = 3
         del record["measures"]["validation_error"]
@@ -120,25 +119,25 @@ def test_few_replicas_no_validation_and_dirty_code_are_told():
 
 
 def test_an_unfinished_study_says_so():
-    found = invented.evidence({"model.dropout": [0.0, 0.1, 0.2]})
+    found = fake_records.evidence({"model.dropout": [0.0, 0.1, 0.2]})
     del found.records[2]
     assert "Not finished: 2 of 3 trials are in." in findings.limits(found)
 
 
 def test_the_answer_names_the_best_and_its_ties(troubled):
-    clear = invented.evidence({"model.dropout": [0.0, 0.5]}, lambda p: 0.4 + p["model.dropout"])
+    clear = fake_records.evidence({"model.dropout": [0.0, 0.5]}, lambda p: 0.4 + p["model.dropout"])
     assert "Best is dropout 0," in findings.answer(clear)
     assert "clearly ahead of the other 1" in findings.answer(clear)
     assert "cannot be told apart from it" in findings.answer(
-        invented.evidence({"model.dropout": [0.0, 0.5]})
+        fake_records.evidence({"model.dropout": [0.0, 0.5]})
     )
-    nothing = invented.evidence({"model.dropout": [0.0]}, statuses={0: "failed"})
+    nothing = fake_records.evidence({"model.dropout": [0.0]}, statuses={0: "failed"})
     assert findings.answer(nothing) == "No answer: none of 1 trial completed."
 
 
 @pytest.mark.parametrize("status", ["failed", "diverged", "pruned"])
 def test_a_study_without_a_single_success_has_a_report(status):
-    lost = invented.evidence({"model.dropout": [0.0, 0.5]}, statuses={0: status, 1: status})
+    lost = fake_records.evidence({"model.dropout": [0.0, 0.5]}, statuses={0: status, 1: status})
     page = Page(report.page(lost, draw.draw(lost)))
     assert "No answer: none of 2 trials completed." in page.text
     assert f"2 {status}" in page.text
@@ -151,7 +150,7 @@ def test_the_claim_is_told():
         "article": "0.51 against 0.46",
         "expects": "less variance",
     }
-    found = invented.evidence({"model.dropout": [0.0, 0.5]}, claim=claim)
+    found = fake_records.evidence({"model.dropout": [0.0, 0.5]}, claim=claim)
     page = Page(report.page(found, []))
     assert all(words in page.text for words in claim.values())
 
@@ -198,7 +197,7 @@ def test_two_hundred_trials_stay_below_five_megabytes():
         "model.dropout": [k / 50 for k in range(20)],
         "training.lr": [0.001 * k for k in range(1, 11)],
     }
-    many = invented.evidence(axes, lambda p: 0.4 + p["model.dropout"])
+    many = fake_records.evidence(axes, lambda p: 0.4 + p["model.dropout"])
     text = report.page(many, draw.draw(many))
     assert len(many.records) == 200
     assert len(text.encode()) < 5e6
@@ -241,7 +240,7 @@ def test_numbers_agree_in_terminal_json_csv_markdown_and_report(finished_study, 
 
 def test_every_measure_of_every_trial_is_in_the_report(troubled, troubled_page):
     text = Page(troubled_page).text
-    for record, measure in itertools.product(troubled.records, invented.MEASURES):
+    for record, measure in itertools.product(troubled.records, fake_records.MEASURES):
         if record["measures"].get(measure):
             assert tables.cell(record, measure) in text
 

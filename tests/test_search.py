@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sweeps.definition.configuration import Study
-from sweeps.search.committed import read_records
-from sweeps.search.search import LedgerError, Search
-from sweeps.study import load
+from engram.sweeps.search.committed import read_records
+from engram.sweeps.search.ledger import LedgerError
+from engram.sweeps.search.search import Search
+from engram.sweeps.study.configuration import Study
+from engram.sweeps.study.loading import load
 
 SAMPLERS = ("grid", "random", "tpe", "gp", "cmaes", "nsga2")
 RANGES = "{dropout: {uniform: [0.0, 0.9]}, lr: {loguniform: [1.0e-4, 1.0]}}"

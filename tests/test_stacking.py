@@ -7,8 +7,8 @@ import json
 import pytest
 import torch
 
-from models.config import ModelConfig, TrainingConfig
-from sweeps.running import stacking
+from engram.models.config import ModelConfig, TrainingConfig
+from engram.sweeps.trial import stacking
 
 CPU = torch.device("cpu")
 

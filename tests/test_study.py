@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sweeps import state, study
-from sweeps.definition import schema, study_file
-from sweeps.definition.sections import SECTIONS, SWEPT_SECTIONS
+from engram.problems import StudyError
+from engram.sweeps.state import paths
+from engram.sweeps.study import loading, schema, study_file
+from engram.sweeps.study.configuration import DEFAULT_TRIALS, Configuration, Study, label
+from engram.sweeps.study.sections import SECTIONS, SWEPT_SECTIONS, Range, Scalar, Values
 
 FULL = """\
 name: dropout
@@ -37,10 +39,10 @@ nightly:   {cron: "0 2 * * *", timezone: UTC, notify: null}
 
 @pytest.fixture
 def write(tmp_path: Path):
-    def load(text: str, *overrides: str) -> study.Study:
+    def load(text: str, *overrides: str) -> Study:
         path = tmp_path / "study.yaml"
         path.write_text(text)
-        return study.load(path, overrides)
+        return loading.load(path, overrides)
 
     return load
 
@@ -48,17 +50,15 @@ def write(tmp_path: Path):
 def test_full_study_file_is_read(write):
     loaded = write(FULL)
     assert loaded.name == "dropout"
-    assert loaded.sweep["model.dropout"] == study.Values(values=(0.0, 0.2, 0.5))
-    assert loaded.sweep["training.lr"] == study.Range(
-        distribution="loguniform", low=1e-4, high=1e-1
-    )
+    assert loaded.sweep["model.dropout"] == Values(values=(0.0, 0.2, 0.5))
+    assert loaded.sweep["training.lr"] == Range(distribution="loguniform", low=1e-4, high=1e-1)
     assert loaded.planned_trials() == 9
     assert loaded.text == FULL
 
 
 def test_every_key_has_a_default_but_name(write):
     loaded = write("name: least")
-    assert loaded.configure() == study.Configuration()
+    assert loaded.configure() == Configuration()
     assert loaded.grid() == [{}]
     assert loaded.planned_trials() == 1
 
@@ -174,7 +174,7 @@ def test_planned_trials(more: str, trials: int, write):
 
 def test_an_endless_search_has_a_default_or_a_budget(write):
     text = "name: a\nsearch: {sampler: tpe}\nsweep: {dropout: {uniform: [0, 1]}}\n"
-    assert write(text).planned_trials() == study.DEFAULT_TRIALS
+    assert write(text).planned_trials() == DEFAULT_TRIALS
     assert write(text + "budget: {hours: 2}").planned_trials() is None
 
 
@@ -194,18 +194,18 @@ def test_configure_refuses_what_cannot_change(write):
 
 
 def test_label():
-    params: dict[str, study.Scalar] = {
+    params: dict[str, Scalar] = {
         "model.dropout": 0.2,
         "training.lr": 0.01,
         "data.train_size": 2000,
         "model.family": "gru",
     }
-    assert study.label(params) == "dropout 0.2 · lr 0.01 · n 2000 · gru"
+    assert label(params) == "dropout 0.2 · lr 0.01 · n 2000 · gru"
     assert (
-        study.label({"training.clip": None, "data.random_labels": True})
+        label({"training.clip": None, "data.random_labels": True})
         == "clip off · random_labels true"
     )
-    assert study.label({}) == "base"
+    assert label({}) == "base"
 
 
 def test_overrides_replace_values(write):
@@ -237,7 +237,7 @@ def test_places_lead_back_to_the_file(write, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", study_file.shipped())
 def test_shipped_study_loads_and_fits_its_data(name: str):
-    loaded = study.load(name, data=True)
+    loaded = loading.load(name, data=True)
     assert loaded.name == name
     assert loaded.question.endswith("?")
     planned = loaded.planned_trials()
@@ -249,7 +249,7 @@ def test_shipped_study_loads_and_fits_its_data(name: str):
 def test_schema_accepts_the_shipped_studies(name: str):
     # Read by our own reader: editors read YAML 1.2, PyYAML does not.
     root, _, _ = study_file.read(study_file.shipped()[name])
-    jsonschema.Draft202012Validator(study.schema()).validate(root.plain())
+    jsonschema.Draft202012Validator(schema.schema()).validate(root.plain())
 
 
 @pytest.mark.parametrize(
@@ -265,11 +265,11 @@ def test_schema_accepts_the_shipped_studies(name: str):
     ],
 )
 def test_schema_refuses_wrong_studies(wrong: dict):
-    assert not jsonschema.Draft202012Validator(study.schema()).is_valid(wrong)
+    assert not jsonschema.Draft202012Validator(schema.schema()).is_valid(wrong)
 
 
 def test_schema_describes_every_key():
-    sections = study.schema()["properties"]
+    sections = schema.schema()["properties"]
     for section, model in SECTIONS.items():
         for key in model.model_fields:
             assert sections[section]["properties"][key]["description"]
@@ -281,17 +281,17 @@ def test_the_page_on_study_files_is_in_step():
 
 def test_names_cannot_leave_the_state_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("ENGRAM_HOME", str(tmp_path))
-    assert state.study_dir("a.b-c_1").is_relative_to(tmp_path)
+    assert paths.study_dir("a.b-c_1").is_relative_to(tmp_path)
     for name in ("..", "a/b", "", ".x", "/etc", "a\\b", "a\0b", "a" * 101, "-x"):
-        with pytest.raises(study.StudyError):
-            state.study_dir(name)
+        with pytest.raises(StudyError):
+            paths.study_dir(name)
 
 
 def test_home_stays_where_it_was_first_asked_for(monkeypatch, tmp_path):
     monkeypatch.setenv("ENGRAM_HOME", "somewhere_relative")
-    first = state.home()
+    first = paths.home()
     monkeypatch.chdir(tmp_path)
-    assert state.home() == first
+    assert paths.home() == first
     assert first.is_absolute()
 
 
@@ -307,10 +307,10 @@ TREES = st.recursive(
 )
 
 
-def read(path: Path) -> study.Study | study.StudyError:
+def read(path: Path) -> Study | StudyError:
     try:
-        return study.load(path)
-    except study.StudyError as error:
+        return loading.load(path)
+    except StudyError as error:
         return error
 
 
@@ -320,7 +320,7 @@ def test_any_yaml_is_a_study_or_a_study_error(tree: dict, tmp_path_factory):
     path = tmp_path_factory.mktemp("any") / "study.yaml"
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
     found = read(path)
-    if isinstance(found, study.Study):
+    if isinstance(found, Study):
         assert found.configure().hash
     else:
         assert found.problems
@@ -333,4 +333,4 @@ def test_any_text_is_a_study_or_a_study_error(text: str, tmp_path_factory):
     path = tmp_path_factory.mktemp("any") / "study.yaml"
     path.write_bytes(text.encode("utf-8", errors="replace"))
     found = read(path)
-    assert isinstance(found, study.Study) or found.problems
+    assert isinstance(found, Study) or found.problems

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from data import catalog
-from data.dataset import assemble
-from sweeps.definition.configuration import Configuration
-from sweeps.definition.sections import MeasuresConfig
-from sweeps.trial import trial
+from engram.data import catalog
+from engram.data.dataset import assemble
+from engram.sweeps.study.configuration import Configuration
+from engram.sweeps.study.sections import MeasuresConfig
+from engram.sweeps.trial import measuring, trial
 
 QUICK = {"steps": 60, "batch_size": 50}
 
@@ -24,16 +24,16 @@ def mnist1d(tmp_path_factory):
     return catalog.load(Configuration().data, cache=cache)
 
 
-def finish(dataset, wanted: dict | None = None, **sections) -> trial.Result:
+def finish(dataset, wanted: dict | None = None, **sections) -> measuring.Result:
     sections.setdefault("training", QUICK)
     configuration = Configuration(**sections)
     running = trial.prepare(configuration, dataset, torch.device("cpu"))
     while not running.trainer.finished:
         running.advance()
-    return trial.measure(running, MeasuresConfig(**(wanted or {})))
+    return measuring.measure(running, MeasuresConfig(**(wanted or {})))
 
 
-def mean(result: trial.Result, name: str) -> float:
+def mean(result: measuring.Result, name: str) -> float:
     return result.record["measures"][name]["mean"]
 
 
@@ -167,7 +167,9 @@ def test_extremes_run_to_the_end(mnist1d, sections):
         assert record["status"] == "diverged"
         assert record["diverged_replicas"] == 3
     if "model" in sections and sections["model"].get("dropout") == 1.0:
-        assert mean(trial.Result(record, {}), "test_error") > 0.8, "chance: nothing can be learned"
+        assert mean(measuring.Result(record, {}), "test_error") > 0.8, (
+            "chance: nothing can be learned"
+        )
 
 
 def test_images_and_augmentation_run_on_convolutions():

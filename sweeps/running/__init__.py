@@ -1,1 +1,1 @@
-"""How trials run: Ray and its actors, checkpoints, stops, and what a person sees meanwhile."""
+"""Running a study: its execution, its trials, when it stops, what a person sees of it. Knows no Ray."""

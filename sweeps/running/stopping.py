@@ -1,6 +1,6 @@
 """Why a study stops before its end: a signal, a spent budget, a full disk, a failed trial; and what has been used.
 
-Knows neither Ray nor what a trial is.
+Knows no Ray.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import json
 import logging
 import math
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sweeps import state
-from sweeps.definition.configuration import Study
-from sweeps.definition.sections import BudgetConfig
-from sweeps.running import live
+from engram import files, program
+from engram.sweeps.running.events import Listener
+from engram.sweeps.study.configuration import Study
+from engram.sweeps.study.sections import BudgetConfig
 
-DONE, FAILED, BAD_INPUT, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_WORDS = ("No space left on device", "disk is full", "Disk quota exceeded", "File too large")
 USAGE_FORMAT = 1
@@ -32,12 +32,12 @@ log = logging.getLogger(__name__)
 class Stop:
     """A request to stop, the first of them: why, in words, and the exit code it leads to.
 
-    `now` once running trials have been saved: Tune may end them.
+    now: nothing can be saved any more either.
     """
 
     def __init__(self) -> None:
         self.reason: str | None = None
-        self.code = DONE
+        self.code = program.DONE
         self.now = False
 
     @property
@@ -58,7 +58,7 @@ class Stop:
             if error.errno not in FULL:
                 raise
             self.now = True
-            self.ask(full(error), FAILED)
+            self.ask(full(error), program.FAILED)
 
 
 def full(error: BaseException | str) -> str:
@@ -80,11 +80,14 @@ def signals(stop: Stop) -> Iterator[None]:
     def ask(number: int, frame: Any) -> None:
         if stop.requested:
             raise KeyboardInterrupt
-        live.warn(
+        program.warn(
             "stopping: finished trials are kept, running ones are saved; Ctrl-C again leaves at once"
         )
-        stop.ask(f"{signal.Signals(number).name} received", INTERRUPTED)
+        stop.ask(f"{signal.Signals(number).name} received", program.INTERRUPTED)
 
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, ask) for number in numbers}
     try:
@@ -118,7 +121,7 @@ class Usage:
     def write(self) -> None:
         self._written = time.monotonic()
         used = {"format": USAGE_FORMAT, "seconds": self.seconds, "gpu_seconds": self.gpu_seconds}
-        state.write_text(self.path, json.dumps(used))
+        files.write(self.path, json.dumps(used))
 
     def spent(self, budget: BudgetConfig) -> str | None:
         """Which part of a budget is used up, in words; None while there is some left."""
@@ -143,6 +146,14 @@ class Usage:
         return found if good else (0.0, 0.0)
 
 
-def gpus_of(study: Study, running: int) -> float:
-    """GPUs in use while this many trials run."""
-    return study.resources.gpu * running
+class Limits(Listener):
+    """Counts what the execution uses, and asks it to stop when its budget is spent. finished(): nothing is left to do."""
+
+    def __init__(self, study: Study, usage: Usage, stop: Stop, finished: Callable[[], bool]):
+        self.study, self.usage, self.stop, self.finished = study, usage, stop, finished
+
+    def ticked(self, running: int) -> None:
+        self.usage.tick(self.study.resources.gpu * running)
+        spent = self.usage.spent(self.study.budget)
+        if spent and not self.finished():
+            self.stop.ask(spent, program.DONE)

@@ -1,25 +1,26 @@
 """The trials of an execution: what each is started with, and how it ends.
 
-A trial is committed when its record is in the ledger; what follows from the record (metrics, artifacts, the end
-of its MLflow run) is repeated where a crash came in between. Knows neither Ray nor Tune.
+A trial is committed when its record is in the ledger; what follows from the record is the listeners'. Knows
+neither Ray nor MLflow nor how anything is shown.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sweeps import state
-from sweeps.definition.configuration import Study, label
-from sweeps.running import checkpoint, outcomes, study_data
-from sweeps.running.messages import Finished, Progress, Saved
-from sweeps.running.stopping import FAILED
-from sweeps.search.search import Proposal
-
-if TYPE_CHECKING:
-    from sweeps.runner import Execution
+from engram import files, program
+from engram.sweeps.running.checkpoints import Store
+from engram.sweeps.running.events import Listener
+from engram.sweeps.running.stopping import Stop
+from engram.sweeps.search.search import Proposal, Search
+from engram.sweeps.state import paths
+from engram.sweeps.study.configuration import Study
+from engram.sweeps.trial import checkpoint, datasets, outcomes
+from engram.sweeps.trial.messages import Finished, Progress, Saved
 
 LONGEST_WHY = 2000
 MOST_NODES = 20  # that a trial may lose before it is suspected itself
@@ -27,130 +28,184 @@ log = logging.getLogger(__name__)
 
 
 class Trials:
-    """What training tells of its trials, written down: the ledger first, then MLflow and the display."""
+    """Trials for those who train (cluster.Work); what they tell is written down first, and then told on.
 
-    def __init__(self, execution: Execution):
-        self.execution = execution
+    folder: of the study; digests: {key of a dataset: its digest}.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        folder: Path,
+        search: Search,
+        checkpoints: Store,
+        digests: dict[str, str],
+        stop: Stop,
+        listeners: Sequence[Listener],
+    ):
+        self.study, self.folder, self.search, self.checkpoints = study, folder, search, checkpoints
+        self.digests, self.stop, self.listeners = digests, stop, listeners
+        self.training: dict[int, Proposal] = {}
         self.committed: set[int] = set()  # by this process
         self.last: dict[int, Progress] = {}  # what each running trial told last
         self.nodes_lost: Counter[int] = Counter()  # under each trial
 
-    def config(self, proposal: Proposal) -> dict[str, Any]:
+    # -- what those who train ask ---------------------------------------------------------------
+
+    @property
+    def stopping(self) -> bool:
+        return self.stop.requested
+
+    @property
+    def at_once(self) -> bool:
+        return self.stop.now
+
+    def next(self) -> dict[str, Any] | None:
+        """What the next trial is trained with, an interrupted one first; None where there is none to start."""
+        with self.stop.when_full():
+            proposal = self.search.ask()
+            if proposal is None:
+                for listener in self.listeners:
+                    listener.last_run()
+                return None
+            config = self._config(proposal)
+            self.training[proposal.number] = proposal
+            return config
+        return None
+
+    def _config(self, proposal: Proposal) -> dict[str, Any]:
         """What the actor needs to know of a trial; `restore` and `earlier` are checkpoints as bytes, or None."""
-        configuration, resources = proposal.configuration, self.execution.study.resources
-        dataset = study_data.key(configuration.data)
+        configuration, resources = proposal.configuration, self.study.resources
+        dataset = datasets.key(configuration.data)
         about: dict[str, Any] = {
             "config": configuration.hash,
-            "data": self.execution.datasets[dataset].digest,
+            "data": self.digests[dataset],
             "first": 0,
         }
         earlier = None
         if proposal.earlier is not None:
             wanted = {"config": proposal.earlier["config_hash"], "data": about["data"]}
-            earlier = self.execution.checkpoints.final(proposal.number, **wanted)
+            earlier = self.checkpoints.final(proposal.number, **wanted)
             if earlier is not None:
                 about["first"] = checkpoint.joinable(earlier, configuration.training.early_stopping)
                 earlier = earlier if about["first"] else None
-        restore = self.execution.checkpoints.newest(proposal.number, **about)
+        restore = self.checkpoints.newest(proposal.number, **about)
         if restore is not None:
             log.info("trial %d goes on from a checkpoint", proposal.number)
         return {
             "trial": proposal.number,
             "configuration": configuration.model_dump(),
             "about": about,
-            "measures": self.execution.study.measures.model_dump(),
-            "checkpoint": self.execution.study.checkpoint.model_dump(),
+            "measures": self.study.measures.model_dump(),
+            "checkpoint": self.study.checkpoint.model_dump(),
             "dataset": dataset,
-            "cache": str(state.cache_dir()),
-            "device": _device(self.execution.study),
+            "cache": str(paths.cache_dir()),
+            "device": _device(self.study),
             "threads": max(1, int(resources.cpu)),
             "stack": proposal.setbacks.stack,
             "restore": restore,
             "earlier": earlier,
         }
 
-    def started(self, proposal: Proposal) -> None:
-        configuration = proposal.configuration
-        number, name = proposal.number, label(proposal.params)
-        tags = {
-            "engram.config_hash": configuration.hash,
-            "engram.status": "running",
-            "engram.attempt": str(proposal.attempt),
-        }
-        log.info("trial %d starts, attempt %d", number, proposal.attempt)
-        self.execution.recorder.trial(number, name, tags, configuration.dotted())
-        self.execution.review.trial_started(number, configuration)
-        self.execution.display.trial_started(number, name, configuration.epochs)
+    # -- what they tell -------------------------------------------------------------------------
 
-    def reported(self, proposal: Proposal, news: list[Progress], ledger: bool = True) -> None:
-        """What a trial told since the last time. After an interruption it tells everything again."""
-        for progress in news:
-            self.execution.recorder.metrics(proposal.number, progress.epoch, progress.metrics)
-            if ledger:
-                self.execution.search.report(proposal.number, progress.epoch, progress.metrics)
-            self.execution.display.trial_reported(proposal.number, progress.epoch, progress.metrics)
-            self.last[proposal.number] = progress
+    def tick(self, running: int) -> None:
+        with self.stop.when_full():
+            for listener in self.listeners:
+                listener.ticked(running)
 
-    def saved(self, proposal: Proposal, saved: Saved) -> None:
+    def say(self, line: str) -> None:
+        program.warn(line)
+
+    def refuse(self, why: str, reason: str) -> None:
+        program.warn(why)
+        self.stop.ask(reason, program.BAD_INPUT)
+
+    def started(self, trial: int) -> None:
+        proposal = self.training[trial]
+        log.info("trial %d starts, attempt %d", trial, proposal.attempt)
+        with self.stop.when_full():
+            for listener in self.listeners:
+                listener.started(proposal)
+
+    def reported(self, trial: int, news: list[Progress], last: bool = False) -> None:
+        """What a trial told since the last time. The last report of one that ends with it is in its record."""
+        proposal = self.training[trial]
+        with self.stop.when_full():
+            for progress in news:
+                if not last:
+                    self.search.report(trial, progress.epoch, progress.metrics)
+                for listener in self.listeners:
+                    listener.reported(proposal, progress)
+                self.last[trial] = progress
+
+    def saved(self, trial: int, saved: Saved) -> None:
         """Keep a checkpoint."""
-        if not self.execution.checkpoints.save(proposal.number, saved.step, saved.data):
-            log.warning(
-                "trial %d: a checkpoint of %.0f MiB is over checkpoint.max_mb",
-                proposal.number,
-                len(saved.data) / 2**20,
-            )
+        with self.stop.when_full():
+            if not self.checkpoints.save(trial, saved.step, saved.data):
+                size = len(saved.data) / 2**20
+                log.warning("trial %d: %.0f MiB are over checkpoint.max_mb", trial, size)
 
-    # -- how trials end -------------------------------------------------------------------------
+    def measured(self, trial: int, finished: Finished) -> None:
+        with self.stop.when_full():
+            proposal = self.training[trial]
+            self._commit(proposal, finished.record, finished.arrays, finished.final)
 
-    def measured(self, proposal: Proposal, finished: Finished) -> None:
-        self._commit(proposal, finished.record, finished.arrays, finished.final)
+    def pruned(self, trial: int) -> None:
+        with self.stop.when_full():
+            record = outcomes.pruned(self.last[trial], self.study.replicas.count)
+            self._commit(self.training[trial], record)
 
-    def pruned(self, proposal: Proposal) -> None:
-        self._commit(
-            proposal,
-            outcomes.pruned(self.last[proposal.number], self.execution.study.replicas.count),
-        )
-
-    def failed(self, proposal: Proposal, why: str) -> None:
+    def failed(self, trial: int, why: str) -> None:
         """An attempt raised: try again, or give up."""
-        log.error("trial %d, attempt %d failed:\n%s", proposal.number, proposal.attempt, why)
-        self._set_back(proposal, why, None)
+        proposal = self.training[trial]
+        log.error("trial %d, attempt %d failed:\n%s", trial, proposal.attempt, why)
+        with self.stop.when_full():
+            self._set_back(proposal, why, None)
 
-    def lost(self, proposal: Proposal, why: str, node: bool = False) -> None:
+    def lost(self, trial: int, why: str, node: bool = False) -> None:
         """An attempt ended without a word: try again, with fewer replicas at a time where memory may be the reason.
 
         A node that is taken away is no fault of the trial: it does not count as an attempt.
         """
-        number = proposal.number
-        log.warning("trial %d, attempt %d: %s", number, proposal.attempt, why)
-        if node and number not in self.committed and self.nodes_lost[number] < MOST_NODES:
-            self.nodes_lost[number] += 1
-            self.last.pop(number, None)
-            self.execution.display.trial_left(number)
-            self.execution.search.retry(number)
-            return
-        stack = (proposal.setbacks.stack or proposal.configuration.replicas.count) // 2
-        if "memory" in why.lower():
-            self._set_back(proposal, why, max(1, stack))
-        else:
-            # Only suspected, so nothing that could change the result: fully connected nets agree to the last
-            # bit in stacks of two and more, on a CPU; one replica alone runs other kernels (test_cohort.py).
-            self._set_back(proposal, why, max(2, stack) if proposal.setbacks.count else None)
+        proposal = self.training[trial]
+        log.warning("trial %d, attempt %d: %s", trial, proposal.attempt, why)
+        with self.stop.when_full():
+            if node and trial not in self.committed and self.nodes_lost[trial] < MOST_NODES:
+                self.nodes_lost[trial] += 1
+                self._leave(proposal)
+                return
+            stack = (proposal.setbacks.stack or proposal.configuration.replicas.count) // 2
+            if "memory" in why.lower():
+                self._set_back(proposal, why, max(1, stack))
+            else:
+                # Only suspected, so nothing that could change the result: fully connected nets agree to the last
+                # bit in stacks of two and more, on a CPU; one replica alone runs other kernels (test_cohort.py).
+                self._set_back(proposal, why, max(2, stack) if proposal.setbacks.count else None)
+
+    # -- how trials end -------------------------------------------------------------------------
 
     def _set_back(self, proposal: Proposal, why: str, stack: int | None) -> None:
         number = proposal.number
         if number in self.committed:
             return  # its worker died after it had handed in the result
-        last = self.last.pop(number, None)
-        setbacks = self.execution.search.set_back(number, last.epoch if last else 0, stack)
-        if setbacks.count <= self.execution.study.faults.retries:
-            self.execution.display.trial_left(number)
-            self.execution.search.retry(number)
+        last = self.last.get(number)
+        setbacks = self.search.set_back(number, last.epoch if last else 0, stack)
+        if setbacks.count <= self.study.faults.retries:
+            self._leave(proposal)
             return
         attempts = f"after {setbacks.count} attempts: " if setbacks.count > 1 else ""
         self._commit(proposal, outcomes.failed(attempts + why[-LONGEST_WHY:]))
-        if self.execution.study.faults.on_failure == "stop":
-            self.execution.stop.ask(f"trial {number} failed, and faults.on_failure is stop", FAILED)
+        if self.study.faults.on_failure == "stop":
+            reason = f"trial {number} failed, and faults.on_failure is stop"
+            self.stop.ask(reason, program.FAILED)
+
+    def _leave(self, proposal: Proposal) -> None:
+        """Put a trial back: there will be another attempt."""
+        self.last.pop(proposal.number, None)
+        for listener in self.listeners:
+            listener.left(proposal)
+        self.search.retry(proposal.number)
 
     def _commit(
         self,
@@ -159,7 +214,7 @@ class Trials:
         arrays: bytes | None = None,
         final: bytes | None = None,
     ) -> None:
-        """Make a trial's record durable, and send what belongs to it. From here on it is never run again."""
+        """Make a trial's record durable, and tell of it. From here on it is never run again."""
         number = proposal.number
         record = {
             "trial": number,
@@ -168,44 +223,16 @@ class Trials:
             **record,
         }
         if arrays:
-            outcomes.write(self._arrays_path(number), arrays)
-        self.execution.search.commit(number, record)
+            files.write(paths.arrays_file(self.folder, number), arrays)
+        self.search.commit(number, record)
         self.committed.add(number)
         log.info("trial %d is committed: %s", number, record["status"])
-        self.execution.checkpoints.finish(number, final)
+        self.checkpoints.finish(number, final)
         self.last.pop(number, None)
-        self.announce(record)
-        self.execution.review.trial_finished(record)
-        self.execution.display.trial_finished(number, label(proposal.params), record)
-        self.execution.refresh()
-
-    def announce(self, record: dict) -> None:
-        """Put what follows from a committed record on its way; done again where a crash came in between."""
-        self._send_record(record)
-        self.execution.search.settle(record["trial"])
-
-    def _send_record(self, record: dict) -> None:
-        number = record["trial"]
-        self.execution.recorder.belongs(number, record["config_hash"])
-        if self._arrays_path(number).exists():
-            self.execution.recorder.artifact(number, self._arrays_path(number), keep=False)
-        self.execution.recorder.metrics(
-            number, record.get("epochs", 0), outcomes.final_metrics(record)
-        )
-        self.execution.recorder.tags(number, {"engram.status": record["status"]})
-        self.execution.recorder.end(
-            number, "FAILED" if record["status"] == "failed" else "FINISHED"
-        )
-
-    def announce_again(self, numbers: list[int]) -> None:
-        """MLflow has lost, or never got, the end of these committed trials. Called from the writer's thread."""
-        records = {record["trial"]: record for record in self.execution.search.records()}
-        for number in set(numbers) & records.keys():
-            log.warning("trial %d is recorded again: its run in MLflow had not ended", number)
-            self._send_record(records[number])
-
-    def _arrays_path(self, number: int) -> Path:
-        return self.execution.folder / "outgoing" / f"trial-{number}" / "arrays.npz"
+        for listener in self.listeners:
+            listener.committed(proposal, record)
+        # Once all that follows from it is on its way: after a crash in between it is told of again.
+        self.search.settle(number)
 
 
 def _device(study: Study) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sweeps.definition.configuration import Study
+from engram.sweeps.study.configuration import Study
 
 # Sections that say how a study is run and recorded: changing them leaves every result as it is.
 FREE = ("search", "scheduler", "resources", "budget", "faults", "checkpoint", "measures")

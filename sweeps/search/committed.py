@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweeps.search.ledger import FORMAT, LedgerFile, check_format, damaged
+from engram.sweeps.search.ledger import FORMAT, LedgerFile, check_format, damaged
 
 # Optuna's codes for the lines that matter here.
 CREATE_STUDY, STUDY_ATTRIBUTE, CREATE_TRIAL, TRIAL_ATTRIBUTE = 0, 2, 4, 8

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sweeps import journal
-from sweeps.definition.problems import Place, Problem, StudyError
+from engram import files
+from engram.problems import Place, Problem, StudyError
+from engram.sweeps.state import journal
 
 FORMAT = 2  # of what stands in a ledger; raised when an older program could misread it
 # Optuna's codes for a trial's creation, its values, its closing and its reports: lines that wait for the
@@ -78,10 +79,8 @@ class LedgerFile:
 
     def back_up(self) -> None:
         """Keep a copy of a ledger that was just read without a fault."""
-        copy = backup_of(self.path)
-        temporary = copy.with_suffix(".new")
-        shutil.copyfile(self.path, temporary)
-        temporary.replace(copy)
+        with open(self.path, "rb") as ledger:
+            files.write(backup_of(self.path), lambda copy: shutil.copyfileobj(ledger, copy))
 
     def close(self) -> None:
         if self._journal is not None:

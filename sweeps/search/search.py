@@ -19,12 +19,11 @@ import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.definition.configuration import Configuration, Study
-from sweeps.search import stored
-from sweeps.search.committed import RECORD, RUN
-from sweeps.search.ledger import LedgerError, LedgerFile
-from sweeps.search.space import Point, distribution, sampler
-from sweeps.search.stored import (
+from engram.sweeps.search import stored
+from engram.sweeps.search.committed import RECORD, RUN
+from engram.sweeps.search.ledger import LedgerFile
+from engram.sweeps.search.space import Point, distribution, sampler
+from engram.sweeps.search.stored import (
     ATTEMPTS,
     DUPLICATE,
     EARLIER,
@@ -34,6 +33,7 @@ from sweeps.search.stored import (
     Generations,
     quiet,
 )
+from engram.sweeps.study.configuration import Configuration, Study
 
 PROPOSALS_PER_TRIAL = (
     50  # repeated proposals of known configurations before the space counts as used up
@@ -331,6 +331,3 @@ class Search:
         new = (p for p in self._grid if self._configuration(p).hash not in self._by_hash)
         point = next(new, None)
         return None if point is None else Point(point)
-
-
-__all__ = ["LedgerError", "Proposal", "Search", "Setbacks"]

@@ -19,8 +19,8 @@ from optuna.distributions import (
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from sweeps.definition.configuration import Study
-from sweeps.definition.sections import Axis, Values
+from engram.sweeps.study.configuration import Study
+from engram.sweeps.study.sections import Axis, Values
 
 
 def distribution(axis: Axis) -> BaseDistribution:

@@ -20,11 +20,18 @@ from optuna.storages import JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.definition.configuration import Study
-from sweeps.search import changes
-from sweeps.search.committed import READY, RECORD, RUN, VERSION
-from sweeps.search.ledger import FORMAT, LedgerError, LedgerFile, check_format, damaged, refused
-from sweeps.search.space import distribution, holds
+from engram.sweeps.search import changes
+from engram.sweeps.search.committed import READY, RECORD, RUN, VERSION
+from engram.sweeps.search.ledger import (
+    FORMAT,
+    LedgerError,
+    LedgerFile,
+    check_format,
+    damaged,
+    refused,
+)
+from engram.sweeps.search.space import distribution, holds
+from engram.sweeps.study.configuration import Study
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

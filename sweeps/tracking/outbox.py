@@ -6,13 +6,13 @@ nothing: what was not acknowledged is sent again. Knows nothing of MLflow.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sweeps import journal
+from engram import files
+from engram.sweeps.state import journal
 
 Message = dict[str, Any]
 
@@ -72,9 +72,7 @@ class Outbox:
 
     def acknowledge(self, cursor: int) -> None:
         """Everything before this cursor has arrived and is never sent again."""
-        temporary = self._cursor_path.with_suffix(".new")
-        temporary.write_bytes(journal.encode({"cursor": cursor}))
-        os.replace(temporary, self._cursor_path)
+        files.write(self._cursor_path, journal.encode({"cursor": cursor}))
         with self._lock:
             self._cursor = cursor
             drained = cursor >= self._journal.size

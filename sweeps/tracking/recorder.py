@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sweeps.tracking.outbox import Message, Outbox
-from sweeps.tracking.sender import STUDY, Sender, now_ms
-from sweeps.tracking.store import without_password
+from engram.sweeps.tracking.outbox import Message, Outbox
+from engram.sweeps.tracking.sender import STUDY, Sender, now_ms
+from engram.sweeps.tracking.store import without_password
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class Recorder:
 
     def view_url(self) -> str | None:
         """Where a server shows the experiment's prepared view; None for a store without a server."""
-        from sweeps.tracking import pages
+        from engram.sweeps.tracking import pages
 
         if not self.uri.startswith("http") or self._sender.experiment_id is None:
             return None

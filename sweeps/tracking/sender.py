@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sweeps.tracking.outbox import Message
-from sweeps.tracking.store import connect, experiment
+from engram.sweeps.tracking.outbox import Message
+from engram.sweeps.tracking.store import connect, experiment
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ class Sender:
 
     def _send_described(self, run_id: str, message: Message) -> None:
         """What is there for a reader: each kind may arrive twice."""
-        from sweeps.tracking import model, pages
+        from engram.sweeps.tracking import model, pages
 
         assert self.experiment_id is not None
         with _tolerant(f"{message['kind']} of run {run_id}"):

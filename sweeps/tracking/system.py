@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any
 
-from sweeps.tracking.recorder import STUDY, Recorder
+from engram.sweeps.tracking.recorder import STUDY, Recorder
 
 EVERY_S = 10.0
 MEGABYTE = 1e6

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sweeps.tracking import model as models
-from sweeps.tracking.store import connect, experiment, find_study
+from engram.sweeps.tracking import model as models
+from engram.sweeps.tracking.store import connect, experiment, find_study
 
 ORIGIN = "engram.copy_of"  # on a copy: the id of the run in the store that it was copied from
 WHOLE = "engram.copy_whole"

@@ -1,1 +1,1 @@
-"""One trial: a configuration and a dataset become a cohort, and the cohort a record of measures."""
+"""One trial: a configuration and a dataset become a trained cohort, and the cohort a record."""

@@ -6,21 +6,18 @@ An example is inside the subsets of some replicas and outside those of others; t
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from data import subsets
-from measures import intervals, membership, memorization
-from measures.intervals import Interval
-from models.training import Examples
-from sweeps.definition.sections import MeasuresConfig
-from sweeps.trial import probes
-from sweeps.trial.notes import Notes
-
-if TYPE_CHECKING:
-    from sweeps.trial.trial import Trial
+from engram.data import subsets
+from engram.measures import intervals, membership, memorization
+from engram.measures.intervals import Interval
+from engram.models.training import Examples
+from engram.sweeps.study.sections import MeasuresConfig
+from engram.sweeps.trial import probes
+from engram.sweeps.trial.record_writer import RecordWriter
+from engram.sweeps.trial.trial import Trial
 
 MOST_MEMORIZED = 20
 # Per-example memorization needs dozens of replicas; below this only means are told.
@@ -29,7 +26,9 @@ MEMORIZED = 0.5  # an example counts as memorized from here on
 SMALLEST_SQUARE = 1e-12  # keeps the logarithm of a squared error finite
 
 
-def measure_examples(trial: Trial, wanted: MeasuresConfig, alive: np.ndarray, note: Notes) -> None:
+def measure_examples(
+    trial: Trial, wanted: MeasuresConfig, alive: np.ndarray, note: RecordWriter
+) -> None:
     """Over the pool, where examples are inside for some replicas and outside for others."""
     ids, classes = trial.measured_ids, trial.trainer.classification
     member = subsets.members(trial.members[alive], len(trial.targets))[:, ids]
@@ -53,7 +52,7 @@ def measure_examples(trial: Trial, wanted: MeasuresConfig, alive: np.ndarray, no
 
 
 def _memorization_and_membership(
-    trial: Trial, wanted: MeasuresConfig, member: np.ndarray, alive: np.ndarray, note: Notes
+    trial: Trial, wanted: MeasuresConfig, member: np.ndarray, alive: np.ndarray, note: RecordWriter
 ) -> None:
     trainer, ids = trial.trainer, trial.measured_ids
     if alive.sum() < 2:
@@ -80,7 +79,7 @@ def _memorization_and_membership(
         _membership(confidence, member, note)
 
 
-def _memorization(trial: Trial, score: np.ndarray, member: np.ndarray, note: Notes) -> None:
+def _memorization(trial: Trial, score: np.ndarray, member: np.ndarray, note: RecordWriter) -> None:
     """The mean over the pool, the share of memorized examples, wrong labels and right ones apart."""
     unit = note.unit_of(len(member))
     found = memorization.summary(score, member, inits=unit)
@@ -97,7 +96,9 @@ def _memorization(trial: Trial, score: np.ndarray, member: np.ndarray, note: Not
             _mean_memorization(f"memorization_{name}", part, unit, note)
 
 
-def _mean_memorization(name: str, found: memorization.Memorization, unit: int, note: Notes) -> None:
+def _mean_memorization(
+    name: str, found: memorization.Memorization, unit: int, note: RecordWriter
+) -> None:
     known = found.mean.known
     note.interval(name, found.mean, intervals.units(found.per_replica, unit) if known else None)
 
@@ -108,7 +109,7 @@ def _memorized_share(score: np.ndarray, member: np.ndarray) -> float:
     return float((values[~np.isnan(values)] >= MEMORIZED).mean())
 
 
-def _membership(confidence: np.ndarray, member: np.ndarray, note: Notes) -> None:
+def _membership(confidence: np.ndarray, member: np.ndarray, note: RecordWriter) -> None:
     attack = membership.lira(confidence, member)
     pseudo = attack.pseudo_values(inits=note.unit_of(len(member)))
     if np.isnan(pseudo).any():
@@ -120,7 +121,7 @@ def _membership(confidence: np.ndarray, member: np.ndarray, note: Notes) -> None
     note.keep("confidence", confidence.astype(np.float16))
 
 
-def _keep_memorization(trial: Trial, found: memorization.Memorization, note: Notes) -> None:
+def _keep_memorization(trial: Trial, found: memorization.Memorization, note: RecordWriter) -> None:
     """Each example's memorization, and the most memorized examples themselves, for pictures."""
     ids = trial.measured_ids
     note.keep("memorization", found.per_example.astype(np.float32))

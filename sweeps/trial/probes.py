@@ -1,6 +1,5 @@
-"""Measures that need more than a trained cohort: what training passes through, and what becomes of it after.
+"""Measures that need more than a trained cohort: what training passed through, and what becomes of it after.
 
-Watch        at each evaluation: which examples each replica has right (forgetting, wrong labels fitted)
 layers       takes one layer at a time back, without retraining
 retention    trains on a second task, alone and with the first one among it
 Each leaves the cohort as it found it. Classification only: all of them count right and wrong.
@@ -11,98 +10,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from measures import arrays, forgetting, intervals, noise
-from measures import layers as layer_measures
-from measures.convergence import Convergence
-from measures.intervals import Interval
-from models.cohort import Cohort, State
-from models.training import Examples, Trainer
-from sweeps.trial.notes import Notes
-
-if TYPE_CHECKING:
-    from sweeps.trial.trial import Trial
-
-# Examples that measures per example look at: all of a pool up to this, a random choice of a larger one.
-MOST_MEASURED = 20_000
-PIECE = 4096  # examples predicted at once: bounds the memory for logits
+from engram.measures import arrays, forgetting, intervals, noise
+from engram.measures import layers as layer_measures
+from engram.measures.convergence import Convergence
+from engram.measures.intervals import Interval
+from engram.models.cohort import Cohort, State
+from engram.models.training import Examples, Trainer
+from engram.sweeps.trial.record_writer import RecordWriter
+from engram.sweeps.trial.trial import Trial
+from engram.sweeps.trial.watch import Watch, predicted
 
 
-def measured(
-    members: np.ndarray, pool_ids: np.ndarray, seed: int, most: int = MOST_MEASURED
-) -> np.ndarray:
-    """The pool examples that measures per example look at, sorted.
-
-    members: [R, m]. Of a pool larger than `most`, a random choice among those that some replica was
-    trained on and some was not: the others have no memorization. Where there are none (one replica, or
-    m = n), among those that any was trained on."""
-    if len(pool_ids) <= most:
-        return pool_ids
-    inside = np.zeros(int(pool_ids.max()) + 1, np.uint16)
-    for row in members:
-        seen = np.zeros(len(inside), bool)
-        seen[row] = True
-        inside += seen
-    count = inside[pool_ids]
-    chosen = pool_ids[(count > 0) & (count < len(members))]
-    chosen = chosen if len(chosen) else pool_ids[count > 0]
-    generator = np.random.Generator(np.random.PCG64([seed, len(pool_ids)]))
-    return np.sort(generator.choice(chosen, min(most, len(chosen)), replace=False))
-
-
-def predicted(trainer: Trainer, inputs: Tensor) -> np.ndarray:
-    """Classes [R, N], in eval mode."""
-    blank = trainer.pool.targets[:1].expand(PIECE)
-    pieces = []
-    for start in range(0, len(inputs), PIECE):
-        piece = inputs[start : start + PIECE]
-        pieces.append(trainer.predict(Examples(piece, blank[: len(piece)])).argmax(-1))
-    return torch.cat(pieces, 1).numpy()
-
-
-# -- while training ---------------------------------------------------------------------------------
-
-
-class Watch:
-    """Right or wrong of each measured example in each replica, at every evaluation.
-
-    ids: [N] pool examples; given: their labels as trained on; true: before noise, or None where there is
-    none. Memory: R·N/8 bytes an evaluation, twice that with noise."""
-
-    def __init__(self, ids: np.ndarray, given: np.ndarray, true: np.ndarray | None):
-        self.ids, self.given, self.true = ids, given, true
-        self.given_right: list[np.ndarray] = []  # bits [R, N / 8] each
-        self.true_right: list[np.ndarray] = []
-
-    def look(self, trainer: Trainer) -> None:
-        """One evaluation."""
-        classes = predicted(trainer, trainer.pool.inputs[torch.from_numpy(self.ids)])
-        self.given_right.append(np.packbits(classes == self.given, axis=1))
-        if self.true is not None:
-            self.true_right.append(np.packbits(classes == self.true, axis=1))
-
-    def right(self, replica: int, true: bool = False) -> np.ndarray:
-        """One replica's history: bool [E, N], by the given labels or by the true ones."""
-        rows = [seen[replica] for seen in (self.true_right if true else self.given_right)]
-        return np.unpackbits(np.stack(rows), axis=1, count=len(self.ids)).astype(bool)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What has been seen, for a checkpoint."""
-        kept = {"given_right": self.given_right, "true_right": self.true_right}
-        return {name: np.stack(seen) for name, seen in kept.items() if seen}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state made by `state_dict`."""
-        for name in ("given_right", "true_right"):
-            setattr(self, name, [np.asarray(seen) for seen in state.get(name, ())])
-
-
-def forgetting_events(watch: Watch, member: np.ndarray, alive: np.ndarray, note: Notes) -> None:
+def forgetting_events(
+    watch: Watch, member: np.ndarray, alive: np.ndarray, note: RecordWriter
+) -> None:
     """Events per training example, and the share that is never forgotten once learned; member: [R, N]."""
     counts, shares = [], []
     total = np.zeros(len(watch.ids))
@@ -124,7 +50,7 @@ def noise_fitting(
     member: np.ndarray,
     alive: np.ndarray,
     epochs: np.ndarray,
-    note: Notes,
+    note: RecordWriter,
 ) -> None:
     """When wrong and clean labels are fitted; wrong: bool [N], member: [R, N], epochs: [E]."""
     assert watch.true is not None, "only a watch with true labels sees wrong ones fitted"
@@ -161,7 +87,7 @@ def median(times: Convergence) -> Interval:
 
 
 def layers(
-    trial: Trial, ids: np.ndarray, member: np.ndarray, alive: np.ndarray, note: Notes
+    trial: Trial, ids: np.ndarray, member: np.ndarray, alive: np.ndarray, note: RecordWriter
 ) -> None:
     """Accuracy on the given labels lost when one layer is set back to its start, or drawn anew.
 
@@ -213,7 +139,7 @@ def _put(cohort: Cohort, state: State) -> None:
         cohort.parameters[name].copy_(value)
 
 
-def retention(trial: Trial, alive: np.ndarray, note: Notes) -> None:
+def retention(trial: Trial, alive: np.ndarray, note: RecordWriter) -> None:
     """What training on a second task does to the first, with a rehearsal of the first as control.
 
     Task B is task A with the positions of its inputs in another order, the same for all examples: as

@@ -14,27 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data import augmentation, noise, subsets
-from data.dataset import Dataset
-from models import streams
-from models.cohort import Cohort, default_stack
-from models.family import build
-from models.training import Augment, Examples, Report, Trainer
-from sweeps.definition.configuration import Configuration
-from sweeps.definition.sections import MeasuresConfig
-from sweeps.trial import probes
-from sweeps.trial.notes import Notes, shortened
-from sweeps.trial.record import Result, measure
-
-__all__ = [
-    "Configuration",
-    "MeasuresConfig",
-    "Result",
-    "Trial",
-    "make_cohort",
-    "measure",
-    "prepare",
-]
+from engram.data import augmentation, noise, subsets
+from engram.data.dataset import Dataset
+from engram.models import streams
+from engram.models.cohort import Cohort, default_stack
+from engram.models.family import build
+from engram.models.training import Augment, Examples, Report, Trainer
+from engram.sweeps.study.configuration import Configuration
+from engram.sweeps.study.sections import MeasuresConfig
+from engram.sweeps.trial.record_writer import RecordWriter, shortened
+from engram.sweeps.trial.watch import Watch, measured
 
 
 @dataclass
@@ -49,7 +38,7 @@ class Trial:
     targets: np.ndarray  # the pool's targets as trained on
     wrong: np.ndarray  # bool [n], labels that noise changed
     measured_ids: np.ndarray  # examples that measures per example look at: the pool, or some of it
-    watch: probes.Watch | None = None  # what training passes through, where the study asks for it
+    watch: Watch | None = None  # what training passes through, where the study asks for it
     history: list[Report] = field(default_factory=list)
 
     @property
@@ -171,9 +160,9 @@ def prepare(
         keys,
         _augment(configuration, dataset),
     )
-    ids = probes.measured(members, pool_ids, replicas.seed)
-    watch = _watch(wanted, dataset, ids, targets, wrong)
-    return Trial(configuration, dataset, trainer, members, pool_ids, targets, wrong, ids, watch)
+    ids = measured(members, pool_ids, replicas.seed)
+    watched = _watch(wanted, dataset, ids, targets, wrong)
+    return Trial(configuration, dataset, trainer, members, pool_ids, targets, wrong, ids, watched)
 
 
 def make_cohort(
@@ -212,14 +201,14 @@ def _watch(
     ids: np.ndarray,
     targets: np.ndarray,
     wrong: np.ndarray,
-) -> probes.Watch | None:
+) -> Watch | None:
     """A watch where forgetting is asked for, or where some labels are wrong and some are not."""
     if wanted is None or dataset.classes is None:
         return None
     noisy = bool(wrong[ids].any() and not wrong[ids].all())
     if not (wanted.forgetting or noisy):
         return None
-    return probes.Watch(ids, targets[ids], dataset.targets[ids] if noisy else None)
+    return Watch(ids, targets[ids], dataset.targets[ids] if noisy else None)
 
 
 def _augment(configuration: Configuration, dataset: Dataset) -> Augment | None:
@@ -246,7 +235,7 @@ def summary(report: Report) -> dict[str, float]:
 def intervals_of(report: Report) -> dict[str, dict[str, float | None]]:
     """The same with t intervals, as a record holds them: what is known of a trial that is stopped here."""
     found: dict[str, Any] = {"measures": {}, "replica_values": {}}
-    note = Notes(found, {})
+    note = RecordWriter(found, {})
     for name, values in _per_replica(report).items():
         note.values(name, values)
     return found["measures"]

@@ -15,8 +15,8 @@ import jsonschema
 import pytest
 import yaml
 
-import orchestrate
-from sweeps import study as studies
+from engram.sweeps.commands import line
+from engram.sweeps.study import loading as studies
 from tests.cluster.heads import RAY
 from tests.command_line import ROOT
 
@@ -173,7 +173,7 @@ def test_both_kubernetes_files_describe_one_cluster():
 def test_the_job_is_a_command_that_parses():
     words = shlex.split(job_of(read("deploy/kuberay-job.yaml"))["entrypoint"])
     assert words[:2] == ["python", "/app/orchestrate.py"]
-    arguments = orchestrate._parser().parse_args(words[2:])
+    arguments = line.parser().parse_args(words[2:])
     assert studies.load(arguments.study, arguments.set).resources.gpu == 0.25
 
 

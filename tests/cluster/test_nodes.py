@@ -10,8 +10,8 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from sweeps import study as studies
-from sweeps.running import cluster as room
+from engram.sweeps.cluster import connection as room
+from engram.sweeps.study import loading as studies
 from tests.reliability import faults
 
 pytestmark = pytest.mark.timeout(1800)

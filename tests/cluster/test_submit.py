@@ -15,8 +15,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from sweeps import study as studies
-from sweeps.running import parcel
+from engram.sweeps.cluster import bundle
+from engram.sweeps.study import loading as studies
 from tests.cluster.conftest import STUDY
 from tests.command_line import ROOT, engram
 from tests.reliability import faults
@@ -292,9 +292,9 @@ def test_a_parcel_holds_code_and_study_alone(tmp_path, monkeypatch):
     study = studies.load(faults.write(tmp_path, "name: x\nmodel: {family: 'own:Net'}\n"))
     box = tmp_path / "box"
     box.mkdir()
-    size = parcel.pack(study, box)
+    size = bundle.pack(study, box)
     tops = {path.name for path in box.iterdir()}
-    assert tops == {"orchestrate.py", "study.yaml", "commit.json", "own", *parcel.OURS}
+    assert tops == {"orchestrate.py", "study.yaml", "commit.json", "own", *bundle.OURS}
     assert size < 2 * 2**20
     endings = {path.suffix for path in box.rglob("*") if path.is_file()}
     assert not endings & {".npz", ".pyc", ".db", ".md"}

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from data import augmentation
-from data.config import AUGMENTATION_KINDS
-from data.dataset import DataError
+from engram.data import augmentation
+from engram.data.config import AUGMENTATION_KINDS
+from engram.data.dataset import DataError
 
 SHAPES = {"vector": [(7,)], "sequence": [(40,)], "image": [(8, 8), (3, 9, 12)]}
 CASES = [

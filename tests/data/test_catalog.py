@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import catalog
-from data.catalog import DataError, describe, load
-from data.config import DataConfig
-from data.dataset import digest
+from engram.data import catalog
+from engram.data.catalog import DataError, describe, load
+from engram.data.config import DataConfig
+from engram.data.dataset import digest
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.catalog import DataError, Dataset, load
-from data.config import DataConfig
+from engram.data.catalog import DataError, Dataset, load
+from engram.data.config import DataConfig
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(3, 2, (60, 4))
@@ -331,7 +331,7 @@ def test_unusable_parquet_file(tmp_path):
 
 MODULE = """
 import numpy as np
-from data.dataset import Dataset, assemble
+from engram.data.dataset import Dataset, assemble
 
 x, y = np.arange(80.0).reshape(20, 4), np.arange(20) % 2
 

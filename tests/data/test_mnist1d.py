@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from scipy.ndimage import gaussian_filter1d
 
-from data import mnist1d
+from engram.data import mnist1d
 
 
 @pytest.fixture(scope="module")

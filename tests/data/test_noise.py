@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import noise
+from engram.data import noise
 
 quick = settings(max_examples=60, deadline=None)
 seeds = st.integers(0, 2**31 - 1)

@@ -13,9 +13,9 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from data import openml
-from data.catalog import DataError, load
-from data.config import DataConfig
+from engram.data import openml
+from engram.data.catalog import DataError, load
+from engram.data.config import DataConfig
 
 RECORDED = files("sklearn.datasets.tests.data.openml")
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import subsets
-from data.config import DataConfig, ReplicasConfig
-from data.dataset import DataError, Facts
+from engram.data import subsets
+from engram.data.config import DataConfig, ReplicasConfig
+from engram.data.dataset import DataError, Facts
 
 DRAWS = ["subset", "bootstrap", "disjoint", "fresh", "complementary"]
 FINITE = Facts(4000, 1000, (40,), 10, "sequence", False)

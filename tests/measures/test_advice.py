@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from measures import advice
-from measures.advice import Record
+from engram.measures import advice
+from engram.measures.advice import Record
 
 
 def trial(params, seed=0, **means):

@@ -13,7 +13,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from measures import bias_variance
+from engram.measures import bias_variance
 
 quick = settings(max_examples=30, deadline=None, derandomize=True)
 CLOSE = {"rtol": 0, "atol": 1e-9}

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from measures import capacity
+from engram.measures import capacity
 
 
 def test_largest_size_fitted_in_a_row():

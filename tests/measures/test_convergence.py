@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from measures import convergence
+from engram.measures import convergence
 
 
 def test_first_epoch_at_the_level():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from measures import cost
+from engram.measures import cost
 
 
 def test_counts():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from measures import bias_variance, ensemble
+from engram.measures import bias_variance, ensemble
 
 
 def test_reference(vector):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from measures import forgetting
+from engram.measures import forgetting
 
 
 def test_reference(vector):

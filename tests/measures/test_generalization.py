@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from measures import generalization
+from engram.measures import generalization
 
 
 def test_gap_is_test_minus_train_per_replica():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from measures.importance import importance
+from engram.measures.importance import importance
 
 
 def test_a_setting_that_does_everything_explains_everything():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from measures import bias_variance, intervals
+from engram.measures import bias_variance, intervals
 
 quick = settings(max_examples=30, deadline=None, derandomize=True)
 ROUNDS = 400

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from measures import layers
+from engram.measures import layers
 
 
 def cohort(seed=0, replicas=8, examples=200):

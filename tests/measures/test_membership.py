@@ -10,7 +10,7 @@ from scipy.special import log_softmax
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from measures import membership
+from engram.measures import membership
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from measures import memorization
+from engram.measures import memorization
 
 quick = settings(max_examples=30, deadline=None, derandomize=True)
 CLOSE = {"rtol": 0, "atol": 1e-9}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from measures import intervals, noise
+from engram.measures import intervals, noise
 
 
 def training(wrong_at, epochs=6):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from measures import pareto
+from engram.measures import pareto
 
 
 def test_the_front_of_a_known_set():

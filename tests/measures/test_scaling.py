@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from measures import scaling
+from engram.measures import scaling
 
 SIZES = np.array([100, 200, 400, 800, 1600, 3200, 6400])
 

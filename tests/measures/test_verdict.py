@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from measures.intervals import Interval
-from measures.verdict import learns, verdict
+from engram.measures.intervals import Interval
+from engram.measures.verdict import learns, verdict
 
 
 def around(mean, half=0.02):

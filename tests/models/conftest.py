@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from models import streams
-from models.cohort import Cohort
-from models.config import ModelConfig, TrainingConfig
-from models.family import build
-from models.training import Examples, Trainer
+from engram.models import streams
+from engram.models.cohort import Cohort
+from engram.models.config import ModelConfig, TrainingConfig
+from engram.models.family import build
+from engram.models.training import Examples, Trainer
 
 SHAPE, CLASSES = (12,), 4
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from models.cohort import Cohort, default_stack
-from models.config import FAMILIES, ModelConfig, TrainingConfig
-from models.family import build
+from engram.models.cohort import Cohort, default_stack
+from engram.models.config import FAMILIES, ModelConfig, TrainingConfig
+from engram.models.family import build
 from tests.models.conftest import CLASSES, SHAPE, examples, networks, train
 
 TRAINING = TrainingConfig(epochs=2, batch_size=16, lr=1e-2, clip=1.0, evaluate_every=1)

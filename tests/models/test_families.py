@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from models.config import ModelConfig
-from models.dropout import Dropout
-from models.family import ModelError, build
+from engram.models.config import ModelConfig
+from engram.models.dropout import Dropout
+from engram.models.family import ModelError, build
 
 SEQUENCE, SEQUENCE_OF_VECTORS, IMAGE, COLOUR = (40,), (3, 40), (8, 8), (3, 8, 8)
 

@@ -6,8 +6,8 @@ import sys
 import pytest
 import torch
 
-from models.config import TrainingConfig
-from models.optimizer import Optimizer
+from engram.models.config import TrainingConfig
+from engram.models.optimizer import Optimizer
 
 STEPS = 6
 CASES = {
@@ -99,10 +99,10 @@ def test_a_parameter_without_a_gradient_stays_as_it_is():
 def test_training_does_not_import_torchs_compiler():
     code = """
 import sys, torch
-from models.cohort import Cohort
-from models.config import ModelConfig, TrainingConfig
-from models.family import build
-from models.training import Examples, Trainer
+from engram.models.cohort import Cohort
+from engram.models.config import ModelConfig, TrainingConfig
+from engram.models.family import build
+from engram.models.training import Examples, Trainer
 examples = Examples(torch.randn(20, 8), torch.zeros(20, dtype=torch.int64))
 for family in ("feedforward", "convolutional", "lstm"):
     for optimizer in ("sgd", "adamw"):

@@ -3,7 +3,7 @@
 import torch
 from torch.func import vmap
 
-from models import streams
+from engram.models import streams
 
 
 def test_a_key_depends_on_every_word_and_on_nothing_else():

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from models import streams
-from models.config import ModelConfig, TrainingConfig
-from models.training import Examples, Trainer, evaluation_steps, example_losses
+from engram.models import streams
+from engram.models.config import ModelConfig, TrainingConfig
+from engram.models.training import Examples, Trainer, evaluation_steps, example_losses
 from tests.models.conftest import examples, networks, train
 
 MODEL = ModelConfig(width=8, depth=1)

@@ -14,10 +14,10 @@ import pytest
 
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
-    from sweeps import study
-    from sweeps.running import cluster
+    from engram.sweeps.cluster import connection
+    from engram.sweeps.study import loading
 
-    with cluster.connected(None, study.load("nightly")):
+    with connection.connected(None, loading.load("nightly")):
         yield
 
 

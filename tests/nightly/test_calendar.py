@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sweeps import lock, study
-from sweeps.nights import entries
-from sweeps.nights.session import Session, hold
-from sweeps.nights.training import INTERRUPTED
+from engram.sweeps.nightly import entries
+from engram.sweeps.nightly.session import Session, hold
+from engram.sweeps.nightly.training import INTERRUPTED
+from engram.sweeps.state import lock
+from engram.sweeps.study import loading
 from tests.nightly.weeks import Clock
 
 NIGHTS = [*((3, day) for day in range(20, 32)), (4, 1), (4, 2)]
@@ -34,7 +35,7 @@ def test_no_night_is_lost_or_doubled(tmp_path, monkeypatch):
 
     def tick() -> int:
         session = Session(
-            [study.load(path)], False, clock=clock, train=train, say=lambda text: None
+            [loading.load(path)], False, clock=clock, train=train, say=lambda text: None
         )
         return hold(session, wait=False)
 

@@ -6,9 +6,9 @@ import datetime as dt
 
 import pytest
 
-from sweeps.definition.configuration import Study
-from sweeps.nights import due, entries
-from sweeps.nights.entries import DONE, FAILED, INTERRUPTED, MISSED, RUNNING, Entry
+from engram.sweeps.nightly import due, entries
+from engram.sweeps.nightly.entries import DONE, FAILED, INTERRUPTED, MISSED, RUNNING, Entry
+from engram.sweeps.study.configuration import Study
 
 
 @pytest.fixture(autouse=True)

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from sweeps import runner, study
-from sweeps.nights.judgement import FALSE_ALARMS, judge
-from sweeps.nights.series import REGRESSION, Earlier
-from sweeps.reading.evidence import Evidence, gather
-from tests import invented
+from engram.sweeps.nightly.judgement import FALSE_ALARMS, judge
+from engram.sweeps.nightly.series import REGRESSION, Earlier
+from engram.sweeps.results.evidence import Evidence, gather
+from engram.sweeps.running import execution
+from engram.sweeps.study import loading
+from tests import fake_records
 
 DROPOUT = {"model.dropout": [0.0, 0.2, 0.5]}
 MEASURES = ("validation_error", "test_error", "generalization_gap", "bias2", "variance")
@@ -29,7 +30,9 @@ Values = dict[tuple[int, str], np.ndarray]  # of a trial and a measure: [R]
 
 def night(values: Values, name: str, digest: str = "same", seed: int = 0) -> Evidence:
     """An execution whose replicas have these values."""
-    found = invented.evidence(DROPOUT, lambda p: 0.4, replicas={"seed": seed}, with_arrays=False)
+    found = fake_records.evidence(
+        DROPOUT, lambda p: 0.4, replicas={"seed": seed}, with_arrays=False
+    )
     found.name = name
     found.provenance["data.digest.mnist1d"] = digest
     for record in found.records:
@@ -37,7 +40,7 @@ def night(values: Values, name: str, digest: str = "same", seed: int = 0) -> Evi
         for measure in MEASURES:
             own = values[record["trial"], measure]
             record["replica_values"][measure] = own.tolist()
-            record["measures"][measure] = invented._measure(own)
+            record["measures"][measure] = fake_records._measure(own)
     return found
 
 
@@ -145,7 +148,7 @@ def test_nor_do_real_networks(tmp_path, monkeypatch, ray_here):
     monkeypatch.setenv("ENGRAM_HOME", str(tmp_path / "runs"))
     path = tmp_path / "many.yaml"
     path.write_text(STUDY)
-    assert runner.run(study.load(path)) == 0
+    assert execution.run(loading.load(path)) == 0
     (record,) = gather("many").records
     real = {
         name: np.array(values).reshape(-1, REPLICAS)

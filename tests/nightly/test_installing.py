@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import orchestrate
+from engram.sweeps.commands import line
 from tests.command_line import engram
 
 
@@ -25,7 +25,7 @@ def printed(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ENGRAM_HOME", str(folder / "runs"))
 
     def command(form: str) -> str:
-        assert orchestrate.main(["schedule", "nightly", "--small", "--print", form]) == 0
+        assert line.main(["schedule", "nightly", "--small", "--print", form]) == 0
         return capsys.readouterr().out
 
     return command

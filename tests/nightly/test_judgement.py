@@ -8,11 +8,11 @@ import json
 import numpy as np
 import pytest
 
-from sweeps.nights import series, summary
-from sweeps.nights.judgement import judge
-from sweeps.nights.series import BETTER, FEW, NOISY, NOTHING, REGRESSION, STEADY, Earlier
-from sweeps.reading.evidence import Evidence
-from tests import invented
+from engram.sweeps.nightly import series, summary
+from engram.sweeps.nightly.judgement import judge
+from engram.sweeps.nightly.series import BETTER, FEW, NOISY, NOTHING, REGRESSION, STEADY, Earlier
+from engram.sweeps.results.evidence import Evidence
+from tests import fake_records
 from tests.test_compare import shifted
 
 DROPOUT = {"model.dropout": [0.0, 0.2]}
@@ -20,7 +20,7 @@ MARGIN = 0.01
 
 
 def night(name: str = "n", **sections: object) -> Evidence:
-    found = invented.evidence(DROPOUT, lambda p: 0.4 + p["model.dropout"], **sections)
+    found = fake_records.evidence(DROPOUT, lambda p: 0.4 + p["model.dropout"], **sections)
     found.name = name
     return found
 
@@ -33,7 +33,7 @@ def noisy(evidence: Evidence, sd: float, seed: int, by: float = 0.0) -> Evidence
         for name, values in record["replica_values"].items():
             moved = np.array(values) + sd * random.normal(size=len(values)) + by
             record["replica_values"][name] = moved.tolist()
-            record["measures"][name] = invented._measure(moved)
+            record["measures"][name] = fake_records._measure(moved)
     return other
 
 
@@ -91,7 +91,7 @@ def test_one_earlier_night_is_too_few():
 
 
 def test_nothing_in_common_is_said():
-    other = invented.evidence({"training.lr": [0.1, 0.2]})
+    other = fake_records.evidence({"training.lr": [0.1, 0.2]})
     assert judge(other, before(), MARGIN).verdict == NOTHING
 
 
@@ -132,7 +132,7 @@ def test_back_from_one_lucky_night_is_no_regression():
 
 
 def test_a_trial_that_diverges_is_a_regression():
-    tonight = invented.evidence(DROPOUT, lambda p: 0.4, statuses={1: "diverged"})
+    tonight = fake_records.evidence(DROPOUT, lambda p: 0.4, statuses={1: "diverged"})
     found = judge(tonight, before(), MARGIN)
     assert found.verdict == REGRESSION
     assert "diverged" in found.lost[0]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import study
-from sweeps.definition.configuration import Study
-from sweeps.nights import entries, training
-from sweeps.nights.session import Session
-from sweeps.nights.training import Limits
-from sweeps.state import study_dir
+from engram.sweeps.nightly import entries, training
+from engram.sweeps.nightly.session import Session
+from engram.sweeps.nightly.training import Limits
+from engram.sweeps.state.paths import study_dir
+from engram.sweeps.study import loading
+from engram.sweeps.study.configuration import Study
 
 NOW = dt.datetime(2026, 11, 25, 3, 0, tzinfo=dt.UTC)
 
@@ -26,7 +26,7 @@ def home(tmp_path, monkeypatch):
 def load(folder: Path, name: str, text: str) -> Study:
     path = folder / f"{name}.yaml"
     path.write_text(f"name: {name}\n{text}\n")
-    return study.load(path)
+    return loading.load(path)
 
 
 def use(night: str, seconds: float, gpu_seconds: float = 0.0) -> None:

@@ -9,13 +9,13 @@ import re
 
 import pytest
 
-import orchestrate
-from sweeps import study
-from sweeps.definition.problems import StudyError
-from sweeps.nights import entries, history, retention
-from sweeps.nights.night import place_of
-from sweeps.state import study_dir
-from sweeps.tracking import store
+from engram.problems import StudyError
+from engram.sweeps.commands import line
+from engram.sweeps.nightly import entries, history, retention
+from engram.sweeps.nightly.night import place_of
+from engram.sweeps.state.paths import study_dir
+from engram.sweeps.study import loading
+from engram.sweeps.tracking import store
 from tests.command_line import engram
 from tests.nightly.conftest import Receiver
 from tests.nightly.weeks import Clock, Weeks, write_data, write_study
@@ -39,7 +39,7 @@ def test_what_cannot_be_is_refused_with_its_line_and_without_a_secret(
 ):
     path = tmp_path / "bad.yaml"
     path.write_text(f"name: bad\nnightly:\n  {section}\n")
-    assert orchestrate.main(["nightly", str(path)]) == 2
+    assert line.main(["nightly", str(path)]) == 2
     said = capsys.readouterr().err
     assert "bad.yaml:3" in said
     assert all(word in said for word in words), said
@@ -51,11 +51,11 @@ def test_all_problems_of_all_studies_come_at_once(tmp_path, capsys):
     for name in ("one", "two"):
         (tmp_path / f"{name}.yaml").write_text(f"name: {name}\nreplicas: {{count: 0}}\n")
     files = [str(tmp_path / f"{name}.yaml") for name in ("one", "two")]
-    assert orchestrate.main(["nightly", *files]) == 2
+    assert line.main(["nightly", *files]) == 2
     said = capsys.readouterr().err
     assert "one.yaml:2" in said
     assert "two.yaml:2" in said
-    assert orchestrate.main(["schedule", "quickstart", "quickstart", "--once"]) == 2
+    assert line.main(["schedule", "quickstart", "quickstart", "--once"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_all_problems_of_all_studies_come_at_once(tmp_path, capsys):
     ],
 )
 def test_usage_errors(words: list[str], capsys):
-    assert orchestrate.main(words) == 2
+    assert line.main(words) == 2
 
 
 @pytest.fixture(scope="module")
@@ -159,14 +159,14 @@ def test_rolling_data_limits_and_retention(tmp_path, ray_here, receiver: Receive
     pruned = known["watched-2026-03-02"]
     assert (pruned.pruned, known["watched-2026-03-03"].pruned) == (True, False)
     assert not study_dir(pruned.night).exists()
-    place = place_of(study.load(path))
+    place = place_of(loading.load(path))
     client, run = store.find_study(place.uri, pruned.night)
     assert "best_validation_error" in run.data.metrics
     assert run.data.tags["engram.night.verdict"] == "too few nights"
     assert store.read_json(client, run.info.run_id, "trials.json")
     query = f"tags.`engram.name` = '{pruned.night}' and tags.`engram.kind` = 'trial'"
     assert client.search_runs([run.info.experiment_id], query) == []
-    assert retention.prune(study.load(path), place, list(known.values())) == []
+    assert retention.prune(loading.load(path), place, list(known.values())) == []
     _history(path, list(known.values()))
 
 
@@ -181,10 +181,10 @@ def _history(path, known: list[entries.Entry]) -> None:
     )
     assert len(json.loads(history.as_json(known))) == 3
     assert history.markdown("watched", known).count("\n") == 6  # title, blank, head, rule, 3 nights
-    assert orchestrate.main(["nightly", str(path), "--history"]) == 0
+    assert line.main(["nightly", str(path), "--history"]) == 0
     assert entries.trend_path("watched").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_study_of_an_unknown_name_is_bad_input():
     with pytest.raises(StudyError):
-        study.load("no such study")
+        loading.load("no such study")

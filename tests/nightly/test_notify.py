@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from sweeps.nights import notify
+from engram.sweeps.nightly import notify
 from tests.nightly.conftest import Receiver
 
 SECRET = "s3cret-t0ken"

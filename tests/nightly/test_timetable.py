@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from sweeps.definition.configuration import Study
-from sweeps.nights import timetable
+from engram.sweeps.nightly import timetable
+from engram.sweeps.study.configuration import Study
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

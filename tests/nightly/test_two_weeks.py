@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import pytest
 
-from sweeps import lock
-from sweeps.search.committed import read_records
-from sweeps.state import study_dir
-from sweeps.tracking import store
+from engram.sweeps.search.committed import read_records
+from engram.sweeps.state import lock
+from engram.sweeps.state.paths import study_dir
+from engram.sweeps.tracking import store
 from tests.nightly.conftest import Receiver
 from tests.nightly.weeks import Clock, Process, Weeks, write_data, write_study
 

@@ -15,12 +15,13 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import psutil
 
-from sweeps import runner, study
-from sweeps.definition.configuration import Study
-from sweeps.nights import entries
-from sweeps.nights.entries import Entry
-from sweeps.nights.session import Session, hold
-from sweeps.nights.training import Limits, options
+from engram.sweeps.nightly import entries
+from engram.sweeps.nightly.entries import Entry
+from engram.sweeps.nightly.session import Session, hold
+from engram.sweeps.nightly.training import Limits, options
+from engram.sweeps.running import execution
+from engram.sweeps.study import loading
+from engram.sweeps.study.configuration import Study
 from tests.command_line import ROOT
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -83,7 +84,7 @@ class Clock:
 def train(one: Study, night: str, limits: Limits, lock: int) -> int:
     """The real run, in this process."""
     assert one.path is not None
-    return runner.run(study.load(one.path, options(one, night, limits)), name=night)
+    return execution.run(loading.load(one.path, options(one, night, limits)), name=night)
 
 
 @dataclass
@@ -98,7 +99,7 @@ class Weeks:
 
     def tick(self, asked: bool = False) -> int:
         """What the timetable's tick does, or `nightly` where a person asks."""
-        studies = [study.load(self.path)]
+        studies = [loading.load(self.path)]
         session = Session(studies, asked, clock=self.clock, train=self._train, say=self.said.append)
         return hold(session, wait=False)
 
@@ -113,10 +114,10 @@ class Weeks:
 
 SCRIPT = """\
 import datetime, sys
-from sweeps import study
-from sweeps.nights.session import Session, hold
+from engram.sweeps import study
+from engram.sweeps.nights.session import Session, hold
 now = datetime.datetime.fromisoformat(sys.argv[2])
-sys.exit(hold(Session([study.load(sys.argv[1])], False, clock=lambda: now), False))
+sys.exit(hold(Session([loading.load(sys.argv[1])], False, clock=lambda: now), False))
 """
 
 

@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 import torch
 
-from sweeps import journal, lock
-from sweeps.running import checkpoint
-from sweeps.running.stopping import Usage
-from sweeps.search.committed import read_records
-from sweeps.search.ledger import LedgerError
-from sweeps.search.search import Search
-from sweeps.study import load
-from sweeps.tracking.outbox import Outbox
+from engram.sweeps.running import checkpoints
+from engram.sweeps.running.stopping import Usage
+from engram.sweeps.search.committed import read_records
+from engram.sweeps.search.ledger import LedgerError
+from engram.sweeps.search.search import Search
+from engram.sweeps.state import journal, lock
+from engram.sweeps.study.loading import load
+from engram.sweeps.tracking.outbox import Outbox
+from engram.sweeps.trial import checkpoint
 from tests.command_line import ROOT
 
 ROUNDS = 60
@@ -217,7 +218,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_previous_used(tmp_path, harm:
     older, newer = (checkpoint.encode(state(step), {"config": "abc"}) for step in (4, 8))
     chance = random.Random(harm.__name__)
     for turn in range(ROUNDS):
-        kept = checkpoint.Store(tmp_path / str(turn), keep=2, largest_bytes=1e6)
+        kept = checkpoints.Store(tmp_path / str(turn), keep=2, largest_bytes=1e6)
         kept.save(7, 4, older)
         kept.save(7, 8, newer)
         path = tmp_path / str(turn) / "trial-7" / f"{8:012d}.ckpt"
@@ -228,7 +229,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_previous_used(tmp_path, harm:
 
 
 def test_checkpoints_are_bounded_in_number_and_size(tmp_path):
-    kept = checkpoint.Store(tmp_path, keep=2, largest_bytes=1e5)
+    kept = checkpoints.Store(tmp_path, keep=2, largest_bytes=1e5)
     for step in range(1, 9):
         assert kept.save(0, step, checkpoint.encode(state(step), {}))
     assert len(list(tmp_path.rglob("*.ckpt"))) == 2
@@ -240,7 +241,7 @@ def test_checkpoints_are_bounded_in_number_and_size(tmp_path):
 
 
 def test_a_checkpoint_of_something_else_is_not_used(tmp_path):
-    kept = checkpoint.Store(tmp_path, keep=2, largest_bytes=1e6)
+    kept = checkpoints.Store(tmp_path, keep=2, largest_bytes=1e6)
     kept.save(0, 3, checkpoint.encode(state(3), {"config": "abc", "data": "1"}))
     assert kept.newest(0, config="abc", data="2") is None
     assert kept.newest(0, config="abc", data="1") is not None
@@ -306,12 +307,13 @@ def test_used_hours_that_cannot_be_read_count_from_zero(tmp_path, harm: Harm):
 WRITER = """
 import sys
 from pathlib import Path
-from sweeps import journal
-from sweeps.running import checkpoint
+from engram.sweeps.state import journal
+from engram.sweeps.running import checkpoints
+from engram.sweeps.trial import checkpoint
 import numpy as np
 folder = Path(sys.argv[1])
 lines = journal.Journal(folder / "lines", whole=True)
-kept = checkpoint.Store(folder / "kept", keep=2, largest_bytes=1e9)
+kept = checkpoints.Store(folder / "kept", keep=2, largest_bytes=1e9)
 start = sum(1 for _ in journal.read(folder / "lines"))
 print("ready", flush=True)
 for number in range(start, start + 100000):

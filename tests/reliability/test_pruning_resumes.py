@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from sweeps.running import pruning
-from sweeps.running.trainable import EPOCH
-from sweeps.study import load
+from engram.sweeps.cluster import pruning
+from engram.sweeps.cluster.trainable import EPOCH
+from engram.sweeps.study.loading import load
 
 EPOCHS = 27
 

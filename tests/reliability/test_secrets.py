@@ -8,12 +8,12 @@ import time
 import psutil
 import pytest
 
-from sweeps import lock
-from sweeps.definition.problems import StudyError
-from sweeps.running.hidden import Hidden
-from sweeps.search.committed import read_records
-from sweeps.state import study_dir
-from sweeps.study import load
+from engram.problems import StudyError
+from engram.sweeps.running.secrets import Secrets
+from engram.sweeps.search.committed import read_records
+from engram.sweeps.state import lock
+from engram.sweeps.state.paths import study_dir
+from engram.sweeps.study.loading import load
 from tests.command_line import engram
 from tests.reliability import faults
 from tests.reliability.tracking_server import Proxy, Server
@@ -82,7 +82,7 @@ def test_log_lines_and_tracebacks_are_covered(tmp_path):
             tmp_path, f"name: x\ntracking: {{uri: 'postgresql+psycopg://u:{PASSWORD}@db/x'}}\n"
         )
     )
-    hidden = Hidden(study)
+    hidden = Secrets(study)
     try:
         raise RuntimeError(f"cannot reach http://other:hunter22@host/ nor {PASSWORD}")
     except RuntimeError:

@@ -6,8 +6,8 @@ import json
 import os
 import time
 
-from sweeps.running.stopping import Usage
-from sweeps.tracking.recorder import Recorder
+from engram.sweeps.running.stopping import Usage
+from engram.sweeps.tracking.recorder import Recorder
 from tests.reliability import faults
 
 

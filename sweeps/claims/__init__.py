@@ -1,0 +1,1 @@
+"""The article's claims: each with its study, the measured answer, the verdict and its picture."""

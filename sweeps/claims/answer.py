@@ -1,0 +1,118 @@
+"""Records read for an answer: trials picked by parameter, measures as intervals, differences in pairs.
+
+Every comparison is paired by replica and counts only where its 95 % interval excludes zero. Knows the
+records' layout; must not know files, stores or how anything is shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from engram.measures import verdict
+from engram.measures.intervals import Interval
+from engram.sweeps.results.record import difference
+
+Record = dict[str, Any]
+Word = Literal["supported", "not supported", "depends"]
+
+DROPOUT, WEIGHT_DECAY, L1 = "model.dropout", "training.weight_decay", "training.l1"
+SIZE, WIDTH, LR = "data.train_size", "model.width", "training.lr"
+NOISE, RANDOM = "data.label_noise", "data.random_labels"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The verdict on a claim, the sentence with its numbers, what it depends on, and what a table shows."""
+
+    verdict: Word
+    sentence: str
+    on: str = ""
+    columns: tuple[str, ...] = ("test_error", "generalization_gap")
+
+    @property
+    def words(self) -> str:
+        """`depends on the rate`, or the verdict alone."""
+        return f"{self.verdict} on {self.on}" if self.on else self.verdict
+
+
+class Missing(ValueError):
+    """The records lack a trial or a measure that the answer needs."""
+
+
+def usable(records: Sequence[Record]) -> list[Record]:
+    """Trials whose replicas all came to the end."""
+    return [record for record in records if record["status"] == "completed"]
+
+
+def pick(records: Sequence[Record], **wanted: Any) -> Record:
+    """The first completed trial with these parameters (dots written as __)."""
+    keys = {key.replace("__", "."): value for key, value in wanted.items()}
+    for record in usable(records):
+        if all(record["params"].get(key) == value for key, value in keys.items()):
+            return record
+    raise Missing(f"no completed trial with {keys}")
+
+
+def by(records: Sequence[Record], key: str) -> dict[Any, Record]:
+    """Completed trials by one parameter, in its order; null first."""
+    found = {r["params"][key]: r for r in usable(records) if key in r["params"]}
+    numeric = all(isinstance(value, int | float) or value is None for value in found)
+    if not numeric:
+        return found
+    return dict(sorted(found.items(), key=lambda item: (item[0] is not None, item[0] or 0)))
+
+
+def measure(record: Record, name: str) -> Interval:
+    """A measure with its interval; Missing where it is undefined."""
+    found = record["measures"].get(name)
+    if found is None:
+        raise Missing(f"trial {record.get('trial')} has no {name}")
+    low, high = (math.nan if found[end] is None else found[end] for end in ("low", "high"))
+    units = len(record["replica_values"].get(name, ())) or record.get("replicas", 1)
+    return Interval(found["mean"], low, high, math.nan, units)
+
+
+def change(record: Record, base: Record, name: str) -> Interval:
+    """record minus base, paired; Missing where it cannot be told."""
+    found = difference(record, base, name)
+    if found is None or not found.known:
+        raise Missing(f"{name} of trials {record.get('trial')} and {base.get('trial')}")
+    return found
+
+
+def learns(record: Record) -> bool:
+    return verdict.learns(measure(record, "train_error"), record["chance_error"])
+
+
+def falls(interval: Interval) -> bool:
+    """Clearly below zero."""
+    return interval.excludes(0) and interval.mean < 0
+
+
+def rises(interval: Interval) -> bool:
+    """Clearly above zero."""
+    return interval.excludes(0) and interval.mean > 0
+
+
+def accuracy(record: Record) -> Interval:
+    """1 - test error."""
+    error = measure(record, "test_error")
+    return Interval(1 - error.mean, 1 - error.high, 1 - error.low, error.se, error.n)
+
+
+def signed(interval: Interval) -> str:
+    """A difference with its sign: +0.012 ± 0.004."""
+    text = str(interval)
+    return text if text.startswith("-") else f"+{text}"
+
+
+def short(value: Any) -> str:
+    return "off" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def listed(words: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

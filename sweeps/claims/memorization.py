@@ -1,0 +1,231 @@
+"""Answers on memorization: what is memorized, when, where, how long it stays, what it costs and leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engram.measures import cost, intervals
+from engram.sweeps.claims.answer import (
+    DROPOUT,
+    NOISE,
+    RANDOM,
+    SIZE,
+    WEIGHT_DECAY,
+    WIDTH,
+    Answer,
+    Missing,
+    Record,
+    Word,
+    by,
+    change,
+    falls,
+    listed,
+    measure,
+    pick,
+    rises,
+    signed,
+    usable,
+)
+
+
+def signal_before_noise(records: Sequence[Record]) -> Answer:
+    told, later = [], []
+    for rate, record in by(records, NOISE).items():
+        order, replicas = record["noise_order"], record["replicas"]
+        delay = record["measures"].get("noise_delay")
+        certain = order["p_value"] < 0.05 and order["later"] > order["sooner"]
+        if delay is not None:
+            certain = certain or rises(measure(record, "noise_delay"))
+        wait = "" if delay is None else f", {signed(measure(record, 'noise_delay'))} epochs"
+        told.append(
+            f"{rate:.0%} wrong: later or never in {order['later']} of {replicas} replicas{wait}; "
+            f"fitted at the end {measure(record, 'fitted_wrong').mean:.0%} of the wrong labels and "
+            f"{measure(record, 'fitted_clean').mean:.0%} of the right ones"
+        )
+        later.append(certain)
+    columns = (
+        "epochs_to_fit_clean",
+        "epochs_to_fit_wrong",
+        "noise_delay",
+        "fitted_clean",
+        "fitted_wrong",
+    )
+    sentence = f"Half of the wrong labels fitted against half of the right ones: {'. '.join(told)}."
+    if all(later):
+        return Answer("supported", sentence, "", columns)
+    word: Word = "depends" if any(later) else "not supported"
+    return Answer(word, sentence, "the share of wrong labels" if any(later) else "", columns)
+
+
+def individual_examples(records: Sequence[Record]) -> Answer:
+    clean = pick(records, data__label_noise=0.0)
+    share = measure(clean, "memorized_share")
+    noisy = [r for r in usable(records) if r["params"][NOISE] > 0]
+    told = [
+        f"With right labels, mean memorization is {measure(clean, 'memorization')}, and {share} of the "
+        f"examples are memorized by half or more"
+    ]
+    if noisy:
+        plain = next(r for r in noisy if not _regularized(r))
+        wrong, right = measure(plain, "memorization_wrong"), measure(plain, "memorization_clean")
+        told.append(
+            f"with {plain['params'][NOISE]:.0%} wrong labels those have {wrong}, the others {right}"
+        )
+        for record in noisy:
+            if record is not plain:
+                drop = change(record, plain, "memorization_wrong")
+                told.append(
+                    f"{_named(record)} changes the memorization of the wrong ones by {signed(drop)}"
+                )
+    columns = (
+        "memorization",
+        "memorized_share",
+        "memorization_wrong",
+        "memorization_clean",
+        "membership_auc",
+        "test_error",
+    )
+    memorized = rises(measure(clean, "memorization")) and share.low > 0
+    return Answer("supported" if memorized else "not supported", "; ".join(told) + ".", "", columns)
+
+
+def _regularized(record: Record) -> bool:
+    return bool(record["params"].get(DROPOUT)) or bool(record["params"].get(WEIGHT_DECAY))
+
+
+def _named(record: Record) -> str:
+    params = record["params"]
+    if params.get(DROPOUT):
+        return f"dropout {params[DROPOUT]:g}"
+    return f"weight decay {params.get(WEIGHT_DECAY, 0.0):g}"
+
+
+def layers(records: Sequence[Record]) -> Answer:
+    told, signs = [], []
+    for depth, record in by(records, "model.depth").items():
+        trend = measure(record, "reinit_trend")
+        count = len(record["layers"])
+        excess = [measure(record, f"reinit_layer{k + 1}_excess").mean for k in range(count)]
+        shown = ", ".join(f"{value:+.3f}" for value in excess)
+        told.append(
+            f"{depth} hidden layers: excess loss on wrong labels {shown} from the first layer to the "
+            f"read-out, later minus earlier half {signed(trend)} "
+            f"({signed(measure(record, 'rerandom_trend'))} where it is drawn anew instead)"
+        )
+        signs.append(1 if rises(trend) else -1 if falls(trend) else 0)
+    columns = ("reinit_trend", "rerandom_trend", "train_error", "test_error")
+    sentence = f"Set back to the start one at a time: {'; '.join(told)}."
+    if all(sign > 0 for sign in signs):
+        return Answer("supported", sentence, "", columns)
+    if not any(sign > 0 for sign in signs):
+        return Answer("not supported", sentence, "", columns)
+    return Answer("depends", sentence, "the depth", columns)
+
+
+def retention(records: Sequence[Record]) -> Answer:
+    told, forgets, kept, restless = [], [], [], []
+    for width, record in by(records, WIDTH).items():
+        drop, control = (measure(record, f"{p}retention_drop") for p in ("", "rehearsed_"))
+        events = measure(record, "forgetting_events")
+        told.append(
+            f"width {width}: accuracy on the first task's test set drops by {drop} after the second, "
+            f"{measure(record, 'retention_lost')} of what was right is lost; by {control} with rehearsal; "
+            f"while training on the first alone, {events} events an example, "
+            f"{measure(record, 'unforgettable_share').mean:.0%} never forgotten once learned"
+        )
+        forgets.append(rises(drop))
+        kept.append(not rises(control) or control.mean < drop.mean / 4)
+        restless.append(events.low > 0.5)
+    columns = (
+        "retention_drop",
+        "retention_lost",
+        "rehearsed_retention_drop",
+        "rehearsed_retention_lost",
+        "forgetting_events",
+        "unforgettable_share",
+    )
+    sentence = "; ".join(told) + "."
+    sentence = sentence[0].upper() + sentence[1:]
+    if not all(forgets) or not all(kept):
+        return Answer("not supported", sentence, "", columns)
+    if any(restless):
+        on = (
+            "what is meant: a task stays until another comes, single examples come and go meanwhile"
+        )
+        return Answer("depends", sentence, on, columns)
+    return Answer("supported", sentence, "", columns)
+
+
+def leakage(records: Sequence[Record]) -> Answer:
+    base = next(r for r in usable(records) if not _regularized(r))
+    auc = measure(base, "membership_auc")
+    others = [r for r in usable(records) if r is not base]
+    changes = {_named(r): change(r, base, "membership_auc") for r in others}
+    told = "; ".join(f"{name} {signed(found)}" for name, found in changes.items())
+    tpr = measure(base, "membership_tpr_1").mean
+    sentence = (
+        f"The attack's AUC is {auc} without regularization (true positives at 1 % false ones: {tpr:.0%}). "
+        f"Against that: {told}."
+    )
+    columns = ("membership_auc", "membership_tpr_1", "memorization", "test_error", "train_error")
+    if not auc.low > 0.5:
+        return Answer("not supported", sentence, "", columns)
+    lower = [name for name, found in changes.items() if falls(found)]
+    if len(lower) == len(changes):
+        return Answer("supported", sentence, "", columns)
+    help_ = f"{listed(lower)} lower it" if lower else "none lowers it"
+    return Answer("depends", sentence, f"the regularizer: it leaks, and {help_}", columns)
+
+
+def ensembles(records: Sequence[Record]) -> Answer:
+    gains = []
+    for record in usable(records):
+        member, whole = (record["replica_values"].get(n) for n in ("test_error", "ensemble_error"))
+        if not member or not whole or len(member) != len(whole):
+            raise Missing(f"ensemble_error of trial {record.get('trial')}, replica by replica")
+        gains.append((record, intervals.paired(member, whole)))
+    if not gains:
+        raise Missing("a completed trial")
+    best, worst = max(gains, key=lambda g: g[1].mean), min(gains, key=lambda g: g[1].mean)
+    count = sum(rises(gain) for _, gain in gains)
+    sentence = (
+        f"The average of {best[0]['replicas']} networks is clearly better than its average member in {count} of "
+        f"{len(gains)} settings: by {worst[1]} ({_setting(worst[0])}) to {best[1]} ({_setting(best[0])})."
+    )
+    columns = ("test_error", "ensemble_error", "variance", "bias2")
+    if count == len(gains):
+        return Answer("supported", sentence, "", columns)
+    return Answer(
+        "depends" if count else "not supported", sentence, "the setting" if count else "", columns
+    )
+
+
+def _setting(record: Record) -> str:
+    params = record["params"]
+    return f"n = {params.get(SIZE, record['train_examples'])}, dropout {params.get(DROPOUT, 0.0):g}"
+
+
+def memorization_time(records: Sequence[Record]) -> Answer:
+    base = pick(records, data__label_noise=0.0, data__random_labels=False)
+    told, slower = [], []
+    for record in usable(records):
+        if record is base:
+            continue
+        random = record["params"].get(RANDOM)
+        name = "random labels" if random else f"{record['params'][NOISE]:.0%} wrong"
+        values = (r["replica_values"]["epochs_at_least"] for r in (record, base))
+        found = cost.ratio(*values)
+        least = "at least " if record["censored_replicas"] else ""
+        told.append(f"{name} {least}{found.mean:.2f} times ({found.low:.2f} to {found.high:.2f})")
+        slower.append(found.known and found.low > 1)
+    if not told:
+        raise Missing("a trial with wrong labels")
+    sentence = (
+        f"Right labels take {measure(base, 'epochs_at_least')} epochs to {base['convergence_error']:.0%} "
+        f"train error; against that: {'; '.join(told)}."
+    )
+    columns = ("epochs_to_convergence", "epochs_at_least", "train_error", "memorization")
+    if all(slower):
+        return Answer("supported", sentence, "", columns)
+    word: Word = "depends" if any(slower) else "not supported"
+    return Answer(word, sentence, "the share of wrong labels" if any(slower) else "", columns)

@@ -1,0 +1,333 @@
+"""One picture for each claim: the measures that its answer quotes, with their intervals."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+from PIL import Image
+
+from engram.sweeps.results import across
+from engram.sweeps.results.evidence import Evidence, is_number
+from engram.sweeps.results.figures import examples
+from engram.sweeps.results.figures.style import (
+    DASHES,
+    MARKERS,
+    RC,
+    SERIES,
+    Drawing,
+    figure,
+    half_width,
+    is_log,
+    mean_of,
+    render,
+    unit,
+    value_text,
+)
+from engram.sweeps.results.record import Record
+from engram.sweeps.results.tables import title_of
+from engram.sweeps.study.configuration import label
+
+WORDS = {
+    "bias2": "bias²",
+    "generalization_gap": "gap",
+    "membership_auc": "AUC of the attack",
+    "epochs_to_convergence": "epochs to the train error",
+    "retention_drop": "B alone",
+    "rehearsed_retention_drop": "B with A rehearsed",
+    "ensemble_error": "the average of all",
+    "memorization_wrong": "wrong labels",
+    "memorization_clean": "right labels",
+}
+COLOURS = 48
+MOST_TICKS = 6
+CAPTION = "Means over replicas with 95 % intervals."
+
+Panel = tuple[str, tuple[str, ...]]  # what the axis says, and the measures it shows
+ERRORS: Panel = ("error", ("test_error", "train_error"))
+GAP: Panel = ("gap", ("generalization_gap",))
+PARTS: Panel = ("Brier score", ("bias2", "variance"))
+
+
+def draw(name: str, evidence: Evidence, title: str) -> bytes | None:
+    """The picture of a claim as a small PNG; None where its trials do not support one."""
+    with rc_context(RC):
+        made = PICTURES[name](evidence)
+        if made is None:
+            return None
+        return _small(render(Drawing(name, title, made[1], made[0])).png)
+
+
+def _small(png: bytes) -> bytes:
+    """The same picture in COLOURS colours: a repository keeps every version of it."""
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        image.convert("RGB").quantize(COLOURS).save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+Made = tuple[Figure, str] | None
+Picture = Callable[[Evidence], Made]
+
+
+def _along(axis: str, *panels: Panel, split: str | None = None) -> Picture:
+    """Measures along a swept axis; split: one line for each value of another."""
+
+    def picture(evidence: Evidence) -> Made:
+        there = [r for r in evidence.completed if axis in r["params"]]
+        if len(there) < 2:
+            return None
+        made, axes = figure(1, len(panels), 2.7)
+        for place, (title, measures) in zip(axes[0], panels, strict=True):
+            groups = [(value, [r for r in there if r["params"][split] == value]) for value in evidence.values(split)] if split else [(None, there)]  # fmt: skip
+            for k, (value, records) in enumerate(groups):
+                for j, measure in enumerate(measures):
+                    name = WORDS.get(measure, title_of(measure))
+                    words = [] if value is None else [label({split or "": value})]
+                    words += [name] if len(measures) > 1 else []
+                    _line(place, axis, records, measure, " · ".join(words), k + j)
+            place.set_ylabel(title)
+        made.supxlabel(unit(axis), fontsize=9)
+        _legends(made, axes[0])
+        return made, CAPTION
+
+    return picture
+
+
+def _legends(made: Figure, places: Sequence[Axes]) -> None:
+    """One legend below all panels where they say the same, else one above each that needs it."""
+    told = [dict(zip(*place.get_legend_handles_labels()[::-1], strict=True)) for place in places]
+    if all(entries.keys() == told[0].keys() for entries in told):
+        if len(told[0]) > 1:
+            names = list(told[0])
+            made.legend(told[0].values(), names, loc="outside lower center", ncols=len(names))
+        return
+    for place, entries in zip(places, told, strict=True):
+        if len(entries) > 1:
+            place.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=1, borderaxespad=0.2)
+
+
+def _line(
+    place: Axes, axis: str, records: Sequence[Record], measure: str, name: str, k: int
+) -> None:
+    """One measure along an axis; a number's place is its value, a word's its turn."""
+    shown = [r for r in records if not math.isnan(mean_of(r, measure))]
+    values = [r["params"][axis] for r in shown]
+    numeric = all(map(is_number, values))
+    if numeric:
+        shown = sorted(shown, key=lambda r: r["params"][axis])
+        values = [r["params"][axis] for r in shown]
+    x = values if numeric else range(len(shown))
+    place.errorbar(
+        x,
+        [mean_of(r, measure) for r in shown],
+        [half_width(r["measures"][measure]) for r in shown],
+        color=SERIES[k % len(SERIES)],
+        marker=MARKERS[k % len(MARKERS)],
+        linestyle=DASHES[k % len(DASHES)] if numeric else "none",
+        markersize=4,
+        linewidth=1.3,
+        label=name,
+    )
+    if not numeric:
+        place.set_xticks(range(len(shown)), [value_text(v) for v in values])
+        place.margins(x=0.2)
+    elif is_log(values):
+        place.set_xscale("log")
+        ticks = values[:: -(-len(values) // MOST_TICKS)]
+        place.set_xticks(ticks, [_tick(v) for v in ticks])
+        place.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _tick(value: float) -> str:
+    """10k, 1M; small numbers as they are."""
+    for size, unit_ in ((1e6, "M"), (1e3, "k")):
+        if value >= 10 * size or (value >= size and value % size == 0):
+            return f"{value / size:g}{unit_}"
+    return value_text(value)
+
+
+def _each(*panels: Panel) -> Picture:
+    """Measures of each trial, one below the other under its own name."""
+
+    def picture(evidence: Evidence) -> Made:
+        there = evidence.completed
+        if not there:
+            return None
+        made, axes = figure(1, len(panels), 1.0 + 0.3 * len(there), sharey=True)
+        names = [label({k: r["params"][k] for k in evidence.axes if k in r["params"]}) for r in there]  # fmt: skip
+        for place, (title, measures) in zip(axes[0], panels, strict=True):
+            for j, measure in enumerate(measures):
+                shown = [(k, r) for k, r in enumerate(there) if not math.isnan(mean_of(r, measure))]
+                place.errorbar(
+                    [mean_of(r, measure) for _, r in shown],
+                    [k for k, _ in shown],
+                    xerr=[half_width(r["measures"][measure]) for _, r in shown],
+                    color=SERIES[j],
+                    marker=MARKERS[j],
+                    linestyle="none",
+                    markersize=4,
+                    label=WORDS.get(measure, title_of(measure)),
+                )
+            place.set_xlabel(title)
+        _legends(made, axes[0])
+        axes[0, 0].set_yticks(range(len(there)), names)
+        axes[0, 0].invert_yaxis()
+        return made, CAPTION
+
+    return picture
+
+
+def _weight_decay(evidence: Evidence) -> Made:
+    """Both strengths, each beside none of it."""
+    made, axes = figure(1, 2, 2.7, sharey=True)
+    keys = ("training.weight_decay", "training.l1")
+    for place, key, other in zip(axes[0], keys, keys[::-1], strict=True):
+        records = [r for r in evidence.completed if not r["params"].get(other)]
+        if len(records) < 2:
+            return None
+        for k, measure in enumerate(ERRORS[1]):
+            _line(place, key, records, measure, title_of(measure), k)
+        smallest = min(r["params"][key] for r in records if r["params"][key])
+        place.set_xscale("symlog", linthresh=smallest)
+        place.set_xlabel(unit(key))
+    axes[0, 0].set_ylabel("error")
+    _legends(made, axes[0])
+    return made, CAPTION + " The leftmost point has neither."
+
+
+def _fitted(evidence: Evidence) -> Made:
+    """Shares of the labels that are predicted, over the epochs, for each share of wrong ones."""
+    there = [r for r in evidence.completed if "fitted_wrong_curve" in evidence.arrays(r)]
+    if not there:
+        return None
+    made, axes = figure(1, len(there), 2.7, sharey=True)
+    names = (
+        ("clean", "right labels"),
+        ("wrong", "wrong labels"),
+        ("true", "the true class of the wrong ones"),
+    )
+    for place, record in zip(axes[0], there, strict=True):
+        arrays = evidence.arrays(record)
+        for k, (name, words) in enumerate(names):
+            curve = arrays[f"fitted_{name}_curve"]
+            place.plot(
+                arrays["epochs"],
+                curve.mean(axis=1),
+                color=SERIES[k],
+                linestyle=DASHES[k],
+                label=words,
+            )
+        place.set_title(label(record["params"]), loc="left")
+        place.set_xlabel("epochs")
+    axes[0, 0].set_ylabel("share predicted")
+    _legends(made, axes[0])
+    return (
+        made,
+        "Share of the training examples whose given label is predicted, mean over replicas; for examples with a wrong label also the share given their true class.",
+    )
+
+
+def _capacity(evidence: Evidence) -> Made:
+    networks = across.held(evidence.completed)
+    if not networks:
+        return None
+    made, axes = figure(1, 2, 2.8)
+    for k, width in enumerate(evidence.values("model.width")[: len(SERIES)]):
+        records = [r for r in evidence.completed if r["params"]["model.width"] == width]
+        name = f"width {width}"
+        _line(axes[0, 0], across.SIZE, records, "train_error", name, k)
+    axes[0, 0].set_xlabel("random labels")
+    axes[0, 0].set_ylabel("train error")
+    _legends(made, axes[0])
+    axes[0, 1].errorbar(
+        [n.parameters for n in networks],
+        [n.capacity.interval.mean for n in networks],
+        [n.capacity.interval.half_width for n in networks],
+        color=SERIES[0],
+        marker="o",
+        linestyle="-",
+    )
+    axes[0, 1].set_xscale("log")
+    axes[0, 1].set_yscale("log")
+    axes[0, 1].set_xlabel("parameters")
+    axes[0, 1].set_ylabel(f"labels fitted to {across.FITTED:.0%}")
+    return made, CAPTION
+
+
+def _layers(evidence: Evidence) -> Made:
+    there = [r for r in evidence.completed if r.get("layers")]
+    if not there:
+        return None
+    made, axes = figure(1, 2, 2.8, sharey=True)
+    kinds = (("reinit", "set back to its start"), ("rerandom", "drawn anew"))
+    for place, (kind, words) in zip(axes[0], kinds, strict=True):
+        for k, record in enumerate(there[: len(SERIES)]):
+            count = len(record["layers"])
+            names = [f"{kind}_layer{number + 1}_excess" for number in range(count)]
+            place.errorbar(
+                np.linspace(0, 1, count),
+                [mean_of(record, name) for name in names],
+                [half_width(record["measures"].get(name)) for name in names],
+                color=SERIES[k],
+                marker=MARKERS[k],
+                linestyle=DASHES[k],
+                markersize=4,
+                label=label(record["params"]),
+            )
+        place.axhline(0, color="black", linewidth=0.8)
+        place.set_title(f"one layer {words}", loc="left")
+        place.set_xlabel("place of the layer (0: first, 1: read-out)")
+    axes[0, 0].set_ylabel("accuracy lost on wrong labels,\nminus on right ones")
+    _legends(made, axes[0])
+    return made, CAPTION
+
+
+def _examples(evidence: Evidence) -> Made:
+    made = examples.most_memorized(evidence)
+    return None if made is None else (made.figure, made.caption)
+
+
+PICTURES: dict[str, Picture] = {
+    "dropout": _along("model.dropout", ERRORS, GAP, PARTS),
+    "weight_decay": _weight_decay,
+    "early_stopping": _each(ERRORS, GAP, ("test loss (nats)", ("test_loss",))),
+    "augmentation": _each(ERRORS, GAP),
+    "ten_million": _along("data.train_size", ERRORS, ("memorization", ("memorization",))),
+    "learning_rate": _along(
+        "training.lr",
+        ("epochs to 10 % train error", ("epochs_to_convergence",)),
+        ("test error", ("test_error",)),
+        split="training.optimizer",
+    ),
+    "families": _each(ERRORS, PARTS),
+    "activations": _along(
+        "training.lr", ("test error", ("test_error",)), split="model.activation"
+    ),
+    "double_descent": _along("model.width", ERRORS, PARTS),
+    "capacity": _capacity,
+    "signal_before_noise": _fitted,
+    "individual_examples": _examples,
+    "layers": _layers,
+    "retention": _each(
+        ("accuracy on task A lost to task B", ("retention_drop", "rehearsed_retention_drop")),
+        ("forgetting events an example, on A alone", ("forgetting_events",)),
+    ),
+    "leakage": _each(
+        ("AUC of the attack (0.5: guessing)", ("membership_auc",)), ("test error", ("test_error",))
+    ),
+    "ensembles": _along(
+        "data.train_size", ("error", ("test_error", "ensemble_error")), split="model.dropout"
+    ),
+    "memorization_time": _each(
+        ("epochs to 5 % train error", ("epochs_at_least",)), ("memorization", ("memorization",))
+    ),
+    "architectures": _each(("test error", ("test_error",)), PARTS),
+    "reference": _each(("test error", ("test_error",)), PARTS),
+}  # fmt: skip

@@ -1,0 +1,1 @@
+"""Ray, and nothing else knows it: connecting, actors that train, pruning, jobs, what travels."""

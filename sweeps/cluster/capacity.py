@@ -1,0 +1,121 @@
+"""The nodes that trials run on: how many fit, whether any will, and which were lost."""
+
+from __future__ import annotations
+
+import math
+import socket
+import time
+from collections import Counter
+from typing import Any
+
+import ray
+
+from engram.problems import Problem
+from engram.sweeps.cluster.autoscaler import node_groups
+from engram.sweeps.study.configuration import Study
+
+# Set by an autoscaler on the nodes that it starts.
+NODE_GROUP = "ray.io/node-group"
+NEWS_S = 5.0  # a worker may die so long before its node
+RECENT_S = 60.0  # a lost node is news for so long
+ANSWER_S = 2.0
+
+
+def trials_at_once(study: Study) -> int:
+    """Trials to ask for at the same time: as many as fit, or as the study says.
+
+    Of a cluster that can grow, as many again: an autoscaler adds nodes for what waits.
+    """
+    if study.resources.concurrent != "auto":
+        return int(study.resources.concurrent)
+    now = max(1, sum(_fit(study, node["Resources"]) for node in _nodes()))
+    return 2 * now if _grows() else now
+
+
+def no_room(study: Study) -> Problem | None:
+    """What to tell where no node has room for a trial, and none will come; None where trials can run."""
+    if any(_fit(study, resources) for resources in _possible()):
+        return None
+    if _grows() and not node_groups():
+        return None  # it grows, and nobody knows by what
+    gpu, cpu = study.resources.gpu, study.resources.cpu
+    key = "resources.gpu" if gpu and not _most("GPU") >= min(gpu, 1) else "resources.cpu"
+    rule = f"fits on no node: a trial takes {cpu:g} CPUs and {gpu:g} GPUs, and the cluster has {described()}"
+    fix = "ask for less, as in --set resources.gpu=0.5, or add a node that has as much"
+    return Problem(study.place(key), rule, fix, key, gpu if key == "resources.gpu" else cpu)
+
+
+class Losses:
+    """Nodes that were lost while we look.
+
+    Ray tells of a worker's death at once, of its node's only when that has been silent for a while (15 s
+    and more): so we ask each node ourselves.
+    """
+
+    def __init__(self) -> None:
+        self._seen = {node["NodeID"]: -math.inf for node in ray.nodes() if not node["Alive"]}
+
+    def recent(self) -> bool:
+        """Whether a node was lost in the last minute; waits a little for that news where there are several."""
+        deadline = time.monotonic() + NEWS_S
+        while True:
+            now, nodes = time.monotonic(), ray.nodes()
+            for node in nodes:
+                if node["NodeID"] not in self._seen and not (node["Alive"] and _answers(node)):
+                    self._seen[node["NodeID"]] = now
+            if any(now - seen < RECENT_S for seen in self._seen.values()):
+                return True
+            if len(nodes) == 1 or now > deadline:
+                return False
+            time.sleep(0.5)
+
+
+def _answers(node: dict[str, Any]) -> bool:
+    """Whether anybody listens where the node's manager should."""
+    try:
+        place = node["NodeManagerAddress"], node["NodeManagerPort"]
+        socket.create_connection(place, timeout=ANSWER_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def described() -> str:
+    """The nodes of the cluster in words: `1 node with 2 CPUs and 0 GPUs, 3 nodes with 8 CPUs and 1 GPUs`."""
+    kinds = Counter(
+        (node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in _nodes()
+    )
+    words = [
+        f"{count} node{'s' if count > 1 else ''} with {cpu:g} CPUs and {gpu:g} GPUs"
+        for (cpu, gpu), count in sorted(kinds.items())
+    ]
+    more = [f"{r.get('CPU', 0):g} CPUs and {r.get('GPU', 0):g} GPUs" for r in node_groups()]
+    grow = f"; it can add nodes with {' or '.join(sorted(set(more)))}" if more else ""
+    return (", ".join(words) or "no node") + grow
+
+
+def _fit(study: Study, resources: dict[str, float]) -> int:
+    """Trials that fit on a node with these resources. A fraction of a GPU is of one GPU."""
+    cpu, gpu = study.resources.cpu, study.resources.gpu
+    fits = int(resources.get("CPU", 0.0) / cpu + 1e-6)
+    if gpu:
+        there = int(resources.get("GPU", 0.0))
+        fits = min(fits, there * int(1 / gpu + 1e-6) if gpu < 1 else int(there / gpu + 1e-6))
+    return fits
+
+
+def _nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _possible() -> list[dict[str, float]]:
+    """Resources of the nodes that are there, and of those that an autoscaler may add."""
+    return [node["Resources"] for node in _nodes()] + node_groups()
+
+
+def _most(kind: str) -> float:
+    return max((resources.get(kind, 0.0) for resources in _possible()), default=0.0)
+
+
+def _grows() -> bool:
+    return bool(node_groups()) or any(node.get("Labels", {}).get(NODE_GROUP) for node in _nodes())

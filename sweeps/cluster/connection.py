@@ -1,0 +1,99 @@
+"""The Ray that trials run on: our own on this machine, which nobody else can reach, or a cluster at an address."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# Ray reads these when it is imported or started.
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # stopping has its own, for SIGTERM too
+os.environ.setdefault(
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING", "1"
+)  # a trial that failed has no metrics
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")  # nobody restores from Tune's snapshots
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
+
+import ray
+
+from engram import program
+from engram.problems import Place, Problem, StudyError
+from engram.sweeps.cluster import bundle, loopback
+from engram.sweeps.study import own_code
+from engram.sweeps.study.configuration import Study
+
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+
+
+@contextmanager
+def connected(address: str | None, study: Study) -> Iterator[None]:
+    """A Ray of our own, on loopback, or the cluster at address (or RAY_ADDRESS, as Ray sets it in a job)."""
+    if ray.is_initialized():
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+    if address is None:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # loopback only, without the jobs API
+        loopback.bind()
+        options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        address = "local"  # never a cluster that happens to run here
+    elif address.startswith(("ray://", "http://", "https://")):
+        rule = "is not the address of a node: a study's driver runs on one, beside its ledger"
+        fix = f"on a node, give HOST:PORT of the head; from elsewhere: {program.name()} submit"
+        raise StudyError([Problem(Place("run"), rule, fix, "--address", address)])
+    handlers = {number: signal.getsignal(number) for number in HANDLED}
+    with tempfile.TemporaryDirectory(prefix="engram-") as folder, _importable(Path(folder), study):
+        if address != "local" and IN_A_JOB not in os.environ:
+            # The other nodes share no file system with this one: the code goes to them.
+            bundle.pack(study, Path(folder) / "bundle")
+            options["runtime_env"] = {"working_dir": str(Path(folder) / "bundle")}
+        ray.init(address=address, **options)
+        _take_back(handlers)
+        try:
+            yield
+        finally:
+            # A reference to an object that goes while Ray shuts down, in whatever thread, ends the process:
+            # those that only cycles hold, as Tune's do, go now.
+            gc.collect()
+            ray.shutdown()
+
+
+def _take_back(handlers: dict[int, Any]) -> None:
+    """Ray has put its own in place: handlers that end the process at once, and a log of its own."""
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    logging.getLogger("ray").handlers = logging.getLogger("engram").handlers
+    # It misses files of Tune's own, a line for each trial: ours are the ledger.
+    logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)
+
+
+@contextmanager
+def _importable(folder: Path, study: Study) -> Iterator[None]:
+    """Let workers import a person's own code, where the study names any, and `engram` with nothing beside it."""
+    ours = folder / "path"
+    ours.mkdir()
+    (ours / "engram").symlink_to(program.PACKAGE)
+    given = os.environ.get("PYTHONPATH")
+    entries = [str(ours), *own_code.folders(study), *(given.split(os.pathsep) if given else ())]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, entries)))
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = given

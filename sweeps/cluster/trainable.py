@@ -1,0 +1,293 @@
+"""A trial as Ray Tune sees it: an actor that trains one cohort after another, evaluation by evaluation."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from engram.sweeps.study.configuration import Configuration
+from engram.sweeps.study.sections import MeasuresConfig
+from engram.sweeps.trial import outcomes
+from engram.sweeps.trial.messages import Finished, Progress, Saved
+
+EPOCH = "epoch"
+HEARTBEAT_S = 5.0  # a trial is heard of at least this often while it trains
+KEPT_OF_FINAL = (
+    "step",
+    "seconds",
+    "cohort",
+    "diverged",
+)  # no optimizer: nothing trains on from there
+
+
+class CohortTrainable(tune.Trainable):
+    """Trains the cohort of one configuration. Actors are reused: `reset_config` starts the next trial.
+
+    config: trial (number), configuration (a Configuration as plain values), about (what its
+    checkpoints belong to), cache (folder of what this machine remembers), measures, device, threads, checkpoint (a CheckpointConfig as plain values),
+    dataset (key into `datasets`); restore, earlier: None, or a list of one reference to a checkpoint to
+    go on from, or to the final weights of the trial's first replicas.
+    datasets: {key: Dataset}, shared through the object store.
+    A result has `progress` (evaluations not told before), and now and then `saved`; `done` comes with
+    `finished` or with `failure`.
+    """
+
+    def setup(self, config: dict, datasets: dict | None = None) -> None:
+        import torch
+
+        from engram.models import memory
+        from engram.sweeps.trial import checkpoint
+
+        memory.keep_freed()
+        if datasets is not None:
+            self.datasets = datasets
+        torch.set_num_threads(config["threads"])
+        self.trial: Any = None  # made by the first step, whose time is measured
+        self.told = 0  # evaluations that the driver has heard of from this attempt
+        self.saved_at = time.monotonic()
+        self.failure: str | None = None
+        self.stack: int | None = config["stack"]
+        self.safe = _fetched(config["restore"])
+        earlier = _fetched(config["earlier"])
+        self.earlier = None if earlier is None else checkpoint.decode(earlier)[0]
+
+    def reset_config(self, new_config: dict) -> bool:
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict:
+        """Up to the next evaluation, or for a few seconds; the last one also carries the measures."""
+        if self.failure is None:
+            try:
+                if self.trial is None:
+                    self._prepare()
+                return self._advance()
+            except Exception as error:
+                self._recover(error)
+        if self.failure is None:
+            return {EPOCH: self._epoch, "progress": []}
+        # Reported, not raised: the actor lives on, and the study goes on without this trial.
+        return {"done": True, EPOCH: 0, "failure": self.failure}
+
+    def snapshot(self) -> Saved | None:
+        """The trial as it stands, for a driver that is about to stop it."""
+        if self.failure is not None or self.trial is None or not self.trial.trainer.step:
+            return None
+        return self._saved()
+
+    def cleanup(self) -> None:
+        self.trial = None
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: checkpoints travel in results, for which no file system has to be shared."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing: see save_checkpoint."""
+
+    # -- one step -------------------------------------------------------------------------------
+
+    def _advance(self) -> dict:
+        from engram.sweeps.trial import trial
+
+        trainer = self.trial.trainer
+        if not trainer.finished:
+            self.trial.advance(HEARTBEAT_S)
+        news = self.trial.history[self.told :]
+        self.told = len(self.trial.history)
+        result: dict[str, Any] = {
+            EPOCH: self._epoch,
+            "progress": [_progress(report) for report in news],
+        }
+        if news:
+            result |= trial.summary(news[-1]) | {"last": trainer.finished}
+        # Before the measures too: they may take longer than the training did.
+        if time.monotonic() - self.saved_at >= self.config["checkpoint"]["every_s"]:
+            result["saved"] = self._saved()
+        elif trainer.finished:
+            try:
+                result["finished"] = self._finish()
+                result["done"] = True
+            except _Unjoinable:  # all replicas have to be trained together after all
+                self.earlier = self.safe = None
+                self._prepare()
+                self.told = 0
+        return result
+
+    def _finish(self) -> Finished:
+        from engram.sweeps.trial import checkpoint, measuring
+
+        state = _final_state(self.trial.state_dict())
+        if self.earlier is not None:
+            state = _joined(self.earlier, state)
+            self._hold(state)
+        wanted_final = self.config["checkpoint"]["final"]
+        final = checkpoint.encode(state, self.config["about"]) if wanted_final else None
+        wanted = MeasuresConfig(**self.config["measures"])
+        record, arrays = measuring.measure(self.trial, wanted)
+        return Finished(
+            record, outcomes.packed(arrays), final
+        )  # packed here, on as many cores as train
+
+    @property
+    def _epoch(self) -> int:
+        return self.trial.history[-1].epoch if self.trial.history else 0
+
+    # -- where training starts from --------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        """The trial as it was saved last, or from the start."""
+        import torch
+
+        from engram.sweeps.trial import checkpoint, stacking, trial
+
+        configuration = Configuration(**self.config["configuration"])
+        device = torch.device(self.config["device"])
+        dataset = self.datasets[self.config["dataset"]]
+        stack = configuration.replicas.stack
+        if stack == "auto":
+            cohort = stacking.Cohort(
+                configuration.model,
+                configuration.training,
+                configuration.replicas.count,
+                dataset.inputs.shape[1:],
+                dataset.classes or math.prod(dataset.targets.shape[1:]),
+                dataset.kind == "image",
+                device,
+            )
+            stack = stacking.width(cohort, Path(self.config["cache"]))
+        replicas = configuration.replicas.model_copy(
+            update={"stack": min(stack, self.stack or stack)}
+        )
+        configuration = configuration.model_copy(update={"replicas": replicas})
+        first = 0 if self.earlier is None else len(self.earlier["trainer"]["diverged"])
+        options: dict[str, Any] = {
+            "wanted": MeasuresConfig(**self.config["measures"]),
+            "first": first,
+        }
+        self.trial = trial.prepare(configuration, dataset, device, **options)
+        if self.safe is not None:
+            try:
+                self.trial.load_state_dict(checkpoint.decode(self.safe)[0])
+            except (checkpoint.Unreadable, KeyError, IndexError, RuntimeError):
+                self.safe = None  # of another shape: the beginning is always right
+                self.trial = trial.prepare(configuration, dataset, device, **options)
+
+    def _recover(self, error: Exception) -> None:
+        """Out of memory: go on from the last checkpoint with fewer replicas at a time. Anything else has failed."""
+        if not _out_of_memory(error):
+            self.failure = "".join(traceback.format_exception(error))
+            return
+        import gc
+
+        import torch
+
+        stack = self.trial.trainer.cohort.stack if self.trial else self.stack or self._replicas
+        del error
+        self.trial = None
+        while True:
+            if stack <= 1:
+                self.failure = "out of memory, even one replica at a time"
+                return
+            stack = self.stack = max(1, stack // 2)
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            try:
+                self._prepare()
+                self.told = 0
+                return
+            except Exception as again:
+                if not _out_of_memory(again):
+                    self.failure = "".join(traceback.format_exception(again))
+                    return
+
+    @property
+    def _replicas(self) -> int:
+        return int(self.config["configuration"]["replicas"]["count"])
+
+    # -- checkpoints ----------------------------------------------------------------------------
+
+    def _saved(self) -> Saved:
+        from engram.sweeps.trial import checkpoint
+
+        self.safe = checkpoint.encode(self.trial.state_dict(), self.config["about"])
+        self.saved_at = time.monotonic()
+        return Saved(self.trial.trainer.step, self.safe)
+
+    def _hold(self, state: dict) -> None:
+        """Make the trial one of all replicas: those trained earlier, and those trained now."""
+        import torch
+
+        from engram.sweeps.trial import trial
+
+        whole = trial.prepare(
+            self.trial.configuration,
+            self.trial.dataset,
+            torch.device(self.config["device"]),
+            wanted=MeasuresConfig(**self.config["measures"]),
+        )
+        whole.load_state_dict({**state, "trainer": {**state["trainer"], "optimizer": {}}})
+        self.trial = whole
+
+
+def _fetched(reference: list | None) -> bytes | None:
+    return None if reference is None else ray.get(reference[0])
+
+
+def _progress(report: Any) -> Progress:
+    from engram.sweeps.trial import trial
+
+    return Progress(
+        report.epoch, report.step, report.seconds, trial.summary(report), trial.intervals_of(report)
+    )
+
+
+def _final_state(state: dict) -> dict:
+    return {**state, "trainer": {name: state["trainer"][name] for name in KEPT_OF_FINAL}}
+
+
+class _Unjoinable(Exception):
+    """Replicas that were not trained in the same steps."""
+
+
+def _joined(first: dict, second: dict) -> dict:
+    """Two final states of one training over other replicas, as one."""
+    import torch
+
+    a, b = first["trainer"], second["trainer"]
+    past, news = first["history"], second["history"]
+    if "watch" in second or not torch.equal(past["step"], news["step"]):
+        raise _Unjoinable
+    trainer = {
+        "step": a["step"],
+        "seconds": a["seconds"] + b["seconds"],
+        "cohort": {name: torch.cat([a["cohort"][name], b["cohort"][name]]) for name in b["cohort"]},
+        "diverged": torch.cat([a["diverged"], b["diverged"]]),
+    }
+    history = {
+        "epoch": past["epoch"],
+        "step": past["step"],
+        "seconds": past["seconds"] + news["seconds"],
+    }
+    for name in ("diverged", "stopped"):
+        history[name] = torch.cat([past[name], news[name]], 1)  # [evaluations, R]
+    for kind in ("error", "loss"):
+        history[kind] = {n: torch.cat([past[kind][n], news[kind][n]], 1) for n in news[kind]}
+    return {"trainer": trainer, "history": history}
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    words = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in words or "can't allocate memory" in words
+    )

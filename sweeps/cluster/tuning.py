@@ -1,0 +1,281 @@
+"""Ray and Tune: actors that train the trials which an execution asks for.
+
+Tune is used as a scheduler of actors and nothing else. It never restores anything: what is finished is
+in the ledger, what is half done in checkpoints that come with results, and what a scheduler knew is
+told to it again (pruning).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from engram.sweeps.cluster import capacity, pruning
+from engram.sweeps.cluster.trainable import CohortTrainable
+from engram.sweeps.cluster.tune_workers import as_they_are
+from engram.sweeps.cluster.work import Work
+from engram.sweeps.study.configuration import Study
+from engram.sweeps.trial.messages import Saved
+
+SNAPSHOTS_S = 20.0  # how long running trials may take to be saved before they are stopped
+LOOK_S = 5.0  # between two looks at how many trials fit: nodes come and go
+MANY = "100000"
+WAITING_S = 60.0  # without a running trial before people are told
+NODE_DIED = "its node died"
+log = logging.getLogger(__name__)
+
+
+def train(
+    study: Study,
+    work: Work,
+    datasets: dict[str, Any],
+    reports: pruning.Reports,
+    name: str,
+    folder: Path,
+) -> None:
+    """Train what the work asks for, until there is nothing left or it is asked to stop.
+
+    Ray is connected. References to objects in its store, which must not outlive it, are held here alone.
+    datasets: {key: Dataset}; their pools are moved into the object store, so the driver holds them no
+    longer. reports: what earlier processes heard of the objective; folder: Tune's own files.
+    """
+    problem = capacity.no_room(study)
+    if problem is not None:
+        work.refuse(str(problem), "no node has room for a trial")
+        return
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = MANY  # the bridge says how many
+    bridge = _Bridge(study, work)
+    watcher = _Watcher(study, work, bridge)
+    shared = tune.with_parameters(CohortTrainable, datasets=dict(datasets))
+    datasets.update({key: data.without_pool() for key, data in datasets.items()})
+    trainable = tune.with_resources(
+        shared,
+        {"cpu": study.resources.cpu, "gpu": study.resources.gpu},
+    )
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=bridge,
+            scheduler=pruning.scheduler(study, reports),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_dirname_creator=_trial_folder,
+        ),
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=str(folder),
+            callbacks=[watcher],
+            stop=_Stopper(watcher),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=0),
+            # Not set, Tune asks each actor for one more, which is nothing: see trainable.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )
+    with as_they_are():
+        tuner.fit()
+
+
+class _Unpickled:
+    """Tune pickles its callbacks for a restore that never comes: it gets an empty object instead."""
+
+    def __reduce__(self) -> tuple:
+        return object, ()
+
+    def __deepcopy__(self, memo: dict) -> _Unpickled:
+        return self
+
+
+class _Bridge(_Unpickled, Searcher):
+    """Tune asks, the work answers; at most `capacity` trials at a time."""
+
+    def __init__(self, study: Study, work: Work):
+        super().__init__(metric=None, mode=None)
+        self.study, self.work = study, work
+        self._capacity, self._looked = 1, -LOOK_S
+        self.trials: dict[str, int] = {}  # {Tune's name: number} of those in training
+        # Those that Tune has given up and the watcher has not heard of.
+        self.lost: dict[str, int] = {}
+
+    @property
+    def capacity(self) -> int:
+        """Trials at the same time, on the nodes that are there now."""
+        if time.monotonic() - self._looked >= LOOK_S:
+            self._looked = time.monotonic()
+            before, self._capacity = self._capacity, capacity.trials_at_once(self.study)
+            if self._capacity != before:
+                log.info("%d trials at a time", self._capacity)
+        return self._capacity
+
+    def suggest(self, trial_id: str) -> Any:
+        full = len(self.trials) >= self.capacity
+        config = None if full or self.work.stopping else self.work.next()
+        if config is None:
+            return None if self.trials else Searcher.FINISHED
+        self.trials[trial_id] = config["trial"]
+        # By reference: Tune copies and writes down whatever is in a configuration.
+        for name in ("restore", "earlier"):
+            config[name] = None if config[name] is None else [ray.put(config[name])]
+        return config
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict | None = None, error: bool = False
+    ) -> None:
+        trial = self.trials.pop(trial_id, None)
+        if error and trial is not None:
+            self.lost[trial_id] = trial
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is the state."""
+
+
+class _Watcher(_Unpickled, tune.Callback):
+    """Hands what Tune's trials report to the work, and ends those that take too long.
+
+    over: running trials have been saved, or need not be; Tune may end them.
+    """
+
+    def __init__(self, study: Study, work: Work, bridge: _Bridge):
+        self.study, self.work, self.bridge = study, work, bridge
+        # {Tune's name: (trial, when it started)} of those in training.
+        self.started: dict[str, tuple[Any, float]] = {}
+        self.overdue: set[str] = set()
+        self.losses = capacity.Losses()
+        self.heard = time.monotonic()
+        self._saved = False
+
+    @property
+    def over(self) -> bool:
+        return self._saved or self.work.at_once
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self.started[trial.trial_id] = trial, time.monotonic()
+        self.work.started(self.bridge.trials[trial.trial_id])
+
+    def on_trial_result(
+        self, iteration: int, trials: list, trial: Any, result: dict, **info: Any
+    ) -> None:
+        # Taken out: Tune keeps every trial's last result in memory.
+        taken = {
+            name: result.pop(name, None) for name in ("progress", "saved", "finished", "failure")
+        }
+        number = self.bridge.trials.get(trial.trial_id)
+        if number is None or self.over:
+            return
+        if result.get("done"):
+            self.started.pop(trial.trial_id, None)
+        self._tell(number, bool(result.get("done")), **taken)
+
+    def _tell(
+        self, trial: int, done: bool, progress: Any, saved: Any, finished: Any, failure: Any
+    ) -> None:
+        if failure is not None:
+            self.work.failed(trial, failure)
+            return
+        # A trial that is pruned here is committed before its last report is noted.
+        pruned = done and finished is None
+        if saved is not None:
+            self.work.saved(trial, saved)
+        self.work.reported(trial, progress, last=pruned)
+        if finished is not None:
+            self.work.measured(trial, finished)
+        elif pruned:
+            self.work.pruned(trial)
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """The worker died: its node is gone, the system killed it, or it took too long."""
+        self.started.pop(trial.trial_id, None)
+        number = self.bridge.lost.pop(trial.trial_id, None)
+        if number is None or self.over:
+            return
+        limit = self.study.faults.time_limit_s
+        why = (
+            f"it took longer than faults.time_limit_s, {limit} s"
+            if trial.trial_id in self.overdue
+            else self._why(trial)
+        )
+        self.work.lost(number, why, node=why == NODE_DIED)
+
+    def _why(self, trial: Any) -> str:
+        """Why a worker is gone, as far as Ray knows."""
+        # The file may be missing, and the reason is only for people.
+        with contextlib.suppress(Exception):
+            said = Path(trial.error_file).read_text(errors="replace")
+            if "OutOfMemoryError" in said or "running low on memory" in said:
+                return "its worker was ended: the machine was out of memory"
+            if "node" in said and "died" in said.partition("node")[2][:60]:
+                return NODE_DIED
+        return NODE_DIED if self.losses.recent() else "its worker died"
+
+    def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
+        running = [trial for trial, _ in self.started.values()]  # `trials` is all there ever were
+        self.work.tick(len(running))
+        limit = self.study.faults.time_limit_s
+        for trial in running:
+            late = limit is not None and time.monotonic() - self.started[trial.trial_id][1] > limit
+            actor = trial.temporary_state.ray_actor
+            if late and actor is not None and trial.trial_id not in self.overdue:
+                self.overdue.add(trial.trial_id)
+                ray.kill(actor)
+        if self.work.stopping and not self.over:
+            self._save(running)
+            self._saved = True
+        self._say_when_nothing_runs(bool(running))
+
+    def _save(self, running: list) -> None:
+        """The last checkpoints of trials that are about to be stopped."""
+        asked = {}
+        for trial in running:
+            number, actor = self.bridge.trials.get(trial.trial_id), trial.temporary_state.ray_actor
+            if number is not None and actor is not None:
+                asked[actor.snapshot.remote()] = number
+        if not asked:
+            return
+        ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=SNAPSHOTS_S)
+        for reference in ready:
+            saved: Saved | None = None
+            with contextlib.suppress(ray.exceptions.RayError):
+                saved = ray.get(reference)
+            if saved is not None:
+                self.work.saved(asked[reference], saved)
+
+    def _say_when_nothing_runs(self, running: bool) -> None:
+        now = time.monotonic()
+        if running or not self.bridge.trials:
+            self.heard = now
+        elif now - self.heard > WAITING_S:
+            resources = self.study.resources
+            self.work.say(
+                f"waiting: no node has {resources.cpu:g} CPUs and {resources.gpu:g} GPUs free for a trial; "
+                f"the cluster has {capacity.described()}"
+            )
+            self.heard = now + 10 * WAITING_S
+
+
+class _Stopper(_Unpickled, tune.Stopper):
+    """Ends Tune's run once running trials have been saved."""
+
+    def __init__(self, watcher: _Watcher):
+        self.watcher = watcher
+
+    def __call__(self, trial_id: str, result: dict) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.watcher.over
+
+
+def _trial_folder(trial: Any) -> str:
+    """Tune's own name for the folder spells out every value and outgrows file systems."""
+    return f"trial-{trial.config['trial']}-{trial.trial_id}"

@@ -1,0 +1,51 @@
+"""What those who train are given to do, and whom they tell of it: the one thing that Ray's side knows of an execution."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from engram.sweeps.trial.messages import Finished, Progress, Saved
+
+
+class Work(Protocol):
+    """Trials to train, and ears for what becomes of them. A trial is known by its number.
+
+    stopping: no new trial is wanted, running ones are to be saved. at_once: nor is anything saved any more.
+    """
+
+    @property
+    def stopping(self) -> bool: ...
+
+    @property
+    def at_once(self) -> bool: ...
+
+    def next(self) -> dict[str, Any] | None:
+        """What the next trial is trained with (see CohortTrainable; `restore` and `earlier` as bytes or None)."""
+
+    def tick(self, running: int) -> None:
+        """Called a few times a second, with the number of trials in training."""
+
+    def say(self, line: str) -> None:
+        """A line that people should see."""
+
+    def refuse(self, why: str, reason: str) -> None:
+        """Nothing can be trained here: why, for people, and in a few words."""
+
+    def started(self, trial: int) -> None: ...
+
+    def reported(self, trial: int, news: list[Progress], last: bool) -> None:
+        """Evaluations since the last time; last: the trial ends with them, whatever it ends in."""
+
+    def saved(self, trial: int, saved: Saved) -> None: ...
+
+    def measured(self, trial: int, finished: Finished) -> None:
+        """It was trained to its end."""
+
+    def pruned(self, trial: int) -> None:
+        """The scheduler stopped it."""
+
+    def failed(self, trial: int, why: str) -> None:
+        """An attempt raised; why: the traceback."""
+
+    def lost(self, trial: int, why: str, node: bool) -> None:
+        """An attempt ended without a word, with its worker, or with its whole node."""

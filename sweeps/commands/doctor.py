@@ -1,0 +1,232 @@
+"""`doctor`: what works on this machine and what does not, each with the fix. Changes nothing.
+
+Packages that only one module may import (ray, mlflow, optuna) are tried in a process of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from engram import program
+from engram.sweeps.state import paths
+
+SUMMARY = "say what works here, each with the fix where it does not"
+MORE = "Python, torch, GPUs, Ray, store, search, disk, memory, cluster. Exit code 1: something needed is missing."
+EXAMPLE = "doctor --address http://127.0.0.1:8265"
+# The versions the project was built and tested with; the search and the store depend on them.
+TESTED = {"ray": "2.60", "mlflow": "3.17", "optuna": "5."}
+SLOWEST_IMPORT_S = 120
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination."""
+
+    verdict: Literal["ok", "warn", "fail"]
+    subject: str
+    text: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        line = f"{self.verdict:4}  {self.subject:9} {self.text}"
+        return f"{line}\n{'':16}{self.fix}" if self.fix else line
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    text = "Ray cluster to look for; RAY_ADDRESS without it"
+    parser.add_argument("--address", metavar="A", help=text)
+
+
+def body(arguments: argparse.Namespace) -> int:
+    """Print every finding."""
+    worst = "ok"
+    for finding in examine(arguments.address or os.environ.get("RAY_ADDRESS")):
+        print(finding, flush=True)
+        if finding.verdict == "fail":
+            worst = "fail"
+    return program.FAILED if worst == "fail" else program.DONE
+
+
+def examine(address: str | None = None) -> Iterator[Finding]:
+    imports = {name: _start_import(name) for name in TESTED}  # side by side: each takes seconds
+    yield python()
+    yield from torch()
+    for name, process in imports.items():
+        yield package(name, process)
+    yield home()
+    yield store()
+    yield disk()
+    yield memory()
+    yield from shared_memory()
+    if address and address not in ("auto", "local"):
+        yield cluster(address)
+
+
+def python() -> Finding:
+    text = f"{platform.python_version()} ({sys.executable})"
+    if sys.version_info < (3, 11):  # noqa: UP036 - the folder may be run without installing
+        return Finding("fail", "python", text, "install Python 3.11 or newer, then: make setup")
+    return Finding("ok", "python", text)
+
+
+def torch() -> Iterator[Finding]:
+    try:
+        import torch
+    except Exception as error:
+        yield Finding("fail", "torch", f"cannot be imported: {error}", "make setup")
+        return
+    yield Finding(
+        "ok",
+        "torch",
+        f"{torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} CPUs",
+    )
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        yield Finding("ok", "gpu", f"{len(names)}: {', '.join(names)}; use them with resources.gpu")
+    elif torch.backends.mps.is_available():
+        yield Finding("ok", "gpu", "Apple MPS; use it with resources.device: mps")
+    elif torch.version.cuda:
+        fix = "check `nvidia-smi`: the driver may be missing or too old. Studies run on the CPU"
+        yield Finding("warn", "gpu", f"none found by torch's CUDA {torch.version.cuda}", fix)
+    else:
+        yield Finding("ok", "gpu", "none (torch is built for the CPU); studies run on the CPU")
+
+
+def _start_import(name: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    command = [sys.executable, "-c", f"import {name}"]
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def package(name: str, process: subprocess.Popen[str]) -> Finding:
+    try:
+        _, said = process.communicate(timeout=SLOWEST_IMPORT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return Finding(
+            "fail", name, f"takes more than {SLOWEST_IMPORT_S} s to import", "make setup"
+        )
+    if process.returncode:
+        reason = (said.strip().splitlines() or ["it ended without a word"])[-1]
+        return Finding("fail", name, f"cannot be imported: {reason}", "make setup")
+    version = importlib.metadata.version(name)
+    if not version.startswith(TESTED[name]):
+        return Finding(
+            "warn", name, f"{version}, tested with {TESTED[name].rstrip('.')}", "make setup"
+        )
+    return Finding("ok", name, version)
+
+
+def home() -> Finding:
+    path = paths.home()
+    existing = _existing(path)
+    text = str(path) if existing == path else f"{path} (not there yet)"
+    fix = "set ENGRAM_HOME to a folder that you may write to"
+    if not existing.is_dir():
+        return Finding("fail", "home", f"{path}: {existing} is not a folder", fix)
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return Finding("fail", "home", f"{text} cannot be written", fix)
+    return Finding("ok", "home", text)
+
+
+def store() -> Finding:
+    path = Path(paths.mlflow_uri().removeprefix("sqlite:///"))
+    if not path.exists():
+        return Finding("ok", "store", "created by the first run")
+    try:
+        with closing(
+            sqlite3.connect(f"file:{urllib.parse.quote(str(path))}?mode=ro", uri=True, timeout=5)
+        ) as connection:
+            runs = connection.execute("select count(*) from runs").fetchone()[0]
+    except sqlite3.Error as error:
+        fix = f"put {path} back from a backup, or move it away to begin a new store"
+        return Finding("fail", "store", f"{path}: {error}", fix)
+    return Finding("ok", "store", f"{path}, {runs:,} runs, {path.stat().st_size / 2**20:.1f} MiB")
+
+
+def disk() -> Finding:
+    free = shutil.disk_usage(_existing(paths.home())).free / GIB
+    text = f"{free:.1f} GiB free in the state folder"
+    fix = "free some space, or set ENGRAM_HOME to another disk"
+    if free < 0.5:
+        return Finding("fail", "disk", text, fix)
+    return Finding("warn", "disk", text, fix) if free < 5 else Finding("ok", "disk", text)
+
+
+def memory() -> Finding:
+    import psutil
+
+    free = psutil.virtual_memory().available / GIB
+    text = f"{free:.1f} GiB free"
+    fix = "close other programs, or lower resources.concurrent"
+    if free < 1:
+        return Finding("fail", "memory", text, fix)
+    return Finding("warn", "memory", text, fix) if free < 3 else Finding("ok", "memory", text)
+
+
+def shared_memory() -> Iterator[Finding]:
+    """Ray keeps the data in shared memory; containers often have next to none."""
+    path = Path("/dev/shm")
+    if not path.is_dir():
+        return
+    free = shutil.disk_usage(path).free / GIB
+    if free < 0.5:
+        fix = "start the container with --shm-size=2g; Ray falls back to slower files"
+        yield Finding("warn", "shm", f"{free:.2f} GiB of shared memory", fix)
+    else:
+        yield Finding("ok", "shm", f"{free:.1f} GiB of shared memory")
+
+
+def cluster(address: str) -> Finding:
+    fix = "check the address, the firewall, and `ray status` on the head node"
+    try:
+        if address.startswith(("http://", "https://")):
+            with urllib.request.urlopen(f"{address.rstrip('/')}/api/version", timeout=10) as answer:
+                return Finding(
+                    "ok",
+                    "cluster",
+                    f"{address} answers: {answer.read(300).decode(errors='replace')}",
+                )
+        host, port = _host_and_port(address)
+        with socket.create_connection((host, port), timeout=10):
+            return Finding("ok", "cluster", f"{address} accepts connections")
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            fix = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or the token file) as on the cluster"
+        return Finding("fail", "cluster", f"{address} answers {error.code} {error.reason}", fix)
+    except (OSError, ValueError) as error:
+        return Finding("fail", "cluster", f"{address}: {error}", fix)
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    parsed = urllib.parse.urlsplit(address if "://" in address else f"ray://{address}")
+    if not parsed.hostname or not parsed.port:
+        raise ValueError("is not of the form http://host:port, ray://host:port or host:port")
+    return parsed.hostname, parsed.port
+
+
+def _existing(path: Path) -> Path:
+    """The path, or its nearest parent that exists."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path

@@ -1,0 +1,92 @@
+"""Options that several commands share, and the checks of their values."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from engram.sweeps.study.request import STUDY, Request, option_fields
+
+if TYPE_CHECKING:
+    from engram.sweeps.study.configuration import Study
+
+TABLE_FORMATS = ("table", "json", "csv", "markdown")
+
+
+def add_study(
+    parser: argparse.ArgumentParser, many: bool = False, optional: bool = False, named: bool = True
+) -> None:
+    """STUDY and the options that say which study is meant; many: STUDY...; named: with --name."""
+    nargs = "+" if many else "?" if optional else None
+    parser.add_argument("study", metavar="STUDY", nargs=nargs, help=STUDY)
+    for option in option_fields():
+        if option.name == "name" and not named:
+            continue
+        about = dict(option.metadata)
+        flag = about.pop("option")
+        if option.default is False:
+            parser.add_argument(flag, dest=option.name, action="store_true", **about)
+        elif option.default == ():
+            parser.add_argument(flag, dest=option.name, action="append", default=[], **about)
+        else:
+            parser.add_argument(flag, dest=option.name, **about)
+
+
+def request(arguments: argparse.Namespace, study: str | None = None) -> Request:
+    """What the arguments ask for; study: one of several."""
+    given = {
+        option.name: getattr(arguments, option.name, option.default) for option in option_fields()
+    }
+    given = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
+    }
+    return Request(study or arguments.study, **given)
+
+
+def requests(arguments: argparse.Namespace) -> list[Request]:
+    """What the arguments ask for, study by study."""
+    return [request(arguments, study) for study in arguments.study]
+
+
+def load(arguments: argparse.Namespace) -> Study:
+    """The study, its data and its own code looked at as well."""
+    from engram.sweeps.study import loading
+
+    return loading.load(request(arguments), data=True)
+
+
+def say(text: str) -> None:
+    """A line for people, at once."""
+    print(text, flush=True)
+
+
+def add_tracking(parser: argparse.ArgumentParser) -> None:
+    """--tracking-uri: where to read from."""
+    text = "MLflow server or store to read from; the state folder without it"
+    parser.add_argument("--tracking-uri", metavar="URI", help=text)
+
+
+def add_format(
+    parser: argparse.ArgumentParser, formats: tuple[str, ...] = TABLE_FORMATS, of: str = ""
+) -> None:
+    """--format: the first of these unless another is asked for."""
+    listed = f"{', '.join(formats[:-1])} or {formats[-1]}"
+    parser.add_argument("--format", choices=formats, default=formats[0], help=f"{of}{listed}")
+
+
+def hours(text: str) -> float:
+    """A number of hours above 0."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours above 0")
+    return found
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)

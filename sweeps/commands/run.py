@@ -1,0 +1,31 @@
+"""`run`: a study from its start, or from where it stopped, to its leaderboards."""
+
+from __future__ import annotations
+
+import argparse
+
+from engram.sweeps.commands import options
+
+SUMMARY = "run a study, or resume it where it stopped"
+MORE = "Ends in the leaderboards and where to look next. Exit code 3: finished, but some trials failed."
+EXAMPLE = "run quickstart --set training.epochs=10"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    options.add_study(parser)
+    parser.add_argument(
+        "--address",
+        metavar="A",
+        help="Ray cluster to run on, from one of its nodes, as in 10.0.0.1:6379; this machine without it",
+    )
+
+
+def body(arguments: argparse.Namespace) -> int:
+    if arguments.name is not None:
+        from engram.sweeps.state import paths
+
+        paths.study_dir(arguments.name)  # refuses a name that is no plain word
+    study = options.load(arguments)
+    from engram.sweeps.running import execution
+
+    return execution.run(study, name=arguments.name, address=arguments.address)

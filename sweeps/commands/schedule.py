@@ -1,0 +1,101 @@
+"""`schedule`: the timetable of studies, kept by a small service or by a tick of cron, systemd or Kubernetes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from engram import program
+from engram.sweeps.commands import options
+
+if TYPE_CHECKING:
+    from engram.sweeps.nightly.entries import Entry
+    from engram.sweeps.study.configuration import Study
+
+SUMMARY = "keep the timetable of studies' nightly sections, or install it"
+MORE = "Runs in the foreground until Ctrl-C, and runs each night when it is due."
+EXAMPLE = "schedule nightly --print systemd"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    options.add_study(parser, many=True, named=False)
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--once", action="store_true", help="run what is due now, and exit")
+    ways.add_argument(
+        "--print",
+        choices=["cron", "systemd", "kubernetes"],
+        help="write the entry that starts --once every ten minutes: cron, systemd or kubernetes",
+    )
+    text = "show next and last nights and how they ended"
+    ways.add_argument("--list", action="store_true", help=text)
+    options.add_format(parser, ("table", "json"), of="of --list: ")
+
+
+def body(arguments: argparse.Namespace) -> int:
+    from engram.sweeps.nightly import schedulers, service, studies
+
+    requests = options.requests(arguments)
+    found = studies.load(requests)
+    if arguments.list:
+        return _show(found, arguments.format)
+    if arguments.print:
+        print(schedulers.FORMS[arguments.print](found, requests))
+        return program.DONE
+    return _once(found) if arguments.once else service.serve(found, options.say)
+
+
+def _once(studies: Sequence[Study]) -> int:
+    """Run what is due now, if anything; return at once where another night is running."""
+    from engram.sweeps.nightly.session import Session, hold
+    from engram.sweeps.state import lock
+
+    try:
+        return hold(Session(studies, asked=False, say=options.say), wait=False)
+    except lock.Busy:
+        return program.DONE  # whoever holds it, or the next tick, sees to what is due
+
+
+def _show(studies: Sequence[Study], form: str) -> int:
+    """Print when each study runs next, when it last did, and how that ended."""
+    found = [_state(study) for study in studies]
+    if form == "json":
+        print(json.dumps(found, indent=1))
+        return program.DONE
+    header = ("study", "timetable", "next", "in", "last", "ended")
+    table = [header, *([str(row[name]) for name in header] for row in found)]
+    widths = [max(len(line[k]) for line in table) for k in range(len(header))]
+    for line in table:
+        print("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip())
+    return program.DONE
+
+
+def _state(study: Study) -> dict[str, Any]:
+    from engram.sweeps.nightly import entries, timetable
+    from engram.sweeps.nightly.session import utc_now
+
+    now = utc_now()
+    known = entries.of_study(study.name)
+    coming = timetable.upcoming(study, now)[0]
+    last = known[-1] if known else None
+    return {
+        "study": study.name,
+        "timetable": f"{study.nightly.cron} {study.nightly.timezone}",
+        "next": f"{coming.at:%Y-%m-%d %H:%M %Z}",
+        "in": _until((coming.at - now).total_seconds()),
+        "last": last.night if last else "never",
+        "ended": _ending(last) if last else "",
+        "code": last.code if last else None,
+    }
+
+
+def _ending(last: Entry) -> str:
+    verdict = last.judgement.get("verdict", "")
+    return f"{last.state}: {verdict}" if verdict else last.state
+
+
+def _until(seconds: float) -> str:
+    minutes = int(seconds // 60)
+    days, hours = minutes // 1440, minutes // 60 % 24
+    return f"{days} d {hours} h" if days else f"{hours} h {minutes % 60:02d} min"

@@ -1,1 +1,0 @@
-"""What a study file asks, as frozen values, and everything that is checked on the way in."""

@@ -1,0 +1,1 @@
+"""Studies that run every night: what is due, what moved, who hears of it."""

@@ -1,1 +1,0 @@
-"""What is recorded, read back: the evidence of an execution, and what its trials say together."""

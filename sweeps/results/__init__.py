@@ -1,0 +1,1 @@
+"""What came of a study: boards, verdicts, comparisons, findings, the report and its figures."""

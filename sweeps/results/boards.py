@@ -1,0 +1,187 @@
+"""Ranks the trials of a study by any measure, with paired intervals, tie groups and verdicts.
+
+Works on committed records alone, wherever they come from (executions).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engram.measures import intervals, pareto
+from engram.sweeps.results.record import Record, difference
+from engram.sweeps.results.verdicts import Verdicts, learns
+
+GAPS = ("generalization_gap", "generalization_gap_loss")
+# After those that completed; a trial that learned nothing has no gap to be ranked by.
+ORDER = {"completed": 0, "not learned": 1, "pruned": 2, "diverged": 3, "failed": 4}
+BLOCK = 500  # records compared with a leader at once
+BESIDES = ("parameters", "seconds", "epochs", "steps")  # columns that have no interval
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial's place: rank from 1; tie_group from 1, None for trials that are not compared."""
+
+    rank: int
+    tie_group: int | None
+    record: Record
+    value: float | None
+    verdicts: Verdicts
+
+    @property
+    def verdict(self) -> str | None:
+        return self.verdicts.of(self.record)[0]
+
+    @property
+    def reason(self) -> str:
+        return self.verdicts.of(self.record)[1]
+
+
+@dataclass(frozen=True)
+class Board:
+    """A ranking by one column, and how many more replicas would separate the first two trials."""
+
+    by: str
+    rows: list[Row]
+    more_replicas: int | None
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The rows as the contract's JSON."""
+        return [entry_of(row) for row in self.rows]
+
+
+def rank(records: Sequence[Record], by: str, verdicts: Verdicts | None = None) -> Board:
+    """Rank records by a column, the lowest first. verdicts: of these records, where they are there already.
+
+    Two trials tie when the paired interval of their difference (same replicas, same subsets) includes
+    0; a tie group holds all that tie with its leader. Trials that did not complete come last.
+    """
+    placed = sorted(records, key=lambda r: (class_of(r, by), _sort_value(r, by), r["trial"]))
+    verdicts = verdicts or Verdicts(records)
+    ranked = [r for r in placed if class_of(r, by) == 0 and _value(r, by) is not None]
+    groups: list[int | None] = [*_tie_groups(ranked, by), *[None] * (len(placed) - len(ranked))]
+    rows = [
+        Row(place, group, record, _value(record, by), verdicts)
+        for place, (group, record) in enumerate(zip(groups, placed, strict=True), 1)
+    ]
+    return Board(by, rows, _more_replicas(rows, by))
+
+
+def _tie_groups(ranked: Sequence[Record], by: str) -> list[int]:
+    """The tie group of each of these records, which are in order: the first one apart leads the next group."""
+    groups: list[int] = []
+    while len(groups) < len(ranked):
+        number, start = (groups[-1] + 1 if groups else 1), len(groups)
+        stop = start + 1
+        while stop < len(ranked):
+            apart = _apart(ranked[stop : stop + BLOCK], ranked[start], by)
+            stop += int(apart.argmax()) if apart.any() else len(apart)
+            if apart.any():
+                break
+        groups += [number] * (stop - start)
+    return groups
+
+
+def _apart(records: Sequence[Record], leader: Record, by: str) -> np.ndarray:
+    """Of each record, whether it can be told from the leader; not where nothing is known."""
+    own = leader["replica_values"].get(by) or []
+    values = [r["replica_values"].get(by) for r in records]
+    if own and all(each and len(each) == len(own) for each in values):
+        return intervals.separated(values, own)
+    found = (difference(record, leader, by) for record in records)
+    return np.array([behind is not None and behind.excludes(0) for behind in found])
+
+
+def _more_replicas(rows: list[Row], by: str) -> int | None:
+    """Replicas to add before the first two separate; 0 when they are separate already."""
+    if len(rows) < 2 or rows[1].tie_group is None:
+        return None
+    if rows[1].tie_group != rows[0].tie_group:
+        return 0
+    first, second = (row.record["replica_values"].get(by) for row in rows[:2])
+    if not first or not second or len(first) != len(second):
+        return None
+    return intervals.replicas_needed(np.subtract(second, first))
+
+
+def class_of(record: Record, by: str) -> int:
+    status = record["status"]
+    if status == "completed" and by in GAPS and not learns(record):
+        status = "not learned"
+    return ORDER.get(status, len(ORDER))
+
+
+def _sort_value(record: Record, by: str) -> float:
+    value = _value(record, by)
+    return math.inf if value is None else value
+
+
+def _value(record: Record, by: str) -> float | None:
+    measure = record["measures"].get(by)
+    value = measure["mean"] if measure else record.get(by) if by in BESIDES else None
+    return value if value is not None and math.isfinite(value) else None
+
+
+def default_column(records: Sequence[Record]) -> str:
+    """Validation error, which selects without touching the test set; test error where nothing was held out."""
+    return "validation_error" if "validation_error" in available(records) else "test_error"
+
+
+def boards_of(records: Sequence[Record]) -> list[Board]:
+    """The boards every study ends in: error, generalization gap, bias² and variance."""
+    wanted = [default_column(records), "generalization_gap", "bias2", "variance"]
+    there, verdicts = available(records), Verdicts(records)
+    return [rank(records, by, verdicts) for by in wanted if by in there]
+
+
+def available(records: Sequence[Record]) -> list[str]:
+    """Columns that at least one trial has a value for."""
+    names: dict[str, None] = {}
+    for record in records:
+        names.update(dict.fromkeys(n for n, m in record["measures"].items() if m))
+        names.update(dict.fromkeys(n for n in BESIDES if n in record))
+    return list(names)
+
+
+def front(records: Sequence[Record], objectives: dict[str, str]) -> list[Record]:
+    """Completed trials that no other beats in all objectives ({name: min or max}), as the search saw them."""
+    signs = [1.0 if direction == "min" else -1.0 for direction in objectives.values()]
+    known = [
+        r
+        for r in records
+        if r["status"] == "completed" and objectives.keys() <= r["selection"].keys()
+    ]
+    points = [
+        [s * r["selection"][n] for s, n in zip(signs, objectives, strict=True)] for r in known
+    ]
+    return [known[index] for index in pareto.front(points)] if points else []
+
+
+def entry_of(row: Row) -> dict[str, Any]:
+    record = row.record
+    return {
+        "rank": row.rank,
+        "tie_group": row.tie_group,
+        "trial": record["trial"],
+        "run_id": record.get("run_id"),
+        "status": record["status"],
+        "verdict": row.verdict,
+        "params": record["params"],
+        "replicas": record.get("replicas"),
+        "parameters": record.get("parameters"),
+        "measures": record["measures"],
+    }
+
+
+def best_metrics(boards: Sequence[Board]) -> dict[str, float]:
+    """The leading value of each board, as metrics of the parent run."""
+    return {
+        f"best_{board.by}": board.rows[0].value
+        for board in boards
+        if board.rows and board.rows[0].value is not None
+    }

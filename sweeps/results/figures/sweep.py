@@ -1,0 +1,348 @@
+"""What the swept settings do: gap, bias² and variance against an axis, a map over two, and importance."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+
+from engram.measures import importance
+from engram.sweeps.results import tables
+from engram.sweeps.results.evidence import Evidence, is_number
+from engram.sweeps.results.figures.style import (
+    BIAS,
+    GAP,
+    VARIANCE,
+    Drawing,
+    figure,
+    half_width,
+    is_log,
+    legend_above,
+    mean_of,
+    shorten,
+    unit,
+    value_text,
+)
+from engram.sweeps.results.record import Record, difference
+from engram.sweeps.results.tables import title_of
+from engram.sweeps.study.configuration import label
+
+MOST_VALUES = 10  # of an axis drawn as bars; beyond it, every trial is a point
+MOST_COLUMNS = 4
+MOST_AXES = 4
+FEWEST_FOR_IMPORTANCE = 10
+STACK = ("generalization_gap", "bias2", "variance")
+
+
+def stacked(evidence: Evidence) -> list[Drawing]:
+    """One picture per swept axis."""
+    drawings = [_stacked(evidence, axis) for axis in evidence.axes[:MOST_AXES]]
+    return [drawing for drawing in drawings if drawing]
+
+
+def _stacked(evidence: Evidence, axis: str) -> Drawing | None:
+    there = [r for r in evidence.completed if all(r["measures"].get(m) for m in STACK)]
+    values = evidence.values(axis, there) if there else []
+    if len(values) < 2 or evidence.best is None:
+        return None
+    if len(values) <= MOST_VALUES:
+        return _bars(evidence, axis, values, there)
+    return _points(axis, values, there) if all(map(is_number, values)) else None
+
+
+def _bars(evidence: Evidence, axis: str, values: list, there: list[Record]) -> Drawing | None:
+    columns = _slices(evidence, axis, there)
+    if not columns:
+        return None
+    made, axes = figure(2, len(columns), 4.2, sharex=True, sharey="row")
+    for k, (name, column) in enumerate(columns):
+        by_value = {repr(r["params"].get(axis)): r for r in column}
+        places = [p for p, v in enumerate(values) if repr(v) in by_value]
+        records = [by_value[repr(values[p])] for p in places]
+        top, bottom = axes[0, k], axes[1, k]
+        top.errorbar(
+            places,
+            [mean_of(r, "generalization_gap") for r in records],
+            [half_width(r["measures"]["generalization_gap"]) for r in records],
+            color=GAP,
+            marker="o",
+            markersize=4,
+            linestyle="-",
+            linewidth=1,
+        )
+        bias = np.array([mean_of(r, "bias2") for r in records])
+        variance = np.array([mean_of(r, "variance") for r in records])
+        bottom.bar(places, bias, 0.6, color=BIAS, edgecolor="white", label="bias²")
+        bottom.bar(
+            places,
+            variance,
+            0.6,
+            bottom=np.maximum(bias, 0),
+            color=VARIANCE,
+            edgecolor="white",
+            hatch="///",
+            label="variance",
+        )
+        bottom.set_xticks(range(len(values)), [value_text(v) for v in values])
+        top.set_title(shorten(name, 30), loc="left")
+        bottom.grid(axis="x", visible=False)
+    axes[0, 0].set_ylim(bottom=min(0, axes[0, 0].get_ylim()[0]))  # the rows share their scale
+    axes[0, 0].set_ylabel("generalization gap\n(test − train error)")
+    axes[1, 0].set_ylabel("risk (squared error)" if evidence.regression else "risk (Brier score)")
+    made.supxlabel(unit(axis), fontsize=9)
+    axes[1, -1].legend(loc="upper right", ncols=2, bbox_to_anchor=(1, 1.16), borderaxespad=0)
+    caption = (
+        "Above, the generalization gap with its 95 % interval over replicas; below, bias² and variance on "
+        "the test set, which add up to the risk."
+    )
+    return Drawing(f"axis_{axis}", _finding(evidence, axis, values, columns), caption, made)
+
+
+def _slices(evidence: Evidence, axis: str, there: list[Record]) -> list[tuple[str, list[Record]]]:
+    """Trials that differ in this axis alone, in up to four columns: [(name, records)]."""
+    best = evidence.best
+    assert best is not None
+    others = [key for key in evidence.axes if key != axis]
+    if len(others) == 1 and len(evidence.values(others[0], there)) <= MOST_COLUMNS:
+        groups = []
+        for value in evidence.values(others[0], there):
+            column = [r for r in there if repr(r["params"].get(others[0])) == repr(value)]
+            groups.append((label({others[0]: value}), column))
+    else:
+        held = {key: best["params"].get(key) for key in others}
+        column = [
+            r for r in there if all(repr(r["params"].get(k)) == repr(v) for k, v in held.items())
+        ]
+        groups = [(label(held) if held else "", column)]
+    return [(name, column) for name, column in groups if len(column) >= 2]
+
+
+def _finding(
+    evidence: Evidence, axis: str, values: list, columns: list[tuple[str, list[Record]]]
+) -> str:
+    """What going from one end of the axis to the other does, where the best trial is."""
+    name, column = next(
+        ((n, c) for n, c in columns if any(r is evidence.best for r in c)), columns[0]
+    )
+    ordered = sorted(
+        column, key=lambda r: [repr(v) for v in values].index(repr(r["params"].get(axis)))
+    )
+    first, last = ordered[0], ordered[-1]
+    words = []
+    for measure, word in zip(STACK, ("the gap", "bias²", "variance"), strict=True):
+        moved = difference(last, first, measure)
+        a, b = mean_of(first, measure), mean_of(last, measure)
+        if moved is not None and moved.excludes(0):
+            words.append(f"{word} {'falls' if b < a else 'rises'} from {a:.3f} to {b:.3f}")
+        else:
+            words.append(f"{word} does not clearly change ({a:.3f}, {b:.3f})")
+    ends = f"{label({axis: first['params'].get(axis)})} to {value_text(last['params'].get(axis))}"
+    return f"From {ends}" + (f", at {name}" if name else "") + ": " + ", ".join(words)
+
+
+def _points(axis: str, values: list, there: list[Record]) -> Drawing:
+    """Every trial a point, for an axis with many values."""
+    made, axes = figure(1, 3, 2.9)
+    x = np.array([float(r["params"][axis]) for r in there])
+    for panel, measure in zip(axes[0], STACK, strict=True):
+        y = np.array([mean_of(r, measure) for r in there])
+        error = [half_width(r["measures"][measure]) for r in there]
+        panel.errorbar(
+            x,
+            y,
+            error,
+            linestyle="none",
+            marker="o",
+            markersize=3,
+            color=GAP,
+            ecolor="#AAAAAA",
+            elinewidth=0.8,
+            capsize=0,
+        )
+        if len(there) >= 12:
+            middle = _running_median(x, y)
+            panel.plot(*middle, color=BIAS, linewidth=2)
+        if is_log(values):
+            panel.set_xscale("log")
+        panel.set_title(title_of(measure), loc="left")
+    axes[0, 0].set_ylabel("on the test set")
+    made.supxlabel(unit(axis), fontsize=9)
+    low = min(there, key=lambda r: mean_of(r, "test_error"))
+    title = (
+        f"The lowest test error, {tables.cell(low, 'test_error')}, is at "
+        f"{label({axis: low['params'][axis]})}; variance is lowest at "
+        f"{label({axis: min(there, key=lambda r: mean_of(r, 'variance'))['params'][axis]})}"
+    )
+    caption = (
+        "Each point is a trial with its 95 % interval; other settings vary too. The line is the median of "
+        "neighbouring trials."
+    )
+    return Drawing(f"axis_{axis}", title, caption, made)
+
+
+def _running_median(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(x)
+    parts = np.array_split(order, max(3, len(x) // 5))
+    return np.array([np.median(x[p]) for p in parts]), np.array([np.median(y[p]) for p in parts])
+
+
+# -- two axes ---------------------------------------------------------------------------------------
+
+
+def heat_map(evidence: Evidence) -> Drawing | None:
+    """The selecting measure over the two axes that matter most."""
+    board, best = evidence.board, evidence.best
+    if board is None or best is None or len(evidence.axes) < 2:
+        return None
+    completed = [r for r in evidence.completed if not math.isnan(mean_of(r, board.by))]
+    first, second = _two_axes(evidence, completed, board.by)
+    xs, ys = evidence.values(first, completed), evidence.values(second, completed)
+    if len(xs) < 2 or len(ys) < 2:
+        return None
+    tied = sum(row.tie_group == 1 for row in board.rows)
+    title = (
+        f"The lowest {title_of(board.by)}, {tables.cell(best, board.by)}, is at {label(best['params'])}"
+        + (f", tied with {tied - 1} other{'s' if tied > 2 else ''}" if tied > 1 else "")
+    )
+    held = {k: best["params"].get(k) for k in evidence.axes if k not in (first, second)}
+    at = [r for r in completed if all(repr(r["params"].get(k)) == repr(v) for k, v in held.items())]
+    if len(xs) <= MOST_VALUES and len(ys) <= MOST_VALUES and 2 * len(at) > len(xs) * len(ys):
+        return _cells(board.by, (first, xs), (second, ys), at, best, held, title)
+    if len(completed) >= 3 and all(map(is_number, [*xs, *ys])):
+        return _cloud(board.by, (first, xs), (second, ys), completed, best, title)
+    return None
+
+
+def _two_axes(evidence: Evidence, completed: list[Record], by: str) -> tuple[str, str]:
+    if len(evidence.axes) == 2 or len(completed) < 4:
+        return evidence.axes[0], evidence.axes[1]
+    share = _importance(evidence, completed, by).share
+    ranked = sorted(evidence.axes, key=lambda key: -share[key])
+    return ranked[0], ranked[1]
+
+
+def _cells(
+    by: str,
+    across: tuple[str, list],
+    up: tuple[str, list],
+    at: list[Record],
+    best: Record,
+    held: dict[str, Any],
+    title: str,
+) -> Drawing | None:
+    """A grid of cells with the numbers written in."""
+    places = {(repr(r["params"].get(across[0])), repr(r["params"].get(up[0]))): r for r in at}
+    table = np.full((len(up[1]), len(across[1])), math.nan)
+    for (i, y), (j, x) in itertools.product(enumerate(up[1]), enumerate(across[1])):
+        record = places.get((repr(x), repr(y)))
+        if record:
+            table[i, j] = mean_of(record, by)
+    if np.isfinite(table).sum() < 3:
+        return None
+    made, axes = figure(1, 1, 1.3 + 0.42 * len(up[1]))
+    panel = axes[0, 0]
+    image = panel.imshow(table, cmap="cividis", aspect="auto", origin="lower")
+    middle = (np.nanmin(table) + np.nanmax(table)) / 2
+    for i, j in np.argwhere(np.isfinite(table)):
+        record = places[repr(across[1][j]), repr(up[1][i])]
+        panel.text(
+            j,
+            i,
+            f"{table[i, j]:.3f}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if table[i, j] < middle else "black",
+            fontweight="bold" if record is best else "normal",
+        )
+    panel.set_xticks(range(len(across[1])), [value_text(v) for v in across[1]])
+    panel.set_yticks(range(len(up[1])), [value_text(v) for v in up[1]])
+    panel.grid(visible=False)
+    panel.set_xlabel(unit(across[0]))
+    panel.set_ylabel(unit(up[0]))
+    made.colorbar(image, ax=panel, label=title_of(by))
+    where = f" Held as in the best trial: {label(held)}." if held else ""
+    caption = f"Mean {title_of(by)} of each pair of values; dark is low, which is good.{where}"
+    return Drawing("map", title, caption, made)
+
+
+def _cloud(
+    by: str,
+    across: tuple[str, list],
+    up: tuple[str, list],
+    completed: list[Record],
+    best: Record,
+    title: str,
+) -> Drawing:
+    """Every trial a point, coloured by its value."""
+    made, axes = figure(1, 1, 3.6)
+    panel = axes[0, 0]
+    x = [float(r["params"][across[0]]) for r in completed]
+    y = [float(r["params"][up[0]]) for r in completed]
+    shades = [mean_of(r, by) for r in completed]
+    cloud = panel.scatter(x, y, c=shades, cmap="cividis", s=40, edgecolors="black", linewidths=0.4)
+    panel.plot(
+        float(best["params"][across[0]]),
+        float(best["params"][up[0]]),
+        marker="o",
+        markersize=13,
+        markerfacecolor="none",
+        markeredgecolor="black",
+        markeredgewidth=1.8,
+    )
+    if is_log(across[1]):
+        panel.set_xscale("log")
+    if is_log(up[1]):
+        panel.set_yscale("log")
+    panel.set_xlabel(unit(across[0]))
+    panel.set_ylabel(unit(up[0]))
+    made.colorbar(cloud, ax=panel, label=title_of(by))
+    caption = f"Each point is a completed trial; dark is a low {title_of(by)}, which is good; the ring is the best trial."
+    return Drawing("map", title, caption, made)
+
+
+# -- importance -------------------------------------------------------------------------------------
+
+
+def parameter_importance(evidence: Evidence) -> Drawing | None:
+    """How much of the spread between trials each axis explains by itself."""
+    by = evidence.board.by if evidence.board else ""
+    completed = [r for r in evidence.completed if not math.isnan(mean_of(r, by))]
+    if len(evidence.axes) < 2 or len(completed) < FEWEST_FOR_IMPORTANCE:
+        return None
+    found = _importance(evidence, completed, by)
+    ranked = sorted(evidence.axes, key=lambda key: found.share[key])
+    made, axes = figure(1, 1, 1.4 + 0.34 * len(ranked))
+    panel = axes[0, 0]
+    names = [unit(key) for key in ranked]
+    panel.barh(
+        names, [100 * found.share[key] for key in ranked], 0.55, color=BIAS, edgecolor="white"
+    )
+    for place, key in enumerate(ranked):
+        panel.plot(
+            [100 * found.chance[key]] * 2, [place - 0.38, place + 0.38], color=GAP, linewidth=1.4
+        )
+    panel.plot([], [], color=GAP, linewidth=1.4, label="chance (95 %)")
+    panel.set_xlim(0, 100)
+    panel.set_xlabel(f"share of the variance of {title_of(by)} between trials (%)")
+    legend_above(panel)
+    panel.grid(axis="y", visible=False)
+    top = ranked[-1]
+    if found.significant(top):
+        title = f"{unit(top).capitalize()} explains {100 * found.share[top]:.0f} % of the differences in {title_of(by)}"
+    else:
+        title = f"No setting by itself explains more of the differences in {title_of(by)} than chance would"
+    left_out = len(evidence.records) - len(completed)
+    caption = (
+        f"First-order shares (ε², 0 on average for a setting that does nothing) over {len(completed)} completed "
+        f"trials; {100 * found.rest:.0f} % is interaction, noise, or unexplained."
+        + (f" {left_out} trials that did not complete are left out." if left_out else "")
+    )
+    return Drawing("importance", title, caption, made)
+
+
+def _importance(evidence: Evidence, completed: list[Record], by: str) -> importance.Importance:
+    settings = {key: [r["params"].get(key) for r in completed] for key in evidence.axes}
+    return importance.importance(settings, [mean_of(r, by) for r in completed])

@@ -1,0 +1,184 @@
+"""What a study's records say, in sentences: the answer, what moved what, and why to doubt it.
+
+Numbers come from the leaderboard alone, so that they are the same in every place.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from engram.sweeps.results import across, tables
+from engram.sweeps.results.boards import Row
+from engram.sweeps.results.evidence import Evidence
+from engram.sweeps.results.tables import cell, title_of
+from engram.sweeps.study.configuration import label
+
+MOST_EFFECTS = 6
+FEW_REPLICAS = 5
+DOZENS = 24
+LARGE_SHARE = 0.1  # of the pool in one subset, above which the variance is the one given the pool
+SHOWN_NAMES = 6
+
+
+def leader(evidence: Evidence) -> Row | None:
+    """The first row of the selecting board, where any trial completed."""
+    board = evidence.board
+    if board is None or not board.rows or board.rows[0].tie_group is None:
+        return None
+    return board.rows[0]
+
+
+def answer(evidence: Evidence) -> str:
+    """The answer in one sentence."""
+    first = leader(evidence)
+    if first is None:
+        count = len(evidence.records)
+        return f"No answer: none of {count} trial{'s' if count != 1 else ''} completed."
+    board, record = evidence.board, first.record
+    assert board is not None
+    tied = [row for row in board.rows if row.tie_group == 1]
+    head = f"Best is {label(record['params'])}, with a {title_of(board.by)} of {cell(record, board.by)}"
+    if board.by != "test_error":
+        head += f" (test error {cell(record, 'test_error')})"
+    head += f" and a generalization gap of {cell(record, 'generalization_gap')}"
+    if len(tied) == 1:
+        compared = sum(row.tie_group is not None for row in board.rows)
+        return f"{head}, clearly ahead of the other {compared - 1}." if compared > 1 else f"{head}."
+    names = " and ".join(label(row.record["params"]) for row in tied[1:3])
+    more = f" and {len(tied) - 3} more" if len(tied) > 3 else ""
+    return f"{head}; {names}{more} cannot be told apart from it."
+
+
+def effects(evidence: Evidence) -> list[str]:
+    """What the trials say together: laws, crossings, and what single changes of a setting do."""
+    return across.findings(evidence.completed, MOST_EFFECTS)
+
+
+# -- why to doubt it --------------------------------------------------------------------------------
+
+
+def limits(evidence: Evidence) -> list[str]:
+    """What a reader must know before believing the numbers, the gravest first."""
+    found = [
+        *_trials_lost(evidence),
+        *_unfinished(evidence),
+        *_selection(evidence),
+        *_replicas(evidence),
+        *_overlap(evidence),
+        *_training(evidence),
+        *_provenance(evidence),
+    ]
+    noted = Counter(w for r in evidence.records for w in r.get("warnings") or [])
+    found += [f"{text} ({count} trial{'s' if count > 1 else ''})" for text, count in noted.items()]
+    return found
+
+
+def _trials_lost(evidence: Evidence) -> list[str]:
+    said = {
+        "failed": "failed and have no result",
+        "diverged": "diverged: some replicas ended in numbers that are not finite; ranked last",
+        "pruned": "were stopped early by the scheduler, on less training than those ranked first",
+    }
+    found = []
+    for status, text in said.items():
+        lost = [r for r in evidence.records if r["status"] == status]
+        if lost:
+            names = "; ".join(label(r["params"]) for r in lost[:SHOWN_NAMES])
+            more = f"; and {len(lost) - SHOWN_NAMES} more" if len(lost) > SHOWN_NAMES else ""
+            found.append(f"{len(lost)} of {len(evidence.records)} trials {text} ({names}{more}).")
+    return found
+
+
+def _unfinished(evidence: Evidence) -> list[str]:
+    planned = evidence.study.planned_trials() if evidence.study else None
+    if planned and len(evidence.records) < planned:
+        return [f"Not finished: {len(evidence.records)} of {planned} trials are in."]
+    return []
+
+
+def _selection(evidence: Evidence) -> list[str]:
+    if evidence.board is None:
+        return []
+    notes = [n for n in tables.footnotes(evidence.board, None) if not n.startswith("=")]
+    return [f"{note[0].upper()}{note[1:]}." for note in notes]
+
+
+def _replicas(evidence: Evidence) -> list[str]:
+    count = max((r.get("replicas") or 0 for r in evidence.records), default=0)
+    found = []
+    if 0 < count < FEW_REPLICAS:
+        found.append(
+            f"Only {count} replica{'s' if count > 1 else ''} per trial: "
+            + (
+                "intervals are wide; five or more are wanted."
+                if count > 1
+                else "no interval is known."
+            )
+        )
+    if 0 < count < DOZENS and any(r["measures"].get("memorization") for r in evidence.records):
+        found.append(
+            f"Memorization of single examples wants dozens of replicas; with {count}, read the means."
+        )
+    return found
+
+
+def _overlap(evidence: Evidence) -> list[str]:
+    shares = {
+        r["train_examples"]: r["train_examples"] / r["pool_examples"]
+        for r in evidence.completed
+        if r.get("pool_examples")
+    }
+    draw = evidence.study.replicas.draw if evidence.study else "subset"
+    large = {m: share for m, share in shares.items() if share > LARGE_SHARE}
+    if not large or draw in ("disjoint", "fresh"):
+        return []
+    listed = ", ".join(
+        f"m/n = {share:.2f} at m = {m}" for m, share in sorted(large.items())[:SHOWN_NAMES]
+    )
+    return [
+        f"The replicas' subsets overlap ({listed}): the variance is the one given this pool, and what the "
+        "subsets share sits in the bias²."
+    ]
+
+
+def _training(evidence: Evidence) -> list[str]:
+    found = []
+    study = evidence.study
+    if study is not None and "data.train_size" in evidence.axes:
+        same = "epochs" if study.training.steps is None else "steps"
+        other = "steps" if same == "epochs" else "epochs"
+        found.append(
+            f"All dataset sizes train for the same number of {same}, so the {other} differ."
+        )
+    slow = [r for r in evidence.completed if 2 * r.get("censored_replicas", 0) >= r["replicas"]]
+    if slow:
+        found.append(
+            f"In {len(slow)} of {len(evidence.completed)} trials the training loss had not settled in half of the "
+            "replicas or more: longer training may change them."
+        )
+    noise = study.data.label_noise if study else 0
+    if noise:
+        found.append(
+            f"Label noise ({noise:g}) sits inside bias² of everything trained or validated on it."
+        )
+    errors = [
+        r["test_sampling_se"]["squared_risk"]
+        for r in evidence.completed
+        if r.get("test_sampling_se")
+    ]
+    if errors:
+        found.append(
+            f"Intervals speak of other replicas, not of another test set, which would move the risk by about "
+            f"±{2 * float(np.median(errors)):.3f}, much alike for all trials."
+        )
+    return found
+
+
+def _provenance(evidence: Evidence) -> list[str]:
+    if evidence.provenance.get("git.dirty"):
+        return [
+            "The code had changes that were not committed: the commit alone does not reproduce it."
+        ]
+    return []

@@ -1,0 +1,306 @@
+"""One execution as a page for somebody who was not there: question, answer, rankings, pictures, limits.
+
+One HTML file that asks no other host for anything, and a Markdown form for pull requests and chat.
+Knows no arithmetic: numbers are the leaderboard's, sentences the findings'.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import math
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from engram import files, program
+from engram.sweeps.results import findings, tables
+from engram.sweeps.results.boards import Board
+from engram.sweeps.results.evidence import Evidence
+from engram.sweeps.results.record import Record
+from engram.sweeps.results.tables import SHORT, SHOWN, cell, status_of, title_of
+from engram.sweeps.state import paths
+from engram.sweeps.study.configuration import label
+
+PAGE = Path(__file__).parent / "page"
+MOST_ROWS = 1000  # of the first ranking; the others repeat the same trials
+MOST_ROWS_LATER = 50
+MOST_TRIALS = 500
+MARKDOWN_ROWS = 10
+
+WORDS = {
+    "train_error": "error on the replica's own training subset, dropout off",
+    "validation_error": "error on examples held out once for the whole study; what is selected by",
+    "test_error": "error on the test set, which no choice was made by",
+    "generalization_gap": "test error minus train error, mean over replicas",
+    "bias2": "squared distance of the replicas' mean prediction from the truth; label noise included",
+    "variance": "how far replicas lie from their mean prediction; bias² + variance = risk",
+    "variance_data": "the part of the variance that comes from the training subset",
+    "variance_init": "the part of the variance that comes from the initialization and the order",
+    "ensemble_error": "error of the replicas' mean prediction",
+    "memorization": "accuracy on an example when trained on it, minus when not; mean over the pool",
+    "membership_auc": "how well an attacker tells training examples from others; 0.5 is guessing",
+    "epochs_to_convergence": "epochs until the training loss settles, median over replicas",
+}
+
+
+def write(evidence: Evidence, out: str | None, form: str | None = None) -> str:
+    """Write the report as an HTML or Markdown file; returns its path, or Markdown where no file is asked for."""
+    if form is None:
+        form = "markdown" if out and out.endswith((".md", ".markdown")) else "html"
+    if form == "markdown":
+        text = markdown(evidence)
+        return text if out is None else str(files.write(Path(out), text))
+    path = Path(out) if out else paths.study_dir(evidence.name) / "report.html"
+    return str(files.write(path, page(evidence, _draw(evidence))))
+
+
+def _draw(evidence: Evidence) -> list[Any]:
+    from engram.sweeps.results.figures import draw  # matplotlib takes a while to import
+
+    return draw.draw(evidence)
+
+
+# -- the page ---------------------------------------------------------------------------------------
+
+
+def page(evidence: Evidence, pictures: list[Any]) -> str:
+    """The HTML report; pictures: of figures.draw. Everything that comes from outside is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    templates = Environment(
+        loader=FileSystemLoader(PAGE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style, script = ((PAGE / f"report.{kind}").read_text() for kind in ("css", "js"))
+    first = findings.leader(evidence)
+    shown = _in_order(evidence)
+    return templates.get_template("report.html").render(
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        name=evidence.name,
+        study_name=evidence.info.get("study") or evidence.name,
+        question=evidence.question,
+        answer=findings.answer(evidence),
+        verdict=first.verdict if first else None,
+        reason=first.reason if first else "",
+        facts=_facts(evidence),
+        claim=evidence.study.claim if evidence.study else None,
+        effects=findings.effects(evidence),
+        boards=[_board(board, k == 0) for k, board in enumerate(evidence.boards)],
+        pictures=[
+            {"name": p.name, "title": p.title, "caption": p.caption, "source": _data_uri(p.svg)}
+            for p in pictures
+        ],
+        limits=findings.limits(evidence),
+        trials=[_trial(evidence, record) for record in shown[:MOST_TRIALS]],
+        trials_left_out=max(0, len(shown) - MOST_TRIALS),
+        commands=commands(evidence),
+        provenance=_provenance(evidence),
+        text=evidence.text,
+        words=WORDS,
+        title_of=title_of,
+    )
+
+
+def _hash(text: str) -> str:
+    """What the page's own policy knows an inline style or script by: any other is refused."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _data_uri(svg: bytes) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+
+
+def _facts(evidence: Evidence) -> list[tuple[str, str]]:
+    counts: dict[str, int] = {}
+    for record in evidence.records:
+        counts[record["status"]] = counts.get(record["status"], 0) + 1
+    facts = [("trials", ", ".join(f"{n} {status}" for status, n in counts.items()) or "none yet")]
+    study = evidence.study
+    if study:
+        facts.append(
+            ("swept", "; ".join(f"{key}: {axis}" for key, axis in study.sweep.items()) or "nothing")
+        )
+        replicas = study.replicas
+        facts.append(
+            ("replicas", f"{replicas.count} per trial, {replicas.draw} draws, seed {replicas.seed}")
+        )
+        data = study.data
+        facts.append(("data", f"{data.name}, {data.validation:g} held out for validation"))
+        facts.append(
+            (
+                "search",
+                f"{study.search.sampler}, {_objective(study)}; scheduler {study.scheduler.name}",
+            )
+        )
+    if evidence.info.get("started"):
+        when = datetime.fromtimestamp(evidence.info["started"], UTC)
+        facts.append(("last started", f"{when:%Y-%m-%d %H:%M} UTC"))
+    seconds = sum(r.get("seconds") or 0 for r in evidence.records)
+    facts.append(("training time", f"{seconds:,.0f} s in all trials together"))
+    return facts
+
+
+def _objective(study: Any) -> str:
+    return ", ".join(
+        f"{'lowest' if direction == 'min' else 'highest'} {title_of(name)}"
+        for name, direction in study.search.objective.items()
+    )
+
+
+def _columns(board: Board) -> list[tuple[str, str]]:
+    columns = list(SHOWN)
+    if board.by not in dict(columns):
+        columns.insert(0, (board.by, SHORT.get(board.by, title_of(board.by))))
+    return columns
+
+
+def _board(board: Board, first: bool) -> dict[str, Any]:
+    columns = _columns(board)
+    most = MOST_ROWS if first else MOST_ROWS_LATER
+    rows = [
+        {
+            "rank": row.rank,
+            "tie": row.tie_group,
+            "trial": row.record["trial"],
+            "label": label(row.record["params"]),
+            "cells": [(key, cell(row.record, key), _number(row.record, key)) for key, _ in columns],
+            "verdict": status_of(row, board.by),
+        }
+        for row in board.rows[:most]
+    ]
+    return {
+        "by": board.by,
+        "title": title_of(board.by),
+        "columns": columns,
+        "rows": rows,
+        "more": max(0, len(board.rows) - most),
+        "notes": [_tie_note(note) for note in tables.footnotes(board, None)],
+    }
+
+
+def _tie_note(note: str) -> str:
+    """The terminal marks a tie by =, the page by a number."""
+    return note.replace(
+        "= cannot be told apart from the one above",
+        "rows with one tie number cannot be told apart from its first",
+    )
+
+
+def _number(record: Record, key: str) -> str:
+    """What a cell sorts by."""
+    measure = record["measures"].get(key)
+    return "" if not measure or not math.isfinite(measure["mean"]) else repr(measure["mean"])
+
+
+def _in_order(evidence: Evidence) -> list[Record]:
+    return [row.record for row in evidence.board.rows] if evidence.board else evidence.records
+
+
+def _trial(evidence: Evidence, record: Record) -> dict[str, Any]:
+    rows = {row.record["trial"]: row for row in (evidence.board.rows if evidence.board else [])}
+    row = rows.get(record["trial"])
+    facts = [
+        f"{record[key]:,} {name}"
+        for key, name in (
+            ("replicas", "replicas"),
+            ("epochs", "epochs"),
+            ("steps", "steps"),
+            ("parameters", "parameters"),
+        )
+        if record.get(key) is not None
+    ]
+    if record.get("seconds") is not None:
+        facts.append(f"{record['seconds']:.1f} s")
+    if record.get("diverged_replicas"):
+        facts.append(f"{record['diverged_replicas']} replicas diverged")
+    if record.get("run_id"):
+        facts.append(f"MLflow run {record['run_id']}")
+    return {
+        "number": record["trial"],
+        "label": label(record["params"]),
+        "status": record["status"],
+        "verdict": row.verdict if row else None,
+        "reason": row.reason if row else "",
+        "error": record.get("error"),
+        "facts": facts,
+        "measures": [
+            (key, title_of(key), cell(record, key)) for key, m in record["measures"].items() if m
+        ],
+        "warnings": record.get("warnings") or [],
+    }
+
+
+def commands(evidence: Evidence) -> str:
+    """What to type to get these numbers again."""
+    lines = []
+    commit = evidence.provenance.get("git.commit")
+    if commit:
+        dirty = (
+            "    # it had changes that were not committed"
+            if evidence.provenance.get("git.dirty")
+            else ""
+        )
+        lines.append(f"git checkout {commit}{dirty}")
+    study = evidence.info.get("study") or evidence.name
+    lines.append(f"# {study}.yaml: the study file, kept with this run as study.yaml")
+    options = [f"--set {shlex.quote(option)}" for option in evidence.info.get("overrides") or []]
+    if evidence.name != study:
+        options.append(f"--name {evidence.name}")
+    lines.append(" ".join([f"{program.name()} run", f"{study}.yaml", *options]))
+    return "\n".join(lines)
+
+
+def _provenance(evidence: Evidence) -> list[tuple[str, str]]:
+    return [
+        (key, "unknown" if value is None else str(value))
+        for key, value in evidence.provenance.items()
+    ]
+
+
+# -- Markdown ---------------------------------------------------------------------------------------
+
+
+def markdown(evidence: Evidence, rows: int = MARKDOWN_ROWS) -> str:
+    """The report for pull requests, chat, and the page of the run in MLflow: verdict first."""
+    first = findings.leader(evidence)
+    parts = [f"**{_plain(findings.answer(evidence))}**"]
+    if first and first.verdict:
+        parts.append(f"Verdict: **{first.verdict}**: {_plain(first.reason)}.")
+    if evidence.question:
+        parts.append(f"*Question:* {_plain(evidence.question)}")
+    board = evidence.board
+    if board:
+        shown = Board(board.by, board.rows[:rows], board.more_replicas)
+        parts.append(
+            f"### Ranked by {title_of(board.by)}\n\n{_plain(tables.markdown(shown), table=True)}"
+        )
+        left = len(board.rows) - rows
+        notes = [f"- {_plain(note)}" for note in tables.footnotes(board, None)]
+        notes += [f"- {left} more trials"] if left > 0 else []
+        parts.append("\n".join(notes))
+    effects = findings.effects(evidence)
+    if effects:
+        parts.append(
+            "### What the trials say together\n\n" + "\n".join(f"- {_plain(e)}" for e in effects)
+        )
+    parts.append(
+        "### Limits\n\n" + "\n".join(f"- {_plain(text)}" for text in findings.limits(evidence))
+    )
+    parts.append(f"### How to reproduce\n\n```\n{commands(evidence)}\n```")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _plain(text: str, table: bool = False) -> str:
+    """Text that is neither HTML nor emphasis to a Markdown reader."""
+    escaped = html.escape(text, quote=False)
+    return escaped if table else escaped.replace("*", "\\*").replace("_", "\\_").replace("`", "\\`")

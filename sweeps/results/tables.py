@@ -1,0 +1,268 @@
+"""Leaderboards for people and programs: tables on a terminal, JSON, CSV, Markdown, and tables for MLflow.
+
+What a number looks like is decided here and nowhere else, so that it is the same wherever it stands.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from engram import files
+from engram.measures import intervals
+from engram.problems import Place, Problem, StudyError
+from engram.sweeps.results import across
+from engram.sweeps.results.boards import (
+    BESIDES,
+    GAPS,
+    Board,
+    Row,
+    available,
+    boards_of,
+    class_of,
+    default_column,
+    entry_of,
+    front,
+    rank,
+)
+from engram.sweeps.results.executions import Execution
+from engram.sweeps.results.record import Record
+from engram.sweeps.study.configuration import label
+
+SHOWN = (
+    ("test_error", "test error"),
+    ("generalization_gap", "gap"),
+    ("bias2", "bias²"),
+    ("variance", "variance"),
+)
+SHORT = {"validation_error": "validation"}
+MOST_ROWS = 50  # of a table without --top: nobody reads ten thousand
+MOST_FINDINGS = 3  # sentences below the tables; the report has all
+NARROWEST = 100  # columns of text that a table of intervals needs; a pipe has no width of its own
+
+
+def print_boards(execution: Execution, by: str | None, top: int | None, form: str) -> None:
+    """Print leaderboards: as tables, or one as JSON, CSV or Markdown; StudyError for an unknown column."""
+    columns = available(execution.records)
+    if by is not None and by not in columns:
+        raise StudyError([_unknown_column(by, columns)])
+    if form == "table":
+        boards = [rank(execution.records, by)] if by else boards_of(execution.records)
+        show(boards, Console(), top or MOST_ROWS, execution.name)
+        objectives = execution.info.get("definition", {}).get("search", {}).get("objective", {})
+        if len(objectives) > 1 and by is None:
+            show_front(execution.records, objectives, Console())
+        return
+    board = rank(execution.records, by or default_column(execution.records))
+    rows = board.rows[:top]
+    write = {"json": to_json, "csv": to_csv, "markdown": markdown}[form]
+    print(write(Board(board.by, rows, board.more_replicas)))
+
+
+def show_front(records: Sequence[Record], objectives: dict[str, str], console: Console) -> None:
+    """The Pareto front of a study with several objectives, as a table."""
+    title = f"Pareto front of {', '.join(title_of(name) for name in objectives)}"
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        padding=(0, 1),
+        pad_edge=False,
+    )
+    table.add_column("configuration")
+    for name, direction in objectives.items():
+        table.add_column(f"{title_of(name)} ({direction})", justify="right")
+    for record in front(records, objectives):
+        values = [f"{record['selection'][name]:.4g}" for name in objectives]
+        table.add_row(label(record["params"]), *values)
+    console.print()
+    console.print(table)
+
+
+def _unknown_column(by: str, columns: list[str]) -> Problem:
+    close = difflib.get_close_matches(by, columns, 1)
+    fix = f"did you mean '{close[0]}'? " if close else ""
+    return Problem(
+        Place("leaderboard"),
+        "is no measure of this study",
+        f"{fix}there are: {', '.join(columns)}",
+        "--by",
+        by,
+    )
+
+
+def show(boards: Sequence[Board], console: Console, top: int | None = 10, name: str = "") -> None:
+    """The boards as tables for people."""
+    console = Console(
+        width=max(console.width, NARROWEST),
+        file=console.file,
+        force_terminal=console.is_terminal or None,
+    )
+    for board in boards:
+        console.print()
+        title = f"{name + ' · ' if name else ''}ranked by {title_of(board.by)}"
+        console.print(_table(board, title, top))
+        for line in footnotes(board, top):
+            console.print(f"  {line}", highlight=False, style="bright_black")
+    found = across.findings([row.record for row in boards[0].rows], MOST_FINDINGS) if boards else []
+    if found:
+        console.print("\nwhat the trials say together", style="bold")
+    for line in found:
+        console.print(f"  {line}", highlight=False)
+
+
+def _table(board: Board, title: str, top: int | None) -> Table:
+    columns = list(SHOWN)
+    if board.by not in dict(columns):
+        columns.insert(0, (board.by, SHORT.get(board.by, title_of(board.by))))
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        padding=(0, 1),
+        pad_edge=False,
+    )
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("configuration")
+    for key, short in columns:
+        table.add_column(
+            short, justify="right", no_wrap=True, style="bold" if key == board.by else ""
+        )
+    table.add_column("verdict", no_wrap=True)
+    previous = None
+    for row in board.rows[:top]:
+        tied = row.tie_group is not None and row.tie_group == previous
+        previous = row.tie_group
+        cells = [cell(row.record, key, key in (board.by, "test_error")) for key, _ in columns]
+        place = "=" if tied else str(row.rank)
+        table.add_row(place, label(row.record["params"]), *cells, status_of(row, board.by))
+    return table
+
+
+def status_of(row: Row, by: str) -> str:
+    if row.record["status"] != "completed":
+        return row.record["status"]
+    if by in GAPS and row.tie_group is None:
+        return "underfit (not ranked)"
+    return row.verdict or ""
+
+
+def footnotes(board: Board, top: int | None) -> list[str]:
+    """What a reader must know to trust the table."""
+    notes = []
+    ties = [row for row in board.rows if row.tie_group == 1]
+    if len(ties) > 1:
+        more = board.more_replicas
+        how = f"; about {more} more replicas would separate the first two" if more else ""
+        notes.append(f"= cannot be told apart from the one above at 95 %, paired by replica{how}")
+    if board.by in GAPS and any(class_of(row.record, board.by) == 1 for row in board.rows):
+        notes.append(
+            "not ranked: train error not clearly below 3/4 of chance, so there is no gap to speak of"
+        )
+    if board.by == "validation_error":
+        completed = sum(row.record["status"] == "completed" for row in board.rows)
+        notes.append(
+            f"selected on validation, test reported; the best of {completed} flatters itself by about "
+            f"{intervals.expected_best(max(1, completed)):.1f} standard deviations of the noise"
+        )
+    elif board.by == "test_error":
+        notes.append(
+            "nothing was held out for validation: these are test errors, and choosing by them flatters the winner"
+        )
+    if top is not None and len(board.rows) > top:
+        notes.append(f"{len(board.rows) - top} more; --top {len(board.rows)} shows them")
+    return notes
+
+
+def cell(record: Record, key: str, interval: bool = True) -> str:
+    measure = record["measures"].get(key)
+    if measure is None:
+        value = record.get(key) if key in BESIDES else None
+        return "–" if value is None else f"{value:,.4g}"
+    if measure["low"] is None or measure["high"] is None or not interval:
+        return f"{measure['mean']:.3f}"
+    return f"{measure['mean']:.3f} ± {(measure['high'] - measure['low']) / 2:.3f}"
+
+
+def title_of(column: str) -> str:
+    return column.replace("bias2", "bias²").replace("_", " ")
+
+
+def to_json(board: Board) -> str:
+    return json.dumps(board.entries(), indent=1)
+
+
+def flat(board: Board) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows: place, parameters, each measure with its ends."""
+    records = [row.record for row in board.rows]
+    params = list(dict.fromkeys(key for r in records for key in r["params"]))
+    names = list(dict.fromkeys(key for r in records for key, m in r["measures"].items() if m))
+    columns = [
+        "rank",
+        "tie_group",
+        "trial",
+        "run_id",
+        "status",
+        "verdict",
+        *params,
+        "replicas",
+        "parameters",
+    ]
+    columns += [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+    rows = []
+    for row in board.rows:
+        entry = entry_of(row)
+        values = [entry[key] for key in columns[:6]] + [entry["params"].get(key) for key in params]
+        values += [entry["replicas"], entry["parameters"]]
+        for name in names:
+            measure = entry["measures"].get(name) or {}
+            values += [measure.get(end) for end in ("mean", "low", "high")]
+        rows.append(values)
+    return columns, rows
+
+
+def to_csv(board: Board) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    columns, rows = flat(board)
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return out.getvalue().rstrip("\n")
+
+
+def markdown(board: Board) -> str:
+    columns = [(board.by, title_of(board.by))] if board.by not in dict(SHOWN) else []
+    columns += SHOWN
+    lines = [
+        "| rank | configuration | " + " | ".join(short for _, short in columns) + " | verdict |"
+    ]
+    lines.append("|---:|---|" + "---:|" * len(columns) + "---|")
+    previous = None
+    for row in board.rows:
+        place = "=" if row.tie_group is not None and row.tie_group == previous else str(row.rank)
+        previous = row.tie_group
+        cells = " | ".join(cell(row.record, key) for key, _ in columns)
+        name = label(row.record["params"]).replace("|", "\\|")
+        lines.append(f"| {place} | {name} | {cells} | {status_of(row, board.by)} |")
+    return "\n".join(lines)
+
+
+def write_tables(boards: Sequence[Board], folder: Path) -> list[Path]:
+    """Each board as a table that MLflow shows: leaderboard_<column>.json."""
+    paths = []
+    for board in boards:
+        columns, rows = flat(board)
+        path = folder / f"leaderboard_{board.by}.json"
+        files.write(path, json.dumps({"columns": columns, "data": rows}))
+        paths.append(path)
+    return paths

@@ -1,0 +1,147 @@
+"""The best network of a study as an MLflow model, saved beside the driver.
+
+Exporting a network takes torch seconds, most of them imports: a process of its own takes them beside the
+last trials, and exports while the driver draws.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import signal
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+
+from engram import files
+from engram.data.dataset import Dataset
+from engram.sweeps.results.record import Record
+from engram.sweeps.running import checkpoints
+from engram.sweeps.study.configuration import Configuration
+
+EXAMPLES = 4  # inputs kept with a model
+MODEL = "model"
+LONGEST_S = 900.0
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Saving:
+    """A model that is being saved, or was before. folder: it; tag: what tells it from another."""
+
+    folder: Path
+    tag: str
+    replica: int
+    process: BaseProcess | None
+
+    def wait(self) -> str | None:
+        """How it is serialized, "pt2" or "pickle", once it is there; None where it could not be saved."""
+        if self.process is not None:
+            self.process.join(LONGEST_S)
+            if self.process.is_alive():
+                log.warning("the best model was not saved within %.0f s", LONGEST_S)
+                self.process.kill()
+        return _serialization(self.folder, self.tag)
+
+
+class Saver:
+    """Saves the best network of an execution. folder: the execution's."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._process: BaseProcess | None = None
+        self._connection: Connection
+
+    def prepare(self) -> None:
+        """Let the process load what it takes to save a network, before it is known which."""
+        if self._process is None:
+            spawn = get_context("spawn")
+            self._connection, other = spawn.Pipe()
+            self._process = spawn.Process(target=_serve, args=(other, self.folder), daemon=True)
+            self._process.start()
+            other.close()
+
+    def begin(self, record: Record, configuration: Configuration, data: Dataset) -> Saving | None:
+        """Start to save the network of a finished trial; None where its final weights were not kept.
+
+        The network is the trial's median replica, see `median_replica`.
+        """
+        store = checkpoints.Store(self.folder / "checkpoints", keep=1, largest_bytes=math.inf)
+        weights = store.final(record["trial"], config=record["config_hash"])
+        if weights is None:
+            log.warning(
+                "trial %d has no final weights (checkpoint.final): no model is logged",
+                record["trial"],
+            )
+            return None
+        replica = median_replica(record)
+        content = json.dumps([record["config_hash"], record["replica_values"], replica])
+        tag = hashlib.sha256(content.encode()).hexdigest()[:12]
+        if _serialization(self.folder / MODEL, tag) is not None:
+            return Saving(self.folder / MODEL, tag, replica, None)
+        self.prepare()
+        outputs = data.classes or int(np.prod(data.targets.shape[1:], dtype=int))
+        network = configuration.model, data.inputs.shape[1:], outputs, data.kind == "image"
+        self._connection.send((tag, data.test_inputs[:EXAMPLES], network, weights, replica))
+        return Saving(self.folder / MODEL, tag, replica, self._process)
+
+    def close(self) -> None:
+        """Let a process that was prepared for nothing end."""
+        if self._process is not None:
+            self._connection.close()
+
+
+def median_replica(record: Record) -> int:
+    """The replica in the middle by validation error: the best one would be chosen by its luck.
+
+    The first where replicas are not told apart (several initializations of one subset, or some diverged).
+    """
+    values = record["replica_values"].get("validation_error") or record["replica_values"].get(
+        "test_error"
+    )
+    if not values or len(values) != record["replicas"]:
+        return 0
+    return int(np.argsort(values, kind="stable")[(len(values) - 1) // 2])
+
+
+def _serve(connection: Connection, folder: Path) -> None:
+    """In the process of its own: load, wait to be told, save. What libraries say goes to the log."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides
+    said = os.open(folder / "model.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    for stream in (1, 2):
+        os.dup2(said, stream)
+    logging.basicConfig(level=logging.WARNING)
+    from engram.models.family import build
+    from engram.sweeps.tracking import model as models
+    from engram.sweeps.trial import checkpoint
+
+    models.load_what_saving_takes()
+    try:
+        tag, example, network, weights, replica = connection.recv()
+    except EOFError:
+        return
+    module = build(*network)
+    stacked = checkpoint.decode(weights)[0]["trainer"]["cohort"]
+    module.load_state_dict({name: stacked[name][replica] for name in module.state_dict()})
+    _marker(folder / MODEL).unlink(missing_ok=True)
+    serialization = models.save(folder / MODEL, module.eval(), example)
+    files.write(_marker(folder / MODEL), f"{tag} {serialization}")  # last: it is there
+
+
+def _serialization(folder: Path, tag: str) -> str | None:
+    """How the model in the folder is serialized, where it is the one with this tag."""
+    if not (folder.exists() and _marker(folder).exists()):
+        return None
+    found, _, serialization = _marker(folder).read_text().partition(" ")
+    return serialization if found == tag else None
+
+
+def _marker(folder: Path) -> Path:
+    return folder.with_name("model.stamp")

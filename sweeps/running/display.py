@@ -1,0 +1,186 @@
+"""What a person sees while a study runs: a live table on a terminal, one line per event elsewhere."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from engram.sweeps.running.events import Listener, Record
+from engram.sweeps.search.search import Proposal
+from engram.sweeps.study.configuration import label
+from engram.sweeps.trial.messages import Progress
+
+SHOWN_RUNNING = 12
+BAR_WIDTH = 30
+
+
+@dataclass
+class Running:
+    label: str
+    epochs: int
+    epoch: int = 0
+    error: float | None = None
+    since: float = field(default_factory=time.monotonic)
+
+
+class Display(Listener):
+    """Counts, running trials, the best so far, replicas per second and the time left.
+
+    planned: trials in all, None when only a budget ends the study; replicas: per trial; done: trials
+    that an earlier execution finished; concurrent: trials at the same time.
+    """
+
+    def __init__(
+        self, planned: int | None, replicas: int, done: int, objective: str, direction: str
+    ):
+        self.planned, self.replicas, self.earlier = planned, replicas, done
+        self.objective, self.lower_is_better = objective, direction == "min"
+        self.counts = {"completed": 0, "pruned": 0, "diverged": 0, "failed": 0}
+        self.running: dict[int, Running] = {}
+        self.best: tuple[float, str] | None = None
+        self.note = ""
+        self.opened = time.monotonic()
+        self.first_started: float | None = None
+        self.console = Console(stderr=False)
+        self.live = Live(
+            get_renderable=self._table, console=self.console, refresh_per_second=4, transient=True
+        )
+        self.on_terminal = self.console.is_terminal
+
+    def __enter__(self) -> Display:
+        if self.on_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.on_terminal:
+            self.live.stop()
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    # -- events ---------------------------------------------------------------------------------
+
+    def started(self, trial: Proposal) -> None:
+        self.first_started = self.first_started or time.monotonic()
+        self.running[trial.number] = Running(label(trial.params), trial.configuration.epochs)
+
+    def reported(self, trial: Proposal, progress: Progress) -> None:
+        if trial.number in self.running:
+            running, metrics = self.running[trial.number], progress.metrics
+            running.epoch = progress.epoch
+            running.error = metrics.get("validation_error", metrics.get("train_error"))
+
+    def left(self, trial: Proposal) -> None:
+        self.running.pop(trial.number, None)
+
+    def committed(self, trial: Proposal, record: Record) -> None:
+        was = self.running.pop(trial.number, None)
+        status, name = record["status"], label(trial.params)
+        self.counts[status] = self.counts.get(status, 0) + 1
+        value = record["selection"].get(self.objective)
+        if status == "completed" and value is not None and self._better(value):
+            self.best = (value, name)
+        if not self.on_terminal or status == "failed":
+            seconds = time.monotonic() - was.since if was else 0.0
+            self.say(
+                f"trial {trial.number:>3}  {name}  {_outcome(record)}  {seconds:.1f} s  [{self._position()}]"
+            )
+
+    def _better(self, value: float) -> bool:
+        if self.best is None:
+            return True
+        return value < self.best[0] if self.lower_is_better else value > self.best[0]
+
+    # -- what is shown --------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> int:
+        return sum(self.counts.values())
+
+    def _position(self) -> str:
+        done = self.earlier + self.finished
+        left = self._time_left()
+        return f"{done}/{self.planned or '?'}" + (
+            f", {duration(left)} left" if left is not None else ""
+        )
+
+    def _time_left(self) -> float | None:
+        if not (self.planned and self.finished and self.first_started):
+            return None
+        elapsed = time.monotonic() - self.first_started
+        partly = sum(r.epoch / r.epochs for r in self.running.values() if r.epochs)
+        rate = (self.finished + partly) / max(elapsed, 1e-9)
+        return max(0.0, (self.planned - self.earlier - self.finished - partly) / rate)
+
+    def _table(self) -> Group:
+        done = self.earlier + self.finished
+        share = done / self.planned if self.planned else 0
+        filled = round(share * BAR_WIDTH)
+        elapsed = time.monotonic() - (self.first_started or time.monotonic())
+        speed = self.finished * self.replicas / elapsed if elapsed > 1 and self.finished else None
+        head = Text()
+        head.append("━" * filled, "green")
+        head.append("━" * (BAR_WIDTH - filled), "bright_black")
+        head.append(f"  {done}/{self.planned or '?'} trials")
+        head.append(f"  {len(self.running)} running")
+        for status in ("pruned", "diverged", "failed"):
+            if self.counts[status]:
+                head.append(f"  {self.counts[status]} {status}", "yellow")
+        if speed:
+            head.append(f"  {speed:.1f} replicas/s")
+        left = self._time_left()
+        head.append(f"  {duration(time.monotonic() - self.opened)} gone")
+        if left is not None:
+            head.append(f", {duration(left)} left")
+        rows = Table(box=None, padding=(0, 2), show_header=bool(self.running))
+        for column in ("trial", "configuration", "epoch", "error"):
+            rows.add_column(column, style="bright_black" if column == "trial" else "")
+        for number, trial in sorted(self.running.items())[:SHOWN_RUNNING]:
+            error = "" if trial.error is None else f"{trial.error:.3f}"
+            rows.add_row(str(number), trial.label, f"{trial.epoch}/{trial.epochs}", error)
+        parts: list[Any] = [head, rows]
+        if self.best:
+            parts.append(
+                Text(
+                    f"best so far  {self.objective.replace('_', ' ')} {self.best[0]:.3f}  {self.best[1]}"
+                )
+            )
+        if self.note:
+            parts.append(Text(self.note, "yellow"))
+        return Group(*parts)
+
+
+def _outcome(record: dict[str, Any]) -> str:
+    if record["status"] == "failed":
+        lines = record.get("error", "").strip().splitlines()
+        return f"failed: {lines[-1][:120]}" if lines else "failed"
+    if record["status"] != "completed":
+        return str(record["status"])
+    measures = record["measures"]
+    words = []
+    for name, short in (
+        ("test_error", "test error"),
+        ("generalization_gap", "gap"),
+        ("bias2", "bias²"),
+        ("variance", "variance"),
+    ):
+        if measures.get(name):
+            words.append(f"{short} {measures[name]['mean']:.3f}")
+    return "  ".join(words)
+
+
+def duration(seconds: float) -> str:
+    seconds = int(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

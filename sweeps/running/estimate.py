@@ -1,0 +1,264 @@
+"""What a study costs before it runs: steps, operations, memory and seconds of each configuration.
+
+Time comes from a short measurement of training steps, scaled to each configuration by arithmetic. Must
+not start Ray.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from engram.data import catalog, subsets
+from engram.data.config import DataConfig
+from engram.data.dataset import Facts
+from engram.sweeps.study.configuration import Configuration, Study
+from engram.sweeps.study.data_checks import NOT_THE_SOURCE
+from engram.sweeps.study.sections import Range, Scalar, Values
+
+MOST_LOOKED_AT = 2000  # configurations; a larger study is scaled up from these
+MOST_PROBED = 6
+GIB = 2**30
+
+# Rough figures of one CPU core, for the estimate without measurement.
+FLOPS_PER_SECOND = 6e9
+STEP_OVERHEAD_S = 8e-4
+RAY_START_S = 12.0
+TRIAL_OVERHEAD_S = 0.5
+PROCESS_BYTES = 0.6 * GIB  # a worker with torch in it
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one configuration costs."""
+
+    configuration: Configuration
+    facts: Facts
+    parameters: int
+    steps: int
+    examples: int  # seen in training, all replicas
+    flops: float
+    training_flops: float  # of these, without evaluations
+    bytes: float
+    stack: int
+    unstackable: str | None
+
+    @property
+    def arithmetic_s(self) -> float:
+        passes = math.ceil(self.configuration.replicas.count / self.stack)
+        return self.flops / FLOPS_PER_SECOND + self.steps * passes * STEP_OVERHEAD_S
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers behind the page; lines() is the page."""
+
+    study: Study
+    trials: int | None
+    loads: tuple[Load, ...]
+    seconds: tuple[float, ...]  # one per load
+    concurrent: int
+    pools: tuple[tuple[int, int], ...]  # (pool, held out) of each data configuration
+
+    @property
+    def total_s(self) -> float | None:
+        """Wall-clock seconds with `concurrent` trials at once; None where only the budget ends it."""
+        if self.trials is None:
+            return None
+        mean = sum(self.seconds) / len(self.seconds) + TRIAL_OVERHEAD_S
+        waves = self.trials * mean / self.concurrent
+        return RAY_START_S + max(waves, max(self.seconds))
+
+    @property
+    def data_bytes(self) -> float:
+        """The examples, twice: as they are made, and in the memory that all trials share."""
+        facts = self.loads[0].facts
+        values = math.prod(facts.shape) + 2  # a target takes 8 bytes
+        return 2 * 4.0 * values * (max(pool for pool, _ in self.pools) + facts.test)
+
+    @property
+    def artifact_bytes(self) -> float:
+        """Stored per trial: predictions in half precision, history, rows of the stores."""
+        outputs = max(load.facts.test * (load.facts.classes or 1) for load in self.loads)
+        kept = 2 * self.study.replicas.count * outputs if self.study.measures.predictions else 0
+        return kept + 100_000
+
+
+def make(study: Study) -> Plan:
+    """The plan as numbers."""
+    loads = tuple(_load(configuration) for configuration in _configurations(study))
+    seconds = _measured(loads)
+    trials = study.planned_trials()
+    pools = dict.fromkeys(_pool(study, load) for load in loads)
+    return Plan(
+        study,
+        trials,
+        loads,
+        seconds,
+        _concurrent(study, trials),
+        tuple(pools),
+    )
+
+
+def _configurations(study: Study) -> Iterator[Configuration]:
+    """The grid, or for distributions their ends and middle: enough to know the cost."""
+    if study.search.sampler == "grid":
+        limit = min(study.planned_trials() or MOST_LOOKED_AT, MOST_LOOKED_AT)
+        yield from map(study.configure, study.grid()[:limit])
+        return
+    axes: dict[str, Iterable[Scalar]] = {}
+    for key, axis in study.sweep.items():
+        axes[key] = axis.values if isinstance(axis, Values) else _ends_and_middle(axis)
+    for chosen in itertools.islice(itertools.product(*axes.values()), MOST_LOOKED_AT):
+        yield study.configure(dict(zip(axes, chosen, strict=True)))
+
+
+def _ends_and_middle(axis: Range) -> tuple[int | float, ...]:
+    middle = math.sqrt(axis.low * axis.high) if axis.log else (axis.low + axis.high) / 2
+    return (axis.low, round(middle) if isinstance(axis.low, int) else middle, axis.high)
+
+
+@functools.cache
+def _facts(source: DataConfig) -> Facts:
+    return catalog.describe(source)
+
+
+def _load(configuration: Configuration) -> Load:
+    from engram.models.training import evaluation_steps, steps_of
+
+    data, training, count = configuration.data, configuration.training, configuration.replicas.count
+    facts = _facts(data.model_copy(update=NOT_THE_SOURCE))
+    network = _network(configuration.model.model_dump_json(), facts)
+    _, steps = steps_of(training, data.train_size)
+    batch = min(training.batch_size, data.train_size)
+    examples = steps * batch * count
+    held = subsets.held_out(facts.pool or 2 * data.train_size, data.validation)
+    looked_at = (data.train_size + held + facts.test) * count
+    evaluated = len(evaluation_steps(training, data.train_size)) * looked_at
+    # 2 operations per weight forward, 4 backward; recurrent and convolutional weights are reused.
+    flops = 2.0 * network.parameters * network.reuse * (3 * examples + evaluated)
+    device_stack = configuration.replicas.stack
+    stack = network.stack(count) if device_stack == "auto" else min(device_stack, count)
+    width = max(configuration.model.width, math.prod(facts.shape))
+    activations = (
+        stack * batch * width * (configuration.model.depth + 2) * max(1, network.reuse // 4)
+    )
+    # Which examples each replica trains on, and this epoch's order of them: two int64 a replica.
+    indices = 4 * count * data.train_size
+    memory = 4.0 * (5 * count * network.parameters + 3 * activations + indices)
+    return Load(
+        configuration,
+        facts,
+        network.parameters,
+        steps,
+        examples,
+        flops,
+        2.0 * network.parameters * network.reuse * 3 * examples,
+        memory,
+        1 if network.unstackable else stack,
+        network.unstackable,
+    )
+
+
+@dataclass(frozen=True)
+class _Network:
+    family: str
+    image: bool
+    parameters: int
+    reuse: int  # how often a weight is used for one example
+    unstackable: str | None
+
+    def stack(self, count: int) -> int:
+        import torch
+
+        from engram.models.cohort import default_stack
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return default_stack(self.family, device, count, self.image)
+
+
+@functools.cache
+def _network(model: str, facts: Facts) -> _Network:
+    """Builds two networks of a configuration to count its weights and to try stacking them."""
+    import torch
+
+    from engram.models.cohort import Cohort
+    from engram.models.config import ModelConfig
+    from engram.models.family import build
+
+    config = ModelConfig.model_validate_json(model)
+    own = ":" in config.family  # the house's families stack; a user's class is tried
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        example = torch.randn(4, *facts.shape) if own else None
+        image = facts.kind == "image"
+        modules = [build(config, facts.shape, facts.classes or 1, image) for _ in "ab"]
+    cohort = Cohort(modules, torch.device("cpu"), None, example)
+    steps = facts.shape[-1] if facts.kind == "sequence" else math.prod(facts.shape[-2:])
+    recurrent = facts.shape[0]
+    reuse = {"convolutional": max(1, steps // 3), "feedforward": 1}.get(config.family, recurrent)
+    reuse = 1 if own else reuse  # not known
+    return _Network(config.family, image, cohort.parameter_count, reuse, cohort.unstackable)
+
+
+def _measured(loads: tuple[Load, ...]) -> tuple[float, ...]:
+    """Seconds of each load, scaled from measured steps of the costliest load of each kind of network."""
+    kinds: dict[tuple, Load] = {}
+    for load in sorted(loads, key=lambda load: load.arithmetic_s):
+        kinds[_kind(load)] = load  # the costliest remains
+    factors: dict[tuple, float] = {}
+    for kind, load in itertools.islice(kinds.items(), MOST_PROBED):
+        factors[kind] = _measured_s(load) / load.arithmetic_s
+    typical = sum(factors.values()) / len(factors)
+    return tuple(load.arithmetic_s * factors.get(_kind(load), typical) for load in loads)
+
+
+def _kind(load: Load) -> tuple:
+    return load.configuration.model.family, load.configuration.training.optimizer
+
+
+def _measured_s(load: Load) -> float:
+    """Training and evaluation of one trial: measured steps, and evaluations in proportion to their operations."""
+    from engram.models.probe import seconds_per_step
+
+    configuration, facts = load.configuration, load.facts
+    step_s = seconds_per_step(
+        configuration.model,
+        configuration.training,
+        configuration.replicas.count,
+        configuration.data.train_size,
+        facts.shape,
+        facts.classes,
+        image=facts.kind == "image",
+        stack=load.stack,
+    )
+    return load.steps * step_s * load.flops / load.training_flops
+
+
+def _pool(study: Study, load: Load) -> tuple[int, int]:
+    """(pool, examples held out of it) for a configuration, as a run would have it."""
+    data = load.configuration.data
+    pool = data.pool_size or load.facts.pool
+    if pool is None:
+        largest = study.largest("data.train_size")
+        assert isinstance(largest, int)
+        pool = subsets.pool_needed(largest, data.validation, study.replicas)
+    return pool, subsets.held_out(pool, data.validation)
+
+
+def _concurrent(study: Study, trials: int | None) -> int:
+    """Trials at once: as asked, or as many as CPUs and GPUs hold."""
+    resources = study.resources
+    if resources.concurrent != "auto":
+        fit = resources.concurrent
+    else:
+        fit = max(1, int((os.cpu_count() or 1) / resources.cpu))
+        if resources.gpu > 0:
+            import torch
+
+            fit = max(1, min(fit, int(torch.cuda.device_count() / resources.gpu)))
+    return max(1, min(fit, trials)) if trials else fit

@@ -1,0 +1,303 @@
+"""Runs a study: every result is committed when it arrives, and what is interrupted goes on where it was.
+
+What is finished is in the ledger (search), what is half done in checkpoints, what is to be recorded in
+the outbox (tracking), and a new `run` starts from the three. Knows Ray only as `cluster`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from engram import files, program
+from engram.problems import StudyError
+from engram.sweeps.results import boards, tables
+from engram.sweeps.running import review
+from engram.sweeps.running.checkpoints import Store
+from engram.sweeps.running.display import Display
+from engram.sweeps.running.events import Listener
+from engram.sweeps.running.recording import Recording
+from engram.sweeps.running.secrets import Secrets
+from engram.sweeps.running.stopping import Limits, Stop, Usage, full, is_full, signals
+from engram.sweeps.running.trials import Trials
+from engram.sweeps.search.ledger import LedgerError
+from engram.sweeps.search.search import Search
+from engram.sweeps.state import lock, paths, provenance
+from engram.sweeps.study import own_code, study_file
+from engram.sweeps.study.configuration import Study
+from engram.sweeps.tracking.recorder import STUDY
+from engram.sweeps.trial import datasets
+
+SEND_AT_END_S = 30.0
+LOG = "run.log"
+log = logging.getLogger(__name__)
+
+
+def run(study: Study, *, name: str | None = None, address: str | None = None) -> int:
+    """Run a study, or go on where it stopped; returns the exit code.
+
+    name: of this execution (default: the study's); address: of a Ray cluster (default: this machine).
+    Ends in the leaderboards. Nothing that is committed is ever run again.
+    """
+    name = name or study.request.name or study.name
+    folder = paths.study_dir(name)
+    secrets = Secrets(study)
+    stop = Stop()
+    again = _command(study, name, folder)
+    execution: Execution | None = None
+    try:
+        _log_to(folder, secrets)
+        with lock.held(folder, f"run {name}"), signals(stop):
+            _check_version(folder)
+            execution = Execution(study, name, folder, address, stop, secrets)
+            return execution.run()
+    except (lock.Busy, LedgerError, datasets.Unsuitable, Incompatible) as error:
+        program.warn(secrets.hidden(str(error)))
+        return program.FAILED
+    except StudyError:
+        raise  # bad input: the command line says so
+    except KeyboardInterrupt:
+        program.warn(f"interrupted; to go on: {again}")
+        return program.INTERRUPTED
+    except Exception as error:
+        if is_full(error):
+            program.warn(
+                f"{full(error)}; nothing that was finished is lost. Free some space, then: {again}"
+            )
+            return program.FAILED
+        log.exception("run %s", name)
+        said = secrets.hidden(f"{type(error).__name__}: {error}")
+        program.warn(f"{said}\n    details in {folder / LOG}; `run` again goes on where it stopped")
+        return program.FAILED
+    finally:
+        if execution is not None:
+            execution.close()
+
+
+class Incompatible(RuntimeError):
+    """What was found would not compare with what is there."""
+
+
+class Execution:
+    """One `run` of a study, from the ledger as it was to the ledger as it is left."""
+
+    def __init__(
+        self,
+        study: Study,
+        name: str,
+        folder: Path,
+        address: str | None,
+        stop: Stop,
+        secrets: Secrets,
+    ):
+        self.study, self.name, self.folder, self.address = study, name, folder, address
+        self.stop, self.secrets = stop, secrets
+        self.search = Search(study, folder / "search.journal", name, study.faults.retry_failed)
+        self.usage = Usage(folder)
+        objective, direction = next(iter(study.search.objective.items()))
+        earlier = len(self.search.records())
+        self.display = Display(
+            self.search.planned, study.replicas.count, earlier, objective, direction
+        )
+        self.recording: Recording
+        self.review: review.Review
+
+    def run(self) -> int:
+        earlier = len(self.search.records())
+        self._say_what_runs(earlier)
+        with _libraries_quiet():
+            own_code.make_importable(self.study)
+            found = datasets.load(self.study)
+            digests = {key: data.digest for key, data in found.items()}
+            origin = provenance.collect(digests, _project(self.study))
+            changed = self._compare_origin(origin, earlier)
+            self.recording = Recording(
+                self.study, self.name, self.folder, self.search, self.secrets
+            )
+            self.recording.begin(origin, [*self.search.changes, *changed])
+            self.review = review.Review(
+                self.study, self.name, self.folder, self.recording.recorder, found
+            )
+            self.review.begin(self.search.records())
+            for record in self.search.unsettled():
+                self.recording.announce(record)
+                self.search.settle(record["trial"])
+            limits = Limits(self.study, self.usage, self.stop, lambda: self.search.finished)
+            limits.ticked(0)
+            if not self.search.finished and not self.stop.requested:
+                self._train(found, digests, limits)
+            return self._finish()
+
+    def _train(self, found: dict[str, Any], digests: dict[str, str], limits: Limits) -> None:
+        from engram.sweeps.cluster import connection
+
+        checkpoints = Store(
+            self.folder / "checkpoints",
+            self.study.checkpoint.keep,
+            self.study.checkpoint.max_mb * 2**20,
+        )
+        listeners: list[Listener] = [self.recording, self.review, self.display, limits]
+        listeners.append(_Tracking(self.study, self.recording, self.display, self.stop))
+        trials = Trials(
+            self.study, self.folder, self.search, checkpoints, digests, self.stop, listeners
+        )
+        tune_folder = self.folder / "tune"
+        with connection.connected(self.address, self.study), self.display:
+            from engram.sweeps.cluster import tuning  # Tune is imported while workers start
+
+            reports = self.search.reports()
+            tuning.train(self.study, trials, found, reports, self.name, tune_folder)
+        shutil.rmtree(tune_folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Leave the files in order, however the run ended."""
+        with contextlib.suppress(OSError):
+            self.usage.write()
+        self.search.close()
+
+    def _say_what_runs(self, earlier: int) -> None:
+        study, say = self.study, self.display.say
+        planned = (
+            "trials until the budget is spent"
+            if self.search.planned is None
+            else f"{self.search.planned} trials"
+        )
+        say(f"{self.name}: {study.question or 'no question given'}")
+        went_on = f", {earlier} finished before" if earlier else ""
+        say(f"{planned} x {study.replicas.count} replicas{went_on}")
+        for line in self.search.changes:
+            say(f"changed since the last run: {line}")
+        if self.search.torn:
+            log.warning("the ledger ended in %d bytes of a torn line: cut off", self.search.torn)
+
+    def _compare_origin(self, origin: dict[str, Any], finished: int) -> list[str]:
+        """What differs from the last run in code, versions and data, in words; Incompatible where data does."""
+        known = files.read_json(self.folder / "provenance.json")
+        before = known if isinstance(known, dict) else {}
+        changed = provenance.changes(before, origin)
+        for line in changed:
+            self.display.say(f"changed since the last run: {line}")
+        if finished and (keys := provenance.changed_data(before, origin)):
+            raise Incompatible(
+                f"the data changed since the last run ({', '.join(keys)}): results of the {finished} finished trials "
+                "would not compare with new ones\n    run it under another name (--name N), or put the data back"
+                " (generated data: fix data.pool_size to the size it had)"
+            )
+        return changed
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def _finish(self) -> int:
+        records = self.search.records()
+        complete = self.search.finished
+        for number, (config_hash, committed) in self.search.trials().items():
+            if not committed:
+                self.recording.interrupted(number, config_hash)
+        self.recording.refresh(force=True)
+        found = boards.boards_of(records)
+        self.recording.rank(found, complete)
+        tables.show(found, self.display.console)
+        if len(self.study.search.objective) > 1:
+            tables.show_front(records, dict(self.study.search.objective), self.display.console)
+        self.review.finish(records, pictures=complete or not self.stop.requested)
+        recorder = self.recording.recorder
+        recorder.end(STUDY, "FINISHED" if complete else "KILLED")
+        if not recorder.close(SEND_AT_END_S):
+            program.warn(
+                f"MLflow could not be reached ({self.recording.problem}); what is not sent waits in "
+                f"{self.folder}, and the next `run {self.name}` sends it"
+            )
+        self._say_what_is_next(complete)
+        if not complete:
+            return self.stop.code
+        failed = sum(r["status"] == "failed" for r in records)
+        if failed == len(records) and records:
+            return program.FAILED
+        return program.SOME_FAILED if failed else program.DONE
+
+    def _say_what_is_next(self, complete: bool) -> None:
+        say, engram = self.display.say, program.name()
+        say("")
+        if not complete:
+            why = f": {self.stop.reason}" if self.stop.reason else ""
+            of = self.search.planned or "?"
+            say(
+                f"stopped with {len(self.search.records())} of {of} trials finished{why}; to go on:"
+            )
+            say(f"  {_command(self.study, self.name, self.folder)}")
+        say(f"more of {self.name}:")
+        say(f"  {engram} leaderboard {self.name} --by variance")
+        say(f"  {engram} report {self.name} --out report.html")
+        address = self.recording.recorder.view_url()
+        say(f"  {address}" if address else f"  {engram} ui {self.name}")
+
+
+class _Tracking(Listener):
+    """Tells people where MLflow is away, and stops where it can never take what is recorded."""
+
+    def __init__(self, study: Study, recording: Recording, display: Display, stop: Stop):
+        self.study, self.recording, self.display, self.stop = study, recording, display, stop
+
+    def ticked(self, running: int) -> None:
+        problem, refused = self.recording.problem, self.recording.refused
+        if problem:
+            self.display.note = f"MLflow: {problem}; results are kept and sent later"
+        if self.study.tracking.uri is None and is_full(problem):
+            self.stop.ask(full(problem), program.FAILED)
+        if refused and not self.stop.requested:
+            self.stop.ask(refused, program.FAILED)
+
+
+def _check_version(folder: Path) -> None:
+    try:
+        paths.check_version(folder)
+    except StudyError as error:  # what was typed is in order: what lies there is not
+        raise Incompatible(str(error)) from None
+
+
+def _command(study: Study, name: str, folder: Path) -> str:
+    """How to go on with a study."""
+    request = study.request.under(name if name != study.name else None)
+    if study.path is None:  # written in Python: its text is kept with its results
+        request = request.of(str(folder / "study.yaml"))
+    return f"{program.name()} run {request}"
+
+
+def _project(study: Study) -> Path | None:
+    """The folder of a person's own study, or of the code that it names; None for a shipped one without any."""
+    if study.path is not None and study.path.resolve().parent != study_file.SHIPPED.resolve():
+        return study.path.resolve().parent
+    return Path(own_code.folders(study)[-1]) if own_code.folders(study) else None
+
+
+def _log_to(folder: Path, secrets: Secrets) -> None:
+    """Details go to a file beside the study; people see only what they can act on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder / LOG)
+    handler.setFormatter(secrets.formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.raiseExceptions = False  # a log that cannot be written must not print tracebacks
+    for name in ("engram", "ray"):
+        logging.getLogger(name).handlers = [handler]
+        logging.getLogger(name).propagate = False
+    logging.getLogger("engram").setLevel(logging.INFO)
+
+
+@contextmanager
+def _libraries_quiet() -> Iterator[None]:
+    """Warnings of libraries go to the log: a user can do nothing about them."""
+    import warnings
+
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").handlers = logging.getLogger("engram").handlers
+    logging.getLogger("py.warnings").propagate = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        yield
+    logging.captureWarnings(False)
+    sys.stdout.flush()

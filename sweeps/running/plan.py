@@ -1,0 +1,241 @@
+"""The plan of a study as a page: what it would run. Starts and writes nothing."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+
+from engram import program
+from engram.data.dataset import Facts
+from engram.sweeps.running.estimate import GIB, PROCESS_BYTES, Plan
+from engram.sweeps.state import paths
+from engram.sweeps.study.configuration import Study, label
+
+
+def lines(made: Plan) -> list[str]:
+    """The plan for people, one subject a line."""
+    study = made.study
+    rows = [
+        ("trials", _trials(made)),
+        ("replicas", _replicas(made)),
+        ("data", _data(made)),
+        ("subsets", _subsets(made)),
+        ("network", _networks(made)),
+        ("training", _training(made)),
+        ("selection", _selection(study)),
+        ("at once", _at_once(made)),
+        ("time", _time(made)),
+        ("memory", _memory(made)),
+        ("disk", _disk(made)),
+    ]
+    head = f"{study.name}: {study.question}" if study.question else study.name
+    body = [f"  {subject:10} {line}" for subject, line in _wrapped(rows)]
+    return [
+        head,
+        "",
+        *body,
+        "",
+        f"nothing was started; run it with: {program.name()} run {study.request}",
+    ]
+
+
+def _wrapped(rows: list[tuple[str, list[str]]]) -> Iterator[tuple[str, str]]:
+    for subject, texts in rows:
+        for index, text in enumerate(texts):
+            yield ("" if index else subject), text
+
+
+def _trials(made: Plan) -> list[str]:
+    study, search = made.study, made.study.search
+    free = {
+        key: axis
+        for key, axis in study.sweep.items()
+        if not study.cases or key not in study.cases[0]
+    }
+    axes = [f"case: {label(case)}" for case in study.cases]
+    axes += [f"{key}: {axis}" for key, axis in free.items()]
+    axes = axes or ["nothing is swept: one trial"]
+    if made.trials is None:
+        count = f"as many as the budget allows ({search.sampler})"
+    else:
+        total = study.combinations()
+        of = f" of {total:,}" if total is not None and total > made.trials else ""
+        count = f"{made.trials:,}{of} ({search.sampler}"
+        limits = (search.trials, study.budget.trials, study.budget.hours, study.budget.gpu_hours)
+        default = search.sampler != "grid" and not any(limits) and total != made.trials
+        count += ", the default: search.trials sets another number)" if default else ")"
+    if study.prunes:
+        count += (
+            f"; {study.scheduler.name} may stop them early, from epoch {study.scheduler.grace} on"
+        )
+    return [count, *axes]
+
+
+def _replicas(made: Plan) -> list[str]:
+    replicas = made.study.replicas
+    networks = "" if made.trials is None else f": {_count(made.trials * replicas.count, 'network')}"
+    split = (
+        f", {replicas.count // replicas.inits} draws x {replicas.inits} initializations"
+        if replicas.inits > 1
+        else ""
+    )
+    stacks = sorted({load.stack for load in made.loads})
+    if stacks == [1]:
+        how = "trained one by one"
+    elif stacks == [replicas.count]:
+        how = "trained in one stack"
+    else:
+        how = f"trained in stacks of {_span(stacks)}"
+    reasons = sorted({load.unstackable for load in made.loads if load.unstackable})
+    found = [f"{replicas.count} per trial{networks}{split}; {how}"]
+    return found + [f"cannot be stacked: {reason}" for reason in reasons]
+
+
+def _data(made: Plan) -> list[str]:
+    known = {load.configuration.data.name: load.facts for load in made.loads}
+    pools = made.pools
+    pool, held = _span(pool for pool, _ in pools), _span(held for _, held in pools)
+    validation = (
+        f"{held} held out for validation" if made.study.selects else "none held out for validation"
+    )
+    named = ", ".join(f"{name} ({_shape(facts)})" for name, facts in known.items())
+    test = _span(facts.test for facts in known.values())
+    return [named, f"pool of {pool}, {validation}; test {test}"]
+
+
+def _shape(facts: Facts) -> str:
+    kind = f"{facts.classes} classes" if facts.classes else "regression"
+    return f"{facts.kind} of {'x'.join(map(str, facts.shape))}, {kind}"
+
+
+def _subsets(made: Plan) -> list[str]:
+    study = made.study
+    sizes = [load.configuration.data.train_size for load in made.loads]
+    left = [pool - held for pool, held in made.pools]
+    shares = [size / n for size in (min(sizes), max(sizes)) for n in (min(left), max(left))]
+    low, high = min(shares), max(shares)
+    share = f"{high:.2g}" if math.isclose(low, high) else f"{low:.2g} to {high:.2g}"
+    found = [f"draw {study.replicas.draw}: m = {_span(sizes)} of n = {_span(left)} (m/n {share})"]
+    if study.replicas.draw in ("fresh", "disjoint"):
+        found.append("no example in two subsets: the variance is the population's")
+    elif high >= 1 and study.replicas.draw in ("subset", "complementary"):
+        found.append(
+            "where m = n all replicas train on the same examples: their variance is initialization and order"
+        )
+    elif high > 0.1:
+        found.append("m/n is not small: the variance is the one given this pool")
+    return found
+
+
+def _networks(made: Plan) -> list[str]:
+    families = sorted({load.configuration.model.family for load in made.loads})
+    return [f"{', '.join(families)}: {_span(load.parameters for load in made.loads)} parameters"]
+
+
+def _training(made: Plan) -> list[str]:
+    optimizers = sorted({load.configuration.training.optimizer for load in made.loads})
+    steps = _span(load.steps for load in made.loads)
+    batches = _span(load.configuration.training.batch_size for load in made.loads)
+    found = [f"{', '.join(optimizers)}: {steps} steps of {batches} examples a replica"]
+    if made.trials is not None:
+        mean = sum(load.examples for load in made.loads) / len(made.loads)
+        found[0] += f"; {_short(mean * made.trials)} examples in all"
+    sizes = {load.configuration.data.train_size for load in made.loads}
+    if len(sizes) > 1:
+        equal = (
+            "steps" if all(load.configuration.training.steps for load in made.loads) else "epochs"
+        )
+        found.append(f"equal {equal} across train sizes")
+    return found
+
+
+def _selection(study: Study) -> list[str]:
+    if not study.selects:
+        return ["validation is off: every trial is reported, none is selected"]
+    goals = ", ".join(f"{name} ({direction})" for name, direction in study.search.objective.items())
+    return [f"by {goals}, without the test set; test is reported once"]
+
+
+def _at_once(made: Plan) -> list[str]:
+    resources = made.study.resources
+    gpu = f" and {resources.gpu:g} GPU" if resources.gpu else ""
+    return [
+        f"{_count(made.concurrent, 'trial')}, {resources.cpu:g} CPU{gpu} each, on this machine's {os.cpu_count()} CPUs"
+    ]
+
+
+def _time(made: Plan) -> list[str]:
+    low, high = min(made.seconds), max(made.seconds)
+    each = _duration(high) if high < 1.5 * low else f"{_duration(low)} to {_duration(high)}"
+    budget = made.study.budget
+    limits = [
+        f"{value:g} {unit}"
+        for value, unit in ((budget.hours, "hours"), (budget.gpu_hours, "GPU hours"))
+        if value
+    ]
+    until = f"; ends after {' or '.join(limits)}" if limits else ""
+    whole = "" if made.total_s is None else f"about {_duration(made.total_s)} in all, "
+    return [f"{whole}{each} a trial (from measured steps){until}"]
+
+
+def _memory(made: Plan) -> list[str]:
+    trials = made.concurrent * (PROCESS_BYTES + max(load.bytes for load in made.loads))
+    need = trials + made.data_bytes + GIB
+    text = f"about {_bytes(need)} (an estimate)"
+    try:
+        import psutil
+
+        free = psutil.virtual_memory().available
+    except ImportError:
+        return [text]
+    if need > free:
+        return [text, f"only {_bytes(free)} are free: lower resources.concurrent"]
+    return [text]
+
+
+def _disk(made: Plan) -> list[str]:
+    home = paths.home()
+    per_trial = made.artifact_bytes
+    need = per_trial * (made.trials or 1)
+    whole = f"{_bytes(per_trial)} a trial" if made.trials is None else f"about {_bytes(need)}"
+    existing = next(folder for folder in (home, *home.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    found = [f"{whole} in {home}"]
+    return found if need < free else [*found, f"only {_bytes(free)} are free"]
+
+
+def _span(values: Iterable[int]) -> str:
+    known = sorted(set(values))
+    return f"{known[0]:,}" if len(known) == 1 else f"{known[0]:,} to {known[-1]:,}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _short(number: float) -> str:
+    for size, unit in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:,.0f}"
+
+
+def _bytes(number: float) -> str:
+    for size, unit in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB")):
+        if number >= size:
+            return (
+                f"{number / size:.2g} {unit}"
+                if number < 10 * size
+                else f"{number / size:.0f} {unit}"
+            )
+    return f"{number / 1024:.0f} KiB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"

@@ -1,0 +1,227 @@
+"""What must hold between the keys of a study. Each rule names the keys it reads.
+
+A rule is left out where one of its keys is wrong by itself: its complaint would be about a default.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+
+from engram.problems import Problem
+from engram.sweeps.study.configuration import LARGEST_GRID, Study
+from engram.sweeps.study.sections import Range, Scalar, Values
+
+Found = Iterator[Problem]
+RULES: list[tuple[tuple[str, ...], Callable[[Study], Found]]] = []
+
+
+def broken(study: Study, bad: Iterable[str]) -> list[Problem]:
+    """The problems between keys; bad: the keys that are already reported."""
+    bad = set(bad)
+    return [
+        problem for keys, rule in RULES if not bad.intersection(keys) for problem in rule(study)
+    ]
+
+
+def reads(*keys: str) -> Callable[[Callable[[Study], Found]], Callable[[Study], Found]]:
+    def register(rule: Callable[[Study], Found]) -> Callable[[Study], Found]:
+        RULES.append((keys, rule))
+        return rule
+
+    return register
+
+
+def _problem(study: Study, key: str, rule: str, fix: str, value: object = ...) -> Problem:
+    section, _, name = key.partition(".")
+    if value is ...:
+        value = getattr(getattr(study, section), name)
+    return Problem(study.place(key, value), rule, fix, key, value)
+
+
+def _taken(study: Study, key: str) -> tuple[Scalar, ...]:
+    """All values a key takes in the study; of a distribution, its bounds."""
+    axis = study.sweep.get(key)
+    if isinstance(axis, Values):
+        return axis.values
+    if isinstance(axis, Range):
+        return (axis.low, axis.high)
+    section, _, name = key.partition(".")
+    return (getattr(getattr(study, section), name),)
+
+
+def _pairs(study: Study, first: str, second: str) -> Iterator[tuple[Scalar, Scalar]]:
+    """The values that two keys take together."""
+    if study.cases:
+        for point in study.grid():
+            values = study.configure(point).dotted()
+            yield values[first], values[second]
+    else:
+        yield from itertools.product(_taken(study, first), _taken(study, second))
+
+
+@reads("data.validation", "training.early_stopping", "sweep")
+def stopping_needs_validation(study: Study) -> Found:
+    for patience in _taken(study, "training.early_stopping"):
+        if patience is not None and not study.selects:
+            rule = "stops on the validation loss, and data.validation is 0"
+            yield _problem(
+                study,
+                "training.early_stopping",
+                rule,
+                "hold some out, data.validation: 0.2, or set it to null",
+                patience,
+            )
+            return
+
+
+@reads("data.validation", "scheduler.name")
+def pruning_needs_validation(study: Study) -> Found:
+    if study.prunes and not study.selects:
+        rule = "stops trials on the validation error, and data.validation is 0"
+        yield _problem(
+            study,
+            "scheduler.name",
+            rule,
+            "hold some out, data.validation: 0.2, or use scheduler.name: fifo",
+        )
+
+
+@reads("data.validation", "search.sampler")
+def search_needs_validation(study: Study) -> Found:
+    if study.search.sampler not in ("grid", "random") and not study.selects:
+        rule = "chooses trials by what the validation set says, and data.validation is 0"
+        yield _problem(
+            study,
+            "search.sampler",
+            rule,
+            "hold some out, data.validation: 0.2, or use grid or random",
+        )
+
+
+@reads("search.sampler", "sweep")
+def grid_has_an_end(study: Study) -> Found:
+    if study.search.sampler != "grid":
+        return
+    for key, axis in study.sweep.items():
+        if isinstance(axis, Range):
+            rule = "is a distribution, and a grid tries every value there is"
+            fix = "list the values, or set search.sampler to random or tpe"
+            yield _problem(study, key, rule, fix, {axis.distribution: [axis.low, axis.high]})
+    combinations = study.combinations()
+    if combinations is not None and combinations > LARGEST_GRID:
+        rule = f"is a grid of {combinations:,} trials; the most is {LARGEST_GRID:,}"
+        place = study.place("sweep")
+        yield Problem(
+            place, rule, "list fewer values, or set search.sampler to random or tpe", "sweep"
+        )
+
+
+@reads("search.sampler", "sweep")
+def cases_are_for_the_grid(study: Study) -> Found:
+    if study.cases and study.search.sampler != "grid":
+        rule = "chooses each key by itself, and sweep.cases ties keys together"
+        yield _problem(study, "search.sampler", rule, "use grid, or list the keys without cases")
+
+
+@reads("search.sampler", "sweep")
+def search_has_a_space(study: Study) -> Found:
+    sampler = study.search.sampler
+    if sampler == "grid":
+        return
+    if not study.sweep:
+        rule = "has nothing to choose: the sweep is empty"
+        yield _problem(
+            study,
+            "search.sampler",
+            rule,
+            "name what may change under sweep, or use grid for the one trial",
+        )
+    elif sampler == "cmaes" and sum(isinstance(axis, Range) for axis in study.sweep.values()) < 2:
+        rule = "moves in two or more distributions, and the sweep has fewer (lists are categories to it)"
+        fix = "sweep two numeric keys as {uniform: [low, high]} or the like, or use tpe"
+        yield _problem(study, "search.sampler", rule, fix)
+
+
+@reads("search.sampler", "search.objective", "scheduler.name")
+def one_objective_where_needed(study: Study) -> Found:
+    if len(study.search.objective) < 2:
+        return
+    if study.search.sampler == "cmaes":
+        yield _problem(
+            study,
+            "search.sampler",
+            "follows one objective, and search.objective names several",
+            "use nsga2 or tpe for a Pareto front",
+        )
+    if study.prunes:
+        rule = "compares running trials by one number, and search.objective names several"
+        yield _problem(study, "scheduler.name", rule, "use scheduler.name: fifo, or one objective")
+
+
+@reads("scheduler.name", "scheduler.grace", "training.epochs", "training.steps", "sweep")
+def grace_ends_before_training(study: Study) -> Found:
+    if not study.prunes or any(steps is not None for steps in _taken(study, "training.steps")):
+        return
+    longest = study.largest("training.epochs")
+    assert isinstance(longest, int | float)
+    if study.scheduler.grace >= longest:
+        rule = f"leaves nothing to stop: trials end after {longest} epochs"
+        yield _problem(
+            study, "scheduler.grace", rule, "lower the grace, or use scheduler.name: fifo"
+        )
+
+
+@reads("resources.gpu", "resources.device")
+def device_has_resources(study: Study) -> Found:
+    if study.resources.device == "cpu" and study.resources.gpu > 0:
+        yield _problem(
+            study,
+            "resources.gpu",
+            "asks for a GPU, and resources.device is cpu",
+            "set one of the two",
+        )
+    if study.resources.device == "cuda" and study.resources.gpu == 0:
+        rule = "asks for a GPU, and resources.gpu is 0"
+        yield _problem(
+            study, "resources.device", rule, "set resources.gpu to 1, or to a fraction to share one"
+        )
+
+
+@reads("model.family", "model.depth", "sweep")
+def only_feedforward_is_linear(study: Study) -> Found:
+    for family, depth in _pairs(study, "model.family", "model.depth"):
+        if depth == 0 and family != "feedforward" and ":" not in str(family):
+            rule = f"is a linear model, and a {family} network has at least one hidden layer"
+            fix = "set depth to 1 or more, or pair the two under sweep.cases"
+            yield _problem(study, "model.depth", rule, fix, depth)
+            return
+
+
+@reads("training.optimizer", "training.momentum", "sweep")
+def swept_momentum_has_effect(study: Study) -> Found:
+    if "training.momentum" in study.sweep and "sgd" not in _taken(study, "training.optimizer"):
+        rule = "changes nothing: momentum is sgd's, and the optimizer is not sgd"
+        axis = study.sweep["training.momentum"]
+        yield _problem(
+            study,
+            "training.momentum",
+            rule,
+            "set training.optimizer: sgd, or take it out of the sweep",
+            str(axis),
+        )
+
+
+@reads("training.epochs", "training.steps", "sweep")
+def swept_epochs_have_effect(study: Study) -> Found:
+    if "training.epochs" in study.sweep and all(
+        steps is not None for steps in _taken(study, "training.steps")
+    ):
+        rule = "changes nothing: training.steps stands in place of epochs"
+        yield _problem(
+            study,
+            "training.epochs",
+            rule,
+            "set training.steps to null, or sweep training.steps",
+            str(study.sweep["training.epochs"]),
+        )

@@ -1,0 +1,268 @@
+"""From a trained cohort to a record: every measure with its interval, over the replicas that did not diverge.
+
+Knows neither Ray nor MLflow nor files.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from engram.measures import bias_variance, convergence, cost, ensemble, intervals
+from engram.models.training import Trainer
+from engram.sweeps.study.sections import MeasuresConfig
+from engram.sweeps.trial import probes
+from engram.sweeps.trial.examples import measure_examples
+from engram.sweeps.trial.record_writer import RecordWriter
+from engram.sweeps.trial.trial import Trial
+
+LARGE_SHARE = 0.1  # m/n above which the variance is the one given the pool
+
+
+class Result(NamedTuple):
+    """What a trial ends in.
+
+    record: plain JSON values, committed to the ledger (keys: status, replicas, parameters, epochs,
+    steps, seconds, measures, replica_values, selection, warnings...). arrays: predictions, history and
+    memorization, for pictures and later questions.
+    """
+
+    record: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+
+def measure(trial: Trial, wanted: MeasuresConfig) -> Result:
+    """All measures of a trained cohort."""
+    trainer, last = trial.trainer, trial.history[-1]
+    diverged = last.diverged.numpy()
+    alive = ~diverged
+    record: dict[str, Any] = {
+        "status": "diverged" if diverged.any() else "completed",
+        "task": "classification" if trainer.classification else "regression",
+        "replicas": trainer.cohort.replicas,
+        "diverged_replicas": int(diverged.sum()),
+        "parameters": trainer.cohort.parameter_count,
+        "stack": trainer.cohort.stack,
+        "epochs": last.epoch,
+        "steps": last.step,
+        "train_examples": trial.members.shape[1],
+        "pool_examples": len(trial.pool_ids),
+        "chance_error": _chance_error(trial),
+        "random_labels": trial.configuration.data.random_labels,
+        "measures": {},
+        "replica_values": {},
+        "selection": {},
+        "warnings": [],
+    }
+    note = RecordWriter(record, _history(trial), trial.unit if alive.all() else 1)
+    _design_warnings(trial, note)
+    if alive.any():
+        started = time.perf_counter()
+        _measure_alive(trial, wanted, alive, note)
+        record["measure_seconds"] = round(time.perf_counter() - started, 4)
+    record["seconds"] = round(trainer.seconds, 4)
+    record["cost"] = _cost(trial)
+    record["selection"].update(seconds=record["seconds"], parameters=record["parameters"])
+    return Result(record, note.arrays)
+
+
+def _measure_alive(
+    trial: Trial, wanted: MeasuresConfig, alive: np.ndarray, note: RecordWriter
+) -> None:
+    trainer, selection = trial.trainer, note.record["selection"]
+    # Early stopping put the best weights back: the last report may describe others.
+    final = trainer.evaluate() if trainer.early_stopping else trial.history[-1]
+    error = {name: values.numpy()[alive] for name, values in final.error.items()}
+    loss = {name: values.numpy()[alive] for name, values in final.loss.items()}
+    for name in error:
+        note.values(f"{name}_error", error[name])
+        note.values(f"{name}_loss", loss[name])
+    note.values("generalization_gap", error["test"] - error["train"])
+    note.values("generalization_gap_loss", loss["test"] - loss["train"])
+    selection.update(
+        train_error=float(error["train"].mean()), train_loss=float(loss["train"].mean())
+    )
+    outputs = _outputs(trainer, "test", alive)
+    test = _probabilities(trainer, outputs)
+    _bias_variance(trial, test, trial.dataset.test_targets, note, alive)
+    if trainer.classification:
+        _other_decompositions(outputs, trial.dataset.test_targets, note)
+    if "validation" in error:
+        selection.update(
+            validation_error=float(error["validation"].mean()),
+            validation_loss=float(loss["validation"].mean()),
+            generalization_gap=float((error["validation"] - error["train"]).mean()),
+        )
+        validation = _probabilities(trainer, _outputs(trainer, "validation", alive))
+        selection.update(
+            _selection_bias_variance(validation, trainer.sets["validation"].targets.cpu().numpy())
+        )
+    _convergence(trial, wanted.convergence_error, alive, note)
+    if wanted.predictions:
+        note.keep("test_predictions", test.astype(np.float16))
+    measure_examples(trial, wanted, alive, note)
+
+
+def _chance_error(trial: Trial) -> float:
+    """Error of the constant answer on the pool: the commonest class, or the mean."""
+    targets = trial.targets[trial.pool_ids]
+    if trial.trainer.classification:
+        return float(1 - np.bincount(targets).max() / len(targets))
+    return float(np.var(targets, axis=0, dtype=np.float64).mean())
+
+
+def _design_warnings(trial: Trial, note: RecordWriter) -> None:
+    """What the draw makes of the variance."""
+    replicas = trial.configuration.replicas
+    size, pool = trial.members.shape[1], len(trial.pool_ids)
+    share = note.record["pool_share"] = size / pool
+    if replicas.count < 2 or replicas.draw in ("disjoint", "fresh"):
+        return
+    if replicas.draw in ("subset", "complementary") and size == pool:
+        note.warn(
+            f"m = n = {pool}: every replica has the same examples, the variance is that of "
+            "initialization and order"
+        )
+    elif share > LARGE_SHARE:
+        note.warn(
+            f"m/n = {size}/{pool} = {share:.2g}: subsets overlap, the variance is the one given this pool"
+        )
+
+
+# -- errors and their parts -------------------------------------------------------------------------
+
+
+def _outputs(trainer: Trainer, name: str, alive: np.ndarray) -> torch.Tensor:
+    """Logits or values [R, N, C] of the replicas that did not diverge."""
+    return trainer.predict(trainer.sets[name])[torch.from_numpy(alive)].double()
+
+
+def _probabilities(trainer: Trainer, outputs: torch.Tensor) -> np.ndarray:
+    """Probabilities [R, N, C], or values as they are."""
+    return (outputs.softmax(-1) if trainer.classification else outputs).numpy()
+
+
+def _bias_variance(
+    trial: Trial,
+    predictions: np.ndarray,
+    targets: np.ndarray,
+    note: RecordWriter,
+    alive: np.ndarray,
+) -> None:
+    targets = _shaped(targets)
+    if len(predictions) >= 2:
+        decomposed = bias_variance.squared(predictions, targets)
+        note.statistic("bias2", lambda p: bias_variance.squared(p, targets).bias2, predictions)
+        note.statistic(
+            "variance", lambda p: bias_variance.squared(p, targets).variance, predictions
+        )
+        sampling = intervals.test_sampling_se(decomposed.per_example["risk"])
+        note.record["test_sampling_se"] = {"squared_risk": sampling}
+    inits = trial.configuration.replicas.inits
+    if inits > 1 and alive.all():
+        split = predictions.reshape(-1, inits, *predictions.shape[1:])
+        for name in ("variance_data", "variance_init"):
+            _components_interval(name, split, note)
+    note.statistic("ensemble_error", lambda p: ensemble.ensemble(p, targets).error, predictions)
+
+
+def _other_decompositions(outputs: torch.Tensor, labels: np.ndarray, note: RecordWriter) -> None:
+    """Bias and variance of the 0-1 loss (Domingos) and of the cross-entropy in nats, on test."""
+    if len(outputs) < 2:
+        return
+    votes = outputs.argmax(-1).numpy()
+    logs = torch.log_softmax(outputs, -1).numpy()
+    for name in ("bias", "variance"):
+        note.statistic(
+            f"{name}_01", lambda v, n=name: getattr(bias_variance.zero_one(v, labels), n), votes
+        )
+        note.statistic(
+            f"{name}_ce", lambda p, n=name: getattr(bias_variance.cross_entropy(p, labels), n), logs
+        )
+
+
+def _components_interval(name: str, split: np.ndarray, note: RecordWriter) -> None:
+    """A variance component with its jackknife interval over draws; split: [D, S, N, ...]."""
+
+    def statistic(some: np.ndarray) -> float:
+        return float(getattr(bias_variance.components(some), name))
+
+    if len(split) >= 3:
+        pseudo = intervals.jackknife(statistic, split)
+        note.interval(name, intervals.t_interval(pseudo), pseudo)
+    else:
+        note.number(name, statistic(split))
+
+
+def _selection_bias_variance(predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """What a search may select by, on the validation set."""
+    if len(predictions) < 2:
+        return {}
+    decomposed = bias_variance.squared(predictions, targets)
+    return {
+        "bias2": decomposed.bias2,
+        "variance": decomposed.variance,
+        "ensemble_error": ensemble.ensemble(predictions, targets).error,
+    }
+
+
+def _shaped(targets: np.ndarray) -> np.ndarray:
+    """Values as [N, K]; labels as they are."""
+    return targets[:, None] if targets.dtype.kind == "f" and targets.ndim == 1 else targets
+
+
+# -- time and cost ----------------------------------------------------------------------------------
+
+
+def _convergence(
+    trial: Trial, threshold: float | None, alive: np.ndarray, note: RecordWriter
+) -> None:
+    """Epochs until the train error is at `threshold`, or the train loss nine tenths down its own way.
+
+    The median is null where half of the replicas never arrived; `epochs_at_least` counts those with the
+    last epoch, and so is never null and never too large."""
+    of = (lambda r: r.loss) if threshold is None else (lambda r: r.error)
+    curves = np.stack([of(r)["train"].numpy() for r in trial.history], axis=1)[alive]  # [R, E]
+    found = convergence.epochs_to(curves, np.array([r.epoch for r in trial.history]), threshold)
+    note.interval("epochs_to_convergence", probes.median(found), found.per_replica)
+    note.values("epochs_at_least", np.where(found.censored, found.last, found.per_replica))
+    note.record["censored_replicas"] = int(found.censored.sum())
+    note.record["convergence_error"] = threshold
+
+
+def _cost(trial: Trial) -> dict[str, float]:
+    """Operations by rule, and the examples that this machine trained on each second."""
+    trainer, record = trial.trainer, trial.history[-1]
+    parameters, shape = trainer.cohort.parameter_count, trial.dataset.inputs.shape[1:]
+    uses = _uses(trial.configuration.model.family, shape)
+    seen = record.step * min(trial.configuration.training.batch_size, trial.members.shape[1])
+    found = {
+        "multiplications_per_prediction": cost.forward_multiplications(parameters, uses=uses),
+        "training_operations": cost.training_flops(parameters, max(seen, 1), uses),
+    }
+    if trainer.seconds > 0:
+        found["examples_per_second"] = round(seen * trainer.cohort.replicas / trainer.seconds, 1)
+    return found
+
+
+def _uses(family: str, shape: tuple[int, ...]) -> float:
+    """How often one example uses a weight, roughly: steps of a recurrent net, positions of a convolution."""
+    if family in ("rnn", "gru", "lstm"):
+        return float(shape[0])
+    if family == "convolutional":
+        return max(1.0, math.prod(shape[-2:]) / 3)
+    return 1.0
+
+
+def _history(trial: Trial) -> dict[str, np.ndarray]:
+    """Learning curves [E, R] of each set, and the epochs [E] at which they were taken."""
+    arrays = {"epochs": np.array([r.epoch for r in trial.history])}
+    for name in trial.history[-1].error:
+        for kind in ("error", "loss"):
+            curve = [getattr(r, kind)[name].numpy() for r in trial.history]
+            arrays[f"{name}_{kind}_curve"] = np.stack(curve).astype(np.float32)
+    return arrays

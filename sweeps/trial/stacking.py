@@ -1,0 +1,112 @@
+"""How many replicas to run in one pass: measured once on each machine, and remembered in its cache.
+
+Knows networks and a file; neither Ray nor trials. The choice changes how fast a cohort trains, not what comes
+of it (tests/models/test_cohort.py).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from engram import files
+from engram.models.cohort import default_stack
+from engram.models.config import ModelConfig, TrainingConfig
+from engram.models.probe import seconds_per_step
+
+FILE = "stacking.json"
+CANDIDATES = (1, 8, 32, 128)  # and all of them
+MOST_MEASURED = 64  # replicas: those of a larger cohort cost the same each
+ROUNDS = 2
+# The rule by family stands unless something is faster by this factor: what is measured on a busy machine is noisy.
+CLEARLY = 1.3
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """What is to be trained. shape: of one example; outputs: classes, or values to predict."""
+
+    model: ModelConfig
+    training: TrainingConfig
+    replicas: int
+    shape: tuple[int, ...]
+    outputs: int
+    image: bool
+    device: torch.device
+
+    @property
+    def rule(self) -> int:
+        return default_stack(self.model.family, self.device, self.replicas, self.image)
+
+    @property
+    def measured(self) -> int:
+        return min(self.replicas, MOST_MEASURED)
+
+    @property
+    def name(self) -> str:
+        """What the answer depends on, sizes to a power of two."""
+        cuda = self.device.type == "cuda"
+        machine = torch.cuda.get_device_name(self.device) if cuda else self.device.type
+        sizes = {
+            "width": self.model.width,
+            "inputs": math.prod(self.shape),
+            "batch": self.training.batch_size,
+            "replicas": self.measured,
+        }
+        rounded = [f"{name} {2 ** round(math.log2(size))}" for name, size in sizes.items()]
+        dropout = "dropout" if self.model.dropout else "no dropout"
+        depth = f"depth {self.model.depth}"
+        return ", ".join([self.model.family, depth, dropout, *rounded, machine, torch.__version__])
+
+
+def width(cohort: Cohort, cache: Path) -> int:
+    """Replicas per pass that trains a cohort fastest on its device.
+
+    cache: folder of the memory, which the processes of a machine share. A user's own network is not
+    measured: it may not stack at all.
+    """
+    if cohort.replicas == 1 or ":" in cohort.model.family:
+        return cohort.rule
+    cache.mkdir(parents=True, exist_ok=True)
+    # One measures at a time: two would disturb each other, and both want the same answer.
+    with open(cache / f"{FILE}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = files.read_json(cache / FILE)
+        known = found if isinstance(found, dict) else {}
+        chosen = known.get(cohort.name)
+        if not isinstance(chosen, int) or chosen < 0:
+            chosen = _measured(cohort)
+            files.write(cache / FILE, json.dumps({**known, cohort.name: chosen}, indent=1))
+    return min(chosen, cohort.replicas) if chosen else cohort.replicas
+
+
+def _measured(cohort: Cohort) -> int:
+    """The fastest stack, 0 for all replicas."""
+    count = cohort.measured
+    stacks = [stack for stack in CANDIDATES if stack < count] + [count]
+    seconds = dict.fromkeys(stacks, math.inf)
+    for _ in range(ROUNDS):
+        for stack in stacks:
+            took = seconds_per_step(
+                cohort.model,
+                cohort.training,
+                count,
+                cohort.training.batch_size,
+                cohort.shape,
+                cohort.outputs,
+                image=cohort.image,
+                stack=stack,
+                device=cohort.device,
+                clock=time.thread_time if cohort.device.type == "cpu" else time.perf_counter,
+            )
+            seconds[stack] = min(seconds[stack], took)
+    best = min(seconds, key=lambda stack: seconds[stack])
+    if seconds[min(cohort.rule, count)] <= CLEARLY * seconds[best]:
+        best = min(cohort.rule, count)
+    return 0 if best == count else best
