@@ -55,9 +55,10 @@ class Cohort:
     ):
         self.replicas = len(modules)
         self.device = device
-        self.module = modules[0].to(device)
+        # Stacked where the modules are, and moved once: the first one is moved only afterwards.
         self.parameters = self._stacked([dict(m.named_parameters()) for m in modules])
         self.buffers = self._stacked([dict(m.named_buffers()) for m in modules])
+        self.module = modules[0].to(device)
         self.parameter_count = sum(p.numel() for p in modules[0].parameters())
         self.dropouts = [n for n, m in self.module.named_modules() if isinstance(m, Dropout)]
         self.direct = getattr(self.module, "takes_stacked_parameters", False)
