@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import installed as installing
 from tests.command_line import engram
 
 STUDY = """\
@@ -39,3 +40,10 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     done = engram("run", str(study), home=folder / "runs")
     assert done.returncode == 0, done.stdout + done.stderr
     return Finished(folder / "runs", study, "small", done.stdout)
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> installing.Installed:
+    """The wheel of this checkout, installed."""
+    folder = tmp_path_factory.mktemp("installed")
+    return installing.install(installing.build(folder), folder / "venv")
