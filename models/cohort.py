@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from engram.models import families
 from engram.models.dropout import Dropout
+from engram.models.families import is_own
 from engram.models.recurrent import Recurrent
 
 State = dict[str, Tensor]
@@ -188,10 +190,10 @@ class Cohort:
 def default_stack(family: str, device: torch.device, replicas: int, image: bool = False) -> int:
     """Replicas per pass that is fastest for a family on a device, as benchmarks/training.py measures it.
 
-    On a GPU one stack of all. On a CPU one by one where torch's fused kernels win, in an LSTM and in
-    convolutions of images, else stacks of what its caches hold.
+    On a GPU one stack of all. On a CPU one by one where the family's row says so, else stacks of what
+    its caches hold.
     """
     if device.type != "cpu":
         return replicas
-    fused = family == "lstm" or (family == "convolutional" and image)
-    return 1 if fused else min(replicas, MOST_ON_CPU)
+    one_by_one = not is_own(family) and families.family(family).one_by_one(image)
+    return 1 if one_by_one else min(replicas, MOST_ON_CPU)

@@ -6,7 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
-FAMILIES = ("feedforward", "convolutional", "rnn", "gru", "lstm")
+from engram.models import families
+
+FAMILIES = tuple(families.TABLE)
 Activation = Literal["relu", "leaky_relu", "tanh", "sigmoid"]
 
 
@@ -18,7 +20,7 @@ class ModelConfig(BaseModel):
     family: str = Field(
         "feedforward",
         min_length=1,
-        description="feedforward, convolutional, rnn, gru, lstm, or package.module:Class",
+        description=f"{', '.join(FAMILIES)}, or package.module:Class",
     )
     width: StrictInt = Field(
         100, ge=1, le=65536, description="units (or channels) of each hidden layer"

@@ -9,14 +9,8 @@ from typing import Any
 from torch import nn
 
 from engram.models.config import ModelConfig
-from engram.models.convolutional import Convolutional
 from engram.models.dropout import adopt
-from engram.models.feedforward import Feedforward
-from engram.models.recurrent import CELLS, Recurrent
-
-
-class ModelError(ValueError):
-    """A model that cannot be built: the message states the value and the rule."""
+from engram.models.families import ModelError, family, is_own
 
 
 def build(
@@ -32,15 +26,12 @@ def build(
         "activation": config.activation,
         "dropout": config.dropout,
     }
-    if config.family == "feedforward":
-        return Feedforward(shape, outputs, **options)
-    if config.depth < 1:
+    if is_own(config.family):
+        return adopt(_user_module(config.family, shape, outputs, options))
+    row = family(config.family)
+    if config.depth < row.least_depth:
         raise ModelError(f"model.depth = {config.depth}: {config.family} needs at least one layer")
-    if config.family == "convolutional":
-        return Convolutional(shape, outputs, image=image, **options)
-    if config.family in CELLS:
-        return Recurrent(config.family, shape, outputs, **options)
-    return adopt(_user_module(config.family, shape, outputs, options))
+    return row.build(shape, outputs, image, options)
 
 
 def user_class(path: str) -> type[nn.Module]:

@@ -24,6 +24,8 @@ class Optimizer:
     """
 
     def __init__(self, parameters: list[Tensor], config: TrainingConfig):
+        if config.optimizer not in ("sgd", "adam", "adamw"):
+            raise ValueError(f"training.optimizer = {config.optimizer!r} is no known optimizer")
         self.parameters, self.config = parameters, config
         self.lr = config.lr
         self.state: list[dict[str, Tensor]] = [{} for _ in parameters]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from engram.data import catalog, subsets
 from engram.data.config import DataConfig
 from engram.data.dataset import Facts
+from engram.models import families
 from engram.sweeps.study.configuration import Configuration, Study
 from engram.sweeps.study.data_checks import NOT_THE_SOURCE
 from engram.sweeps.study.sections import Range, Scalar, Values
@@ -191,17 +192,14 @@ def _network(model: str, facts: Facts) -> _Network:
     from engram.models.family import build
 
     config = ModelConfig.model_validate_json(model)
-    own = ":" in config.family  # the house's families stack; a user's class is tried
+    own = families.is_own(config.family)  # the house's families stack; a user's class is tried
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         example = torch.randn(4, *facts.shape) if own else None
         image = facts.kind == "image"
         modules = [build(config, facts.shape, facts.classes or 1, image) for _ in "ab"]
     cohort = Cohort(modules, torch.device("cpu"), None, example)
-    steps = facts.shape[-1] if facts.kind == "sequence" else math.prod(facts.shape[-2:])
-    recurrent = facts.shape[0]
-    reuse = {"convolutional": max(1, steps // 3), "feedforward": 1}.get(config.family, recurrent)
-    reuse = 1 if own else reuse  # not known
+    reuse = int(families.uses(config.family, facts.shape))
     return _Network(config.family, image, cohort.parameter_count, reuse, cohort.unstackable)
 
 

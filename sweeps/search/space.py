@@ -6,6 +6,7 @@ A sampler keeps no state of its own between questions: it is made afresh from (s
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import optuna
@@ -44,15 +45,9 @@ def sampler(study: Study, number: int) -> BaseSampler:
     """What chooses the values of one trial, but for a grid."""
     seed = (study.search.seed * 1_000_003 + number * 7919) % 2**31
     name = study.search.sampler
-    if name == "random":
-        return _Random(seed)
-    if name == "tpe":
-        return samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
-    if name == "gp":
-        return samplers.GPSampler(seed=seed)
-    if name == "cmaes":
-        return samplers.CmaEsSampler(seed=seed)
-    return samplers.NSGAIISampler(seed=seed)
+    if name not in SAMPLERS:
+        raise ValueError(f"search.sampler = {name!r} is no known sampler: {', '.join(SAMPLERS)}")
+    return SAMPLERS[name](seed)
 
 
 class _Independent(BaseSampler):
@@ -100,3 +95,13 @@ class _Random(_Independent):
     ) -> Any:
         sampler = samplers.RandomSampler((self.seed + zlib.crc32(param_name.encode())) % 2**31)
         return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+
+# All but the grid, which is a list of points and not a sampler.
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    "random": _Random,
+    "tpe": lambda seed: samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True),
+    "gp": lambda seed: samplers.GPSampler(seed=seed),
+    "cmaes": lambda seed: samplers.CmaEsSampler(seed=seed),
+    "nsga2": lambda seed: samplers.NSGAIISampler(seed=seed),
+}

@@ -40,6 +40,22 @@ from engram.sweeps.study.sections import (
 
 DEFAULT_TRIALS = 50
 LARGEST_GRID = 100_000
+MISSING = object()
+
+
+# The keys that every hash holds. One that came later is left out where it stands at its default, so that
+# trials, models and claims of earlier versions are still recognised. Never add to this list.
+FIRST_KEYS = frozenset(
+    f"{section}.{key}"
+    for section, keys in {
+        "data": "augmentation label_noise name pool_size random_labels target task test_size train_size validation",
+        "model": "activation depth dropout family width",
+        "replicas": "count draw inits seed",
+        "training": "batch_size clip early_stopping epochs evaluate_every l1 lr momentum optimizer precision "
+        "schedule steps warmup weight_decay",
+    }.items()
+    for key in keys.split()
+)
 
 
 class Configuration(BaseModel):
@@ -73,8 +89,18 @@ class Configuration(BaseModel):
         """Twelve hex digits, the same for the same experiment on any machine and in any session."""
         values = self.dotted()
         del values["replicas.stack"]  # how replicas are executed leaves the result alone
+        for key in values.keys() - FIRST_KEYS:
+            if values[key] == _default(key):
+                del values[key]
         text = json.dumps(values, sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _default(key: str) -> Any:
+    section, _, name = key.partition(".")
+    model = Configuration.model_fields[section].annotation
+    field = model.model_fields.get(name) if model is not None else None
+    return MISSING if field is None else field.get_default(call_default_factory=True)
 
 
 class Study(BaseModel):

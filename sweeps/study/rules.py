@@ -8,6 +8,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 
+from engram.models.families import TABLE as FAMILIES
+from engram.models.families import is_own
 from engram.problems import Problem
 from engram.sweeps.study.configuration import LARGEST_GRID, Study
 from engram.sweeps.study.sections import Range, Scalar, Values
@@ -189,9 +191,11 @@ def device_has_resources(study: Study) -> Found:
 
 
 @reads("model.family", "model.depth", "sweep")
-def only_feedforward_is_linear(study: Study) -> Found:
+def depth_is_enough(study: Study) -> Found:
     for family, depth in _pairs(study, "model.family", "model.depth"):
-        if depth == 0 and family != "feedforward" and ":" not in str(family):
+        if is_own(str(family)) or not isinstance(depth, int):
+            continue
+        if depth < FAMILIES[str(family)].least_depth:
             rule = f"is a linear model, and a {family} network has at least one hidden layer"
             fix = "set depth to 1 or more, or pair the two under sweep.cases"
             yield _problem(study, "model.depth", rule, fix, depth)

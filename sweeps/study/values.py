@@ -10,7 +10,7 @@ from collections.abc import Callable
 from cronsim import CronSim, CronSimError
 from pydantic.fields import FieldInfo
 
-from engram.models.config import FAMILIES
+from engram.models.families import TABLE as FAMILIES
 from engram.problems import Place, Problem, nearest, shown
 from engram.sweeps.state.names import Wrong, study_name
 from engram.sweeps.study.fields import kind, misfit
@@ -63,12 +63,7 @@ def _family(value: object) -> Wrong:
     known = f"{', '.join(FAMILIES)}, or your own class as package.module:Class"
     if ":" in text or "." in text:
         return "is not an import path", "write it as package.module:Class"
-    short = {
-        "mlp": "feedforward",
-        "dense": "feedforward",
-        "cnn": "convolutional",
-        "conv": "convolutional",
-    }
+    short = {word: name for name, row in FAMILIES.items() for word in row.short}
     close = short.get(text.lower()) or nearest(text, FAMILIES)
     return "is no known family", (f"did you mean '{close}'? " if close else "") + f"known: {known}"
 

@@ -5,7 +5,6 @@ Knows neither Ray nor MLflow nor files.
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from engram.measures import bias_variance, convergence, cost, ensemble, intervals
+from engram.models import families
 from engram.models.training import Trainer
 from engram.sweeps.study.sections import MeasuresConfig
 from engram.sweeps.trial import probes
@@ -238,7 +238,7 @@ def _cost(trial: Trial) -> dict[str, float]:
     """Operations by rule, and the examples that this machine trained on each second."""
     trainer, record = trial.trainer, trial.history[-1]
     parameters, shape = trainer.cohort.parameter_count, trial.dataset.inputs.shape[1:]
-    uses = _uses(trial.configuration.model.family, shape)
+    uses = families.uses(trial.configuration.model.family, shape)
     seen = record.step * min(trial.configuration.training.batch_size, trial.members.shape[1])
     found = {
         "multiplications_per_prediction": cost.forward_multiplications(parameters, uses=uses),
@@ -247,15 +247,6 @@ def _cost(trial: Trial) -> dict[str, float]:
     if trainer.seconds > 0:
         found["examples_per_second"] = round(seen * trainer.cohort.replicas / trainer.seconds, 1)
     return found
-
-
-def _uses(family: str, shape: tuple[int, ...]) -> float:
-    """How often one example uses a weight, roughly: steps of a recurrent net, positions of a convolution."""
-    if family in ("rnn", "gru", "lstm"):
-        return float(shape[0])
-    if family == "convolutional":
-        return max(1.0, math.prod(shape[-2:]) / 3)
-    return 1.0
 
 
 def _history(trial: Trial) -> dict[str, np.ndarray]:
