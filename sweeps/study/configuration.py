@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from engram.data.config import DataConfig, ReplicasConfig
+from engram.measures import catalog
 from engram.models.config import ModelConfig, TrainingConfig
 from engram.problems import Place
 from engram.sweeps.study.request import Request
@@ -170,6 +171,13 @@ class Study(BaseModel):
     def prunes(self) -> bool:
         """Whether the scheduler may stop a trial before its end."""
         return self.scheduler.name != "fifo"
+
+    @property
+    def measured(self) -> MeasuresConfig:
+        """What a trial measures: `measures`, and metrics that the objective alone names."""
+        own = self.measures.own
+        asked = [n for n in self.search.objective if n in catalog.askable() and n not in own]
+        return self.measures.model_copy(update={"own": (*own, *asked)}) if asked else self.measures
 
     def place(self, key: str, value: object = None) -> Place:
         """Where a key was written, or value in that key's sweep; the study's name where it was not."""

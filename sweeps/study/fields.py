@@ -53,6 +53,8 @@ class Kind:
             parts.append("text")
         if dict in self.types:
             parts.append("a mapping")
+        if tuple in self.types:
+            parts.append("a list of names")
         if type(None) in self.types:
             parts.append("null")
         return " or ".join(parts)
@@ -141,8 +143,15 @@ def _wrong_type(key: str, value: object, wanted: Kind) -> tuple[str, str] | None
             fix = f"write {int(value)}" if value.is_integer() else f"write {wanted.words}"
             return "is not a whole number", fix
         return None
-    if isinstance(value, str) and str not in wanted.types:
+    if isinstance(value, str) and str not in wanted.types and tuple not in wanted.types:
         return _text_instead(value, wanted)
+    if isinstance(value, list) and tuple in wanted.types:
+        wrong = next((item for item in value if not (isinstance(item, str) and item.strip())), None)
+        if wrong is None and None not in value:
+            return None
+        return f"has {shown(wrong)} in it, which is no name", f"write {wanted.words}"
+    if isinstance(value, str) and tuple in wanted.types:
+        return f"is text, not {_noun(wanted)}", f"write [{value}]"
     if isinstance(value, list):
         section = key.partition(".")[0]
         if section in ("data", "model", "training"):

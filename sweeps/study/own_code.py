@@ -28,6 +28,12 @@ def named(study: Study) -> Iterator[str]:
         for value in map(str, values):
             if IMPORT_PATH.fullmatch(value) and value.partition(":")[0] not in PREFIXES:
                 yield value
+    yield from functions(study)
+
+
+def functions(study: Study) -> list[str]:
+    """Those of `measures.own` that are functions of the person's."""
+    return [name for name in study.measures.own if IMPORT_PATH.fullmatch(name)]
 
 
 def folders(study: Study) -> list[str]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 
+from engram.measures import catalog
 from engram.models.families import TABLE as FAMILIES
 from engram.models.families import is_own
-from engram.problems import Problem
+from engram.problems import Problem, nearest
+from engram.sweeps.study import own_code
 from engram.sweeps.study.configuration import LARGEST_GRID, Study
 from engram.sweeps.study.sections import Range, Scalar, Values
 
@@ -143,6 +145,37 @@ def search_has_a_space(study: Study) -> Found:
         rule = "moves in two or more distributions, and the sweep has fewer (lists are categories to it)"
         fix = "sweep two numeric keys as {uniform: [low, high]} or the like, or use tpe"
         yield _problem(study, "search.sampler", rule, fix)
+
+
+@reads("search.objective", "measures.own")
+def objective_is_known(study: Study) -> Found:
+    """A measure that may be selected by, or one of the study's own functions, in its own direction."""
+    functions = {m.name: m for m in map(catalog.own, own_code.functions(study))}
+    known = [*catalog.objectives(), *functions]
+    for name, direction in study.search.objective.items():
+        if name not in known:
+            close = nearest(name, known)
+            fix = (f"did you mean '{close}'? " if close else "") + f"known: {', '.join(known)}"
+            yield _problem(study, "search.objective", f"has no measure '{name}' to select on", fix)
+        elif name in functions and direction != functions[name].better:
+            rule = f"asks for the {direction} of {name}, which is taken as better {'low' if direction == 'max' else 'high'}"
+            fix = "what is better low has a name that ends in _error, _loss or _deviance, anything else is better high: rename the function"
+            yield _problem(study, "search.objective", rule, fix)
+
+
+@reads("search.objective", "scheduler.name", "measures.own")
+def pruning_needs_an_early_objective(study: Study) -> Found:
+    """Weak trials are told by reports on the way, which not every measure is in."""
+    if not study.prunes:
+        return
+    for name in study.search.objective:
+        found = catalog.find(name)
+        if found is None or (found.objective and not found.early):
+            early = ", ".join(m.name for m in catalog.MEASURES.values() if m.early)
+            rule = f"stops trials by {name}, which is measured only once a trial has ended"
+            fix = f"use scheduler.name: fifo, or select by one of {early}"
+            yield _problem(study, "scheduler.name", rule, fix)
+            return
 
 
 @reads("search.sampler", "search.objective", "scheduler.name")

@@ -10,10 +10,11 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from engram.measures import catalog
 from engram.problems import shown
 from engram.sweeps.study.configuration import Study
 from engram.sweeps.study.fields import Kind, kind
-from engram.sweeps.study.sections import ALIASES, OBJECTIVES, SECTIONS, SWEPT_SECTIONS
+from engram.sweeps.study.sections import ALIASES, SECTIONS, SWEPT_SECTIONS
 from engram.sweeps.study.space import DISTRIBUTIONS, HELD_FIXED
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "study_file.md"
@@ -41,7 +42,14 @@ def schema() -> dict[str, Any]:
             },
         }
     properties["sweep"] = _sweep(top["sweep"].description)
+    # Names of the person's own functions are known to nobody here: only where there are any may
+    # an objective be none of the table's.
+    function = {"contains": {"type": "string", "pattern": ":"}}
     return {
+        "if": _within("measures", "own", function),
+        "else": _within(
+            "search", "objective", {"propertyNames": {"enum": catalog.objectives()}}, required=False
+        ),
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Engram study",
         "description": _first_line(Study.__doc__),
@@ -50,6 +58,15 @@ def schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": properties,
     }
+
+
+def _within(section: str, key: str, shape: dict[str, Any], required: bool = True) -> dict[str, Any]:
+    """The schema of a study whose key has this shape; required: and is there."""
+    inner: dict[str, Any] = {"properties": {key: shape}}
+    outer: dict[str, Any] = {"properties": {section: inner}}
+    if required:
+        inner["required"], outer["required"] = [key], [section]
+    return outer
 
 
 def _sweep(description: str | None) -> dict[str, Any]:
@@ -121,18 +138,31 @@ def _property(key: str, field: FieldInfo) -> dict[str, Any]:
     if dict in wanted.types:
         options.append({"type": "object"})
     if key == "search.objective":
-        directions = {name: {"enum": ["min", "max"]} for name in OBJECTIVES}
-        options = [
-            {
-                "type": "object",
-                "minProperties": 1,
-                "additionalProperties": False,
-                "properties": directions,
-            }
+        options = [_objective()]
+    if key == "measures.own":
+        names = [
+            {"const": name, "description": catalog.get(name).sentence} for name in catalog.askable()
         ]
+        own = {"type": "string", "pattern": ":", "description": "package.module:function"}
+        options = [{"type": "array", "uniqueItems": True, "items": {"anyOf": [*names, own]}}]
     shape = options[0] if len(options) == 1 else {"anyOf": options}
     default = field.get_default(call_default_factory=True)
     return {**shape, "description": field.description, "default": default}
+
+
+def _objective() -> dict[str, Any]:
+    """Measures that may be selected by, each with what it is; names of the person's own functions too."""
+    directions = {"enum": ["min", "max"]}
+    return {
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": directions,
+        "propertyNames": {"not": {"pattern": "^test_"}},
+        "properties": {
+            name: {**directions, "description": catalog.get(name).sentence}
+            for name in catalog.objectives()
+        },
+    }
 
 
 def _limits(wanted: Kind) -> dict[str, float]:

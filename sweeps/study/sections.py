@@ -53,20 +53,6 @@ class Range(Section):
 
 Axis = Values | Range
 
-# Measures a search may select by. Every one is read off training or validation examples.
-OBJECTIVES = (
-    "validation_error",
-    "validation_loss",
-    "generalization_gap",
-    "bias2",
-    "variance",
-    "ensemble_error",
-    "train_error",
-    "train_loss",
-    "seconds",
-    "parameters",
-)
-
 
 class SearchConfig(Section):
     """How configurations are proposed."""
@@ -84,7 +70,7 @@ class SearchConfig(Section):
     objective: dict[str, Direction] = Field(
         default={"validation_error": "min"},
         description="what is selected by, as measure: min or max; several make a Pareto front. "
-        f"Known: {', '.join(OBJECTIVES)}; all measured without the test set",
+        "Measured without the test set: any measure that docs/measures.md marks so, or a function of measures.own",
     )
     seed: StrictInt = Field(0, ge=0, lt=2**31, description="seed of the sampler")
 
@@ -287,6 +273,10 @@ class MeasuresConfig(Section):
     )
     predictions: StrictBool = Field(
         True, description="keep every replica's predictions among the artifacts"
+    )
+    own: tuple[str, ...] = Field(
+        (),
+        description="further measures of the predictions: names that docs/measures.md has under metrics, or package.module:function(predictions, targets) of your own",
     )
 
 

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from cronsim import CronSim, CronSimError
 from pydantic.fields import FieldInfo
 
+from engram.measures import catalog
 from engram.models.families import TABLE as FAMILIES
 from engram.problems import Place, Problem, nearest, shown
 from engram.sweeps.state.names import Wrong, study_name
 from engram.sweeps.study.fields import kind, misfit
-from engram.sweeps.study.sections import OBJECTIVES, SECTIONS
+from engram.sweeps.study.sections import SECTIONS
 
 IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -81,8 +82,7 @@ def _gpu(value: object) -> Wrong:
 
 
 def _objective(value: object) -> Wrong:
-    """Each measure known and none of the test set; each direction min or max."""
-    known = f"known: {', '.join(OBJECTIVES)}"
+    """None of the test set; each direction min or max. Which measures there are depends on measures.own."""
     if not isinstance(value, dict) or not value:
         return "names no measure", "write {validation_error: min}"
     for name, direction in value.items():
@@ -91,13 +91,41 @@ def _objective(value: object) -> Wrong:
                 f"selects on {name}: test is reported, never selected on",
                 f"select on {name.replace('test', 'validation')}: min",
             )
-        if name not in OBJECTIVES:
-            close = nearest(name, OBJECTIVES)
-            return f"has no measure '{name}' to select on", (
-                f"did you mean '{close}'? " if close else ""
-            ) + known
+        if ":" in str(name):
+            short = str(name).rpartition(":")[2]
+            return (
+                f"names the function {name}, which is called {short} once it is a measure",
+                f"write measures: {{own: ['{name}']}} and objective: {{{short}: {direction}}}",
+            )
         if direction not in ("min", "max"):
             return f"has {shown(direction)} for a direction", f"write {name}: min or {name}: max"
+    return None
+
+
+def _own(value: object) -> Wrong:
+    """Each a metric of the table or an import path; no name twice, none that is taken."""
+    names: list[str] = []
+    for item in value if isinstance(value, list | tuple) else ():
+        if IMPORT_PATH.fullmatch(item):
+            name = catalog.own(item).name
+            if catalog.find(name) is not None:
+                rule = f"has '{item}', and {name} is a measure already"
+                return rule, f"give your function another name, such as own_{name}"
+        elif item in catalog.askable():
+            name = item
+        elif catalog.find(item) is not None:
+            return f"has '{item}', which is no metric to ask for here", (
+                f"{item} is measured where its own key says so: docs/measures.md"
+            )
+        elif ":" in item or "." in item:
+            return f"has '{item}', which is no import path", "write package.module:function"
+        else:
+            close = nearest(item, catalog.askable())
+            known = f"known: {', '.join(catalog.askable())}, or package.module:function"
+            return f"has no metric '{item}'", (f"did you mean '{close}'? " if close else "") + known
+        if name in names:
+            return f"has '{name}' twice", "name each measure once"
+        names.append(name)
     return None
 
 
@@ -179,6 +207,7 @@ RULES: dict[str, Callable[[object], Wrong]] = {
     "resources.concurrent": _at_least_one,
     "resources.gpu": _gpu,
     "search.objective": _objective,
+    "measures.own": _own,
     "tracking.uri": _uri,
     "nightly.cron": _cron,
     "nightly.timezone": _timezone,
