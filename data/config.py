@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
+from engram.data import sources
+
 Draw = Literal["disjoint", "subset", "bootstrap", "fresh", "complementary"]
 AugmentationName = Literal["none", "shift", "scale", "noise", "flip", "crop", "cutout"]
 
@@ -29,7 +31,7 @@ class DataConfig(BaseModel):
     name: str = Field(
         "mnist1d",
         min_length=1,
-        description="dataset: mnist1d, mnist1d_stream, digits, openml:NAME, idx:DIR, npz:FILE, csv:FILE, parquet:FILE or package.module:function",
+        description=f"dataset: {sources.forms()}",
     )
     train_size: StrictInt = Field(2000, ge=1, description="examples each replica trains on (m)")
     pool_size: StrictInt | None = Field(

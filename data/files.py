@@ -13,6 +13,7 @@ import numpy as np
 
 from engram.data.config import DataConfig
 from engram.data.dataset import Dataset
+from engram.data.sources import Asked
 from engram.data.tidy import DataError, Raw, bad, checked
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
-def idx(config: DataConfig, cache: Path | None = None) -> Raw:
+def idx(config: DataConfig, asked: Asked) -> Raw:
     """idx:DIR, the four MNIST files or one pair of them, gzipped or not."""
     folder = Path(config.name.partition(":")[2]).expanduser()
     if not folder.is_dir():
@@ -90,7 +91,7 @@ def _read_idx(path: Path, config: DataConfig) -> np.ndarray:
     return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
 
-def npz(config: DataConfig, cache: Path | None = None) -> Raw:
+def npz(config: DataConfig, asked: Asked) -> Raw:
     """npz:FILE with arrays x, y and perhaps x_test, y_test; `kind` may say what x is."""
     path = _file(config)
     try:
@@ -105,7 +106,7 @@ def npz(config: DataConfig, cache: Path | None = None) -> Raw:
     return _from_mapping(arrays, config)
 
 
-def csv(config: DataConfig, cache: Path | None = None) -> Raw:
+def csv(config: DataConfig, asked: Asked) -> Raw:
     """csv:FILE with a first line of names; every column but the target holds numbers."""
     import pandas as pd
 
@@ -120,7 +121,7 @@ def csv(config: DataConfig, cache: Path | None = None) -> Raw:
     return table(frame, config, config.target, first_row=2)
 
 
-def parquet(config: DataConfig, cache: Path | None = None) -> Raw:
+def parquet(config: DataConfig, asked: Asked) -> Raw:
     """parquet:FILE; every column but the target holds numbers."""
     import pandas as pd
 
@@ -187,7 +188,7 @@ def _refuse_text(column: pd.Series, config: DataConfig, first_row: int) -> None:
     )
 
 
-def function(config: DataConfig, cache: Path | None = None) -> Raw | Dataset:
+def function(config: DataConfig, asked: Asked) -> Raw | Dataset:
     """package.module:function, called without arguments.
 
     It returns a Dataset, a tuple (x, y) or (x, y, x_test, y_test), or a mapping of these names.

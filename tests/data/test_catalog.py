@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engram.data import catalog
+from engram.data import catalog, sources
 from engram.data.catalog import DataError, describe, load
 from engram.data.config import DataConfig
 from engram.data.dataset import digest
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="module")
@@ -156,3 +157,19 @@ def test_what_the_driver_keeps_of_a_dataset_has_its_shapes_and_no_example(cache)
     assert kept.inputs.shape[1:] == whole.inputs.shape[1:]
     assert (kept.digest, kept.classes, kept.kind) == (whole.digest, whole.classes, whole.kind)
     assert np.array_equal(kept.test_inputs, whole.test_inputs)
+
+
+@pytest.mark.parametrize("source", [*sources.SOURCES, sources.OWN], ids=lambda s: s.form)
+def test_every_row_of_the_table_has_its_reader_and_is_told(source):
+    assert callable(sources.function(source.reader))
+    if source.facts:
+        assert callable(sources.function(source.facts))
+    assert source.form in str(DataConfig.model_fields["name"].description)
+    documented = (ROOT / "docs" / "data.md").read_text()
+    assert f"`{source.form}`" in documented
+
+
+def test_what_is_not_in_the_table_is_refused():
+    with pytest.raises(sources.UnknownDataset, match="did you mean csv:FILE"):
+        sources.find("csv")
+    assert sources.find("my.loader:make") is sources.OWN

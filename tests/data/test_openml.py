@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from engram.data import openml
@@ -220,13 +221,14 @@ BAD_FILES = {
     "text": (HEAD + "@data\none,z,p\n", "cannot be read"),
     "missing number": (HEAD + "@data\n1,z,p\n?,z,q\n", "row 2, column 'a b' is no number"),
     "missing category": (HEAD + "@data\n1,?,p\n2,z,q\n", "row 1, column 'kind' is missing"),
-    "undeclared": (HEAD + "@data\n1,z,p\n2,w,q\n", "row 2, column 'kind' is missing"),
+    "undeclared": (HEAD + "@data\n1,z,p\n2,w,q\n", "'w' is not declared"),
+    "undeclared, quoted": (HEAD + "@data\n1,'w',p\n2,z,q\n", "w not found in nominal declaration"),
     "words": (
-        "@attribute s string\n@attribute t {p,q}\n@data\nhello,p\nyou,q\n",
+        "@relation r\n@attribute s string\n@attribute t {p,q}\n@data\nhello,p\nyou,q\n",
         "column 's' is not numeric",
     ),
     "one class": (HEAD + "@data\n1,z,p\n2,z,p\n", "one class, p"),
-    "empty": (HEAD + "@data\n", "cannot be read"),
+    "empty": (HEAD + "@data\n", "has no rows"),
 }
 
 
@@ -247,3 +249,12 @@ def test_quoted_names_and_categories(server):
     assert refused("openml:quoted", target="u").key == "data.target"
     by_name = load(DataConfig(name="openml:quoted", target="a b"))
     assert by_name.facts.shape == (4,)
+
+
+def test_plain_rows_are_what_the_library_reads():
+    """A comment line sends the same rows through the library alone."""
+    rows = "1,z,p\n 2.5 , z ,q\n?,z,p\n1e-3,?,q\n"
+    config = DataConfig(name="openml:both")
+    fast = openml.parse(f"{HEAD}@data\n{rows}".encode(), config)
+    slow = openml.parse(f"{HEAD}@data\n% said otherwise\n{rows}".encode(), config)
+    pd.testing.assert_frame_equal(fast, slow)

@@ -1,0 +1,107 @@
+"""The table of datasets: what `data.name` may say, what each gives, and where its reader is.
+
+Light: imports no numerics. Help, schema, messages and the catalog are made from it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+class UnknownDataset(LookupError):
+    """A name that no row of the table has; `rule` and `fix` say so to a person."""
+
+    def __init__(self, rule: str, fix: str) -> None:
+        super().__init__(f"{rule}: {fix}")
+        self.rule, self.fix = rule, fix
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a reader is told besides the configuration.
+
+    pool_size: examples wanted in the pool; None: all. seed: of generated data. cache: folder for
+    what was downloaded or built; None keeps nothing.
+    """
+
+    pool_size: int | None = None
+    seed: int = 0
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """One row: a whole name, or a prefix with what follows it.
+
+    form: as people write it, `mnist1d` or `npz:FILE`. gives: in one phrase. reader: module:function
+    below `engram.data`, imported when it is needed; reader(config, Asked) returns a Raw or a
+    Dataset. facts: module:function that knows the Facts of a configuration without reading.
+    """
+
+    form: str
+    gives: str
+    reader: str
+    facts: str | None = None
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the colon; empty for a whole name."""
+        before, colon, _ = self.form.partition(":")
+        return before if colon else ""
+
+
+SOURCES: tuple[Source, ...] = (
+    Source(
+        "mnist1d",
+        "the published MNIST-1D, sequences of 40",
+        "published:mnist1d",
+        "published:mnist1d_facts",
+    ),
+    Source(
+        "mnist1d_stream",
+        "as many MNIST-1D examples as are wanted",
+        "published:mnist1d_stream",
+        "published:mnist1d_stream_facts",
+    ),
+    Source("digits", "scikit-learn's 8x8 digits", "published:digits"),
+    Source("openml:NAME", "an OpenML dataset", "openml:source"),
+    Source("idx:DIR", "MNIST files, gzipped or not", "files:idx"),
+    Source("npz:FILE", "arrays x, y, perhaps x_test, y_test", "files:npz"),
+    Source("csv:FILE", "a table of text with a target column", "files:csv"),
+    Source("parquet:FILE", "a Parquet table with a target column", "files:parquet"),
+)
+OWN = Source("package.module:function", "what your function returns", "files:function")
+
+
+def forms() -> str:
+    """All that data.name may say, in one line."""
+    return ", ".join(source.form for source in SOURCES) + f" or {OWN.form}"
+
+
+def find(name: str) -> Source:
+    """The row behind a name. Raises UnknownDataset with the nearest name and all the forms."""
+    prefix, colon, rest = name.partition(":")
+    whole = {source.form: source for source in SOURCES if not source.prefix}
+    prefixed = {source.prefix: source for source in SOURCES if source.prefix}
+    if name in whole:
+        return whole[name]
+    if prefix and rest:
+        return prefixed.get(prefix, OWN)
+    near = difflib.get_close_matches(name, [*whole, *prefixed], 1)
+    hint = (
+        f"did you mean {near[0] if near[0] in whole else prefixed[near[0]].form}? " if near else ""
+    )
+    rule = f"names nothing after {prefix}:" if prefix and colon else "is no dataset"
+    raise UnknownDataset(rule, f"{hint}Write {forms()}")
+
+
+def function(path: str) -> Callable[..., Any]:
+    """The function that a row names as module:function below engram.data."""
+    module, _, name = path.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(f"engram.data.{module}"), name)
+    return found
