@@ -10,8 +10,9 @@ import contextlib
 import logging
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,37 @@ LOG = "run.log"
 log = logging.getLogger(__name__)
 
 
-def run(study: Study, *, name: str | None = None, address: str | None = None) -> int:
-    """Run a study, or go on where it stopped; returns the exit code.
+@dataclass(frozen=True)
+class Ended:
+    """How a run of a study ended. code: the exit code; reason: why, where it did not simply finish."""
 
-    name: of this execution (default: the study's); address: of a Ray cluster (default: this machine).
+    code: int
+    reason: str = ""
+
+
+def run(study: Study, *, name: str | None = None, address: str | None = None) -> int:
+    """Run a study, or go on where it stopped; returns the exit code. See `carry_out`."""
+    return carry_out(study, name=name, address=address, tell=program.warn).code
+
+
+def carry_out(
+    study: Study,
+    *,
+    name: str | None = None,
+    address: str | None = None,
+    tell: Callable[[str], None] = lambda reason: None,
+) -> Ended:
+    """Run a study, or go on where it stopped.
+
+    name: of this execution (default: the study's); address: of a Ray cluster (default: this machine);
+    tell: is told what ends a run that its display says nothing of.
     Ends in the leaderboards. Nothing that is committed is ever run again.
     """
+
+    def ended(code: int, reason: str) -> Ended:
+        tell(reason)
+        return Ended(code, reason)
+
     name = name or study.request.name or study.name
     folder = paths.study_dir(name)
     secrets = Secrets(study)
@@ -58,23 +84,19 @@ def run(study: Study, *, name: str | None = None, address: str | None = None) ->
             execution = Execution(study, name, folder, address, stop, secrets)
             return execution.run()
     except (lock.Busy, LedgerError, datasets.Unsuitable, Incompatible) as error:
-        program.warn(secrets.hidden(str(error)))
-        return program.FAILED
+        return ended(program.FAILED, secrets.hidden(str(error)))
     except StudyError:
         raise  # bad input: the command line says so
     except KeyboardInterrupt:
-        program.warn(f"interrupted; to go on: {again}")
-        return program.INTERRUPTED
+        return ended(program.INTERRUPTED, f"interrupted; to go on: {again}")
     except Exception as error:
         if is_full(error):
-            program.warn(
-                f"{full(error)}; nothing that was finished is lost. Free some space, then: {again}"
-            )
-            return program.FAILED
+            free = f"nothing that was finished is lost. Free some space, then: {again}"
+            return ended(program.FAILED, f"{full(error)}; {free}")
         log.exception("run %s", name)
         said = secrets.hidden(f"{type(error).__name__}: {error}")
-        program.warn(f"{said}\n    details in {folder / LOG}; `run` again goes on where it stopped")
-        return program.FAILED
+        where = f"details in {folder / LOG}; `run` again goes on where it stopped"
+        return ended(program.FAILED, f"{said}\n    {where}")
     finally:
         if execution is not None:
             execution.close()
@@ -105,10 +127,10 @@ class Execution:
         self.display = Display(
             self.search.planned, study.replicas.count, earlier, objective, direction
         )
-        self.recording: Recording
+        self.recording: Recording | None = None
         self.review: review.Review
 
-    def run(self) -> int:
+    def run(self) -> Ended:
         earlier = len(self.search.records())
         self._say_what_runs(earlier)
         with _libraries_quiet():
@@ -118,13 +140,13 @@ class Execution:
             origin = provenance.collect(digests, _project(self.study))
             changed = self._compare_origin(origin, earlier)
             self.recording = Recording(
-                self.study, self.name, self.folder, self.search, self.secrets
+                self.study, self.name, self.folder, self.search, self.secrets, found
             )
             self.recording.begin(origin, [*self.search.changes, *changed])
             self.review = review.Review(
                 self.study, self.name, self.folder, self.recording.recorder, found
             )
-            self.review.begin(self.search.records())
+            self.review.begin()
             for record in self.search.unsettled():
                 self.recording.announce(record)
                 self.search.settle(record["trial"])
@@ -151,12 +173,16 @@ class Execution:
         with connection.connected(self.address, self.study), self.display:
             from engram.sweeps.cluster import tuning  # Tune is imported while workers start
 
+            if why := self.recording.rejected():
+                raise Incompatible(why)
             reports = self.search.reports()
             tuning.train(self.study, trials, found, reports, self.name, tune_folder)
         shutil.rmtree(tune_folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Leave the files in order, however the run ended."""
+        """Leave the files and MLflow's runs in order, however the run ended."""
+        if self.recording is not None:
+            self.recording.close(SEND_AFTER_FAILURE_S, "FAILED")
         with contextlib.suppress(OSError):
             self.usage.write()
         self.search.close()
@@ -193,7 +219,7 @@ class Execution:
 
     # -- the end --------------------------------------------------------------------------------
 
-    def _finish(self) -> int:
+    def _finish(self) -> Ended:
         records = self.search.records()
         complete = self.search.finished
         for number, (config_hash, committed) in self.search.trials().items():
@@ -215,11 +241,14 @@ class Execution:
             )
         self._say_what_is_next(complete)
         if not complete:
-            return self.stop.code
-        failed = sum(r["status"] == "failed" for r in records)
-        if failed == len(records) and records:
-            return program.FAILED
-        return program.SOME_FAILED if failed else program.DONE
+            return Ended(self.stop.code, self.stop.reason or "")
+        failed = [r for r in records if r["status"] == "failed"]
+        if failed and len(failed) == len(records):
+            why = (failed[0].get("error") or "").strip().splitlines()[-1:]
+            reason = f"all {len(failed)} trials failed, the first of them: {''.join(why)}"
+            return Ended(program.FAILED, f"{reason}\n    details in {self.folder / LOG}")
+        reason = f"{len(failed)} of {len(records)} trials failed" if failed else ""
+        return Ended(program.SOME_FAILED if failed else program.DONE, reason)
 
     def _say_what_is_next(self, complete: bool) -> None:
         say, engram = self.display.say, program.name()
@@ -296,8 +325,10 @@ def _libraries_quiet() -> Iterator[None]:
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").handlers = logging.getLogger("engram").handlers
     logging.getLogger("py.warnings").propagate = False
-    with warnings.catch_warnings():
-        warnings.simplefilter("default")
-        yield
-    logging.captureWarnings(False)
-    sys.stdout.flush()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            yield
+    finally:
+        logging.captureWarnings(False)
+        sys.stdout.flush()

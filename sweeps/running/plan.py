@@ -14,8 +14,8 @@ from engram.sweeps.state import paths
 from engram.sweeps.study.configuration import Study, label
 
 
-def lines(made: Plan) -> list[str]:
-    """The plan for people, one subject a line."""
+def lines(made: Plan, start: str | None = None) -> list[str]:
+    """The plan for people, one subject a line. start: what runs it; the command without it."""
     study = made.study
     rows = [
         ("trials", _trials(made)),
@@ -37,7 +37,7 @@ def lines(made: Plan) -> list[str]:
         "",
         *body,
         "",
-        f"nothing was started; run it with: {program.name()} run {study.request}",
+        f"nothing was started; run it with: {start or f'{program.name()} run {study.request}'}",
     ]
 
 

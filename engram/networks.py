@@ -1,0 +1,283 @@
+"""The networks of an execution, one by one: what they predict, what they were trained on, and they themselves.
+
+Rebuilt from the final weights, as the trial built them; what cannot be the same as recorded is refused.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from engram.data.dataset import DataError, Dataset
+from engram.sweeps.results.evidence import Evidence
+from engram.sweeps.results.record import Record
+from engram.sweeps.study import own_code
+from engram.sweeps.study.configuration import Configuration
+from engram.sweeps.trial import checkpoint, datasets
+
+FROM_WEIGHTS = "computed from the final weights"
+RECORDED = "as recorded, in half precision"
+HALF = 2e-3  # what half precision may take off a probability, or off a value relative to it
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What each replica of a trial says of the test set; unpacks into values, targets, ids.
+
+    values: [R, N, C], probabilities of the classes, or predicted values; targets: labels [N], or values [N, C].
+    ids: [N], your own ids of the rows where the dataset has them, else positions in the test set.
+    replicas: [R], their numbers: those that diverged are left out. source: where the values are from.
+    """
+
+    trial: int
+    values: np.ndarray
+    targets: np.ndarray
+    ids: np.ndarray
+    replicas: np.ndarray
+    classification: bool
+    source: str
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The label that each replica gives each example [R, N]; of a regression the values [R, N, C]."""
+        return self.values.argmax(-1) if self.classification else self.values
+
+    @property
+    def error(self) -> np.ndarray:
+        """Each replica's error [R]: share of wrong labels, or mean squared error."""
+        if self.classification:
+            return (self.predicted != self.targets).mean(axis=1)
+        return np.square(self.values - self.targets).mean(axis=(1, 2))
+
+    def frame(self) -> pd.DataFrame:
+        """One row an example and replica: id, replica, target, predicted, and p_0, p_1... of the classes.
+
+        Of a regression: id, replica, target_0..., predicted_0.... Merge it with your own table on `id`.
+        """
+        count, examples, width = self.values.shape
+        columns: dict[str, Any] = {
+            "id": np.tile(self.ids, count),
+            "replica": np.repeat(self.replicas, examples),
+        }
+        flat = self.values.reshape(-1, width)
+        if self.classification:
+            columns["target"] = np.tile(self.targets, count)
+            columns["predicted"] = flat.argmax(1)
+            columns |= {f"p_{c}": flat[:, c] for c in range(width)}
+        else:
+            targets = np.tile(self.targets, (count, 1))
+            columns |= {f"target_{c}": targets[:, c] for c in range(width)}
+            columns |= {f"predicted_{c}": flat[:, c] for c in range(width)}
+        return pd.DataFrame(columns)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter((self.values, self.targets, self.ids))
+
+    def __repr__(self) -> str:
+        what = "probabilities" if self.classification else "values"
+        return (
+            f"<Predictions of trial {self.trial}: {what} {list(self.values.shape)}, {self.source}>"
+        )
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Which examples each replica was trained on; unpacks into member, ids.
+
+    member: bool [R, N], over the pool without what was held out for validation. ids: [N], your own ids of the
+    rows where the dataset has them, else positions in the pool. positions: [N], always those.
+    """
+
+    trial: int
+    member: np.ndarray
+    ids: np.ndarray
+    positions: np.ndarray
+
+    def frame(self) -> pd.DataFrame:
+        """One row an example, indexed by its id; one column of True and False a replica."""
+        return pd.DataFrame(self.member.T, index=pd.Index(self.ids, name="id"))
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter((self.member, self.ids))
+
+    def __repr__(self) -> str:
+        replicas, examples = self.member.shape
+        return f"<Membership of trial {self.trial}: {replicas} replicas x {examples} examples>"
+
+
+class Networks:
+    """The networks behind an execution's records. folder: the execution's; None where it lies elsewhere."""
+
+    def __init__(self, found: Evidence, folder: Path | None) -> None:
+        self.evidence, self.folder = found, folder
+        self._datasets: dict[str, Dataset] | None = None
+        self._trained: tuple[int, Any] | None = None  # the trial looked at last
+
+    def predictions(self, record: Record) -> Predictions:
+        """See `Results.predictions`."""
+        kept = self.evidence.arrays(record).get("test_predictions")
+        state = self._state(record)
+        dataset = self.dataset(record)
+        targets = dataset.test_targets
+        if dataset.classes is None and targets.ndim == 1:
+            targets = targets[:, None]
+        values, source = kept, RECORDED
+        if state is not None:
+            computed = self._computed(record, state, dataset, kept)
+            if computed is not None:
+                values, source = computed, FROM_WEIGHTS
+        if values is None:
+            raise LookupError(
+                f"trial {record['trial']} ({record['status']}) kept neither predictions (measures.predictions) "
+                "nor final weights (checkpoint.final)"
+            )
+        return Predictions(
+            record["trial"],
+            values.astype(np.float32),
+            targets,
+            _ids(dataset, "test_ids", len(targets)),
+            np.array(self._alive(record, state)[: len(values)]),
+            dataset.classes is not None,
+            source,
+        )
+
+    def _computed(
+        self, record: Record, state: dict, dataset: Dataset, kept: np.ndarray | None
+    ) -> np.ndarray | None:
+        """Predictions [R, N, C] of the final weights; None, with a warning, where they are not what was recorded."""
+        why = "give other predictions than those that were recorded"
+        try:
+            trainer = self._rebuilt(record, state, dataset).trainer
+            outputs = trainer.predict(trainer.sets["test"])[~state["trainer"]["diverged"]].double()
+            found = (outputs.softmax(-1) if trainer.classification else outputs).numpy()
+            if kept is None or np.allclose(found, kept, rtol=HALF, atol=HALF):
+                return found
+        except Exception as error:  # whatever a person's own code raises
+            if kept is None:
+                raise
+            why = f"cannot be used: {type(error).__name__}: {error}"
+        warnings.warn(
+            f"the final weights of trial {record['trial']} {why} (has the network's code changed?); "
+            f"predictions are {RECORDED}",
+            stacklevel=4,
+        )
+        return None
+
+    def member(self, record: Record) -> Membership:
+        """See `Results.member`."""
+        import torch
+
+        from engram.data import subsets
+        from engram.sweeps.trial import trial
+
+        dataset, configuration = self.dataset(record), self._configuration(record)
+        made = trial.prepare(configuration, dataset, torch.device("cpu"))
+        inside = subsets.members(made.members, len(dataset.targets))[:, made.pool_ids]
+        ids = _ids(dataset, "ids", len(dataset.targets))[made.pool_ids]
+        return Membership(record["trial"], inside, ids, made.pool_ids)
+
+    def model(self, record: Record, replica: int) -> Any:
+        """See `Results.model`."""
+        state = self._state(record)
+        if state is None:
+            raise LookupError(
+                f"trial {record['trial']} ({record['status']}) has no final weights here: only trials that were "
+                "trained to their end on this state folder have, unless checkpoint.final is false"
+            )
+        count = len(state["trainer"]["diverged"])
+        if not 0 <= replica < count:
+            raise LookupError(
+                f"trial {record['trial']} has replicas 0 to {count - 1}, not {replica}"
+            )
+        made = self._rebuilt(record, state, self.dataset(record))
+        return made.trainer.cohort.replica(replica)
+
+    def rows_of(self, record: Record) -> tuple[list[int | None], int]:
+        """The replica that each value of a record belongs to, the first where a value stands for several; how many.
+
+        None for a replica whose number is not known any more.
+        """
+        count = len(record.get("replica_values", {}).get("test_error", ()))
+        alive = record.get("replicas", 0) - record.get("diverged_replicas", 0)
+        unit = alive // count if count and alive % count == 0 else 1
+        numbers: list[int | None] = [None] * alive
+        if record.get("diverged_replicas"):
+            numbers = list(self._alive(record, self._state(record)))
+        else:
+            numbers = list(range(alive))
+        return numbers[: count * unit : unit], unit
+
+    # -- what they are made from ----------------------------------------------------------------
+
+    def dataset(self, record: Record) -> Dataset:
+        """The dataset of a trial, the same to the last bit as when it was trained, or LookupError."""
+        study, configuration = self.evidence.study, self._configuration(record)
+        assert study is not None
+        key = datasets.key(configuration.data)
+        if self._datasets is None:
+            own_code.make_importable(study)
+            try:
+                self._datasets = datasets.load(study)
+            except DataError as error:
+                raise LookupError(
+                    f"the data of {self.evidence.name} cannot be loaded: {error}"
+                ) from error
+        found = self._datasets[key]
+        known = self.evidence.provenance.get(f"data.digest.{key}")
+        if known is not None and known != found.digest:
+            raise LookupError(
+                f"{key} is no longer the data that {self.evidence.name} was trained on: its digest was "
+                f"{known[:12]} and is {found.digest[:12]}; put the data back to look at single examples"
+            )
+        return found
+
+    def _configuration(self, record: Record) -> Configuration:
+        found = self.evidence.configuration(record)
+        if found is None or found.hash != record["config_hash"]:
+            raise LookupError(
+                f"the configuration of trial {record['trial']} cannot be made again from what is recorded"
+            )
+        return found
+
+    def _state(self, record: Record) -> dict | None:
+        """The final state of a trial's networks, where it was kept."""
+        if self.folder is None:
+            return None
+        from engram.sweeps.running.checkpoints import Store
+
+        store = Store(self.folder / "checkpoints", keep=1, largest_bytes=0)
+        data = store.final(record["trial"], config=record["config_hash"])
+        return None if data is None else checkpoint.decode(data)[0]
+
+    def _rebuilt(self, record: Record, state: dict, dataset: Dataset) -> Any:
+        """The trial as it was when it was measured: its networks hold the final weights."""
+        import torch
+
+        from engram.sweeps.trial import trial
+
+        if self._trained is None or self._trained[0] != record["trial"]:
+            made = trial.prepare(self._configuration(record), dataset, torch.device("cpu"))
+            made.trainer.cohort.load_state_dict(state["trainer"]["cohort"])
+            self._trained = record["trial"], made
+        return self._trained[1]
+
+    def _alive(self, record: Record, state: dict | None) -> list[int | None]:
+        """The numbers of the replicas that did not diverge."""
+        count, diverged = record.get("replicas", 0), record.get("diverged_replicas", 0)
+        if not diverged:
+            return list(range(count))
+        if state is None:
+            return [None] * (count - diverged)
+        return [int(r) for r in np.flatnonzero(~state["trainer"]["diverged"].numpy())]
+
+
+def _ids(dataset: Dataset, name: str, count: int) -> np.ndarray:
+    """A person's own row ids, where the dataset has them; positions otherwise."""
+    own = getattr(dataset, name, None)
+    return np.arange(count) if own is None else np.asarray(own)
