@@ -46,6 +46,7 @@ class Dataset:
     inputs: float32 [n, features] vectors, [n, T] sequences, [n, H, W] or [n, C, H, W] images.
     targets: int64 [n] labels in 0..classes-1, or float32 [n] or [n, K] values (classes is None).
     digest: sha256 (hex) of the dtype, shape and bytes of the four arrays in order.
+    unit: mean and standard deviation by which the targets were standardized; None where they were not.
     """
 
     name: str
@@ -57,6 +58,14 @@ class Dataset:
     kind: Kind
     digest: str
     generated: bool = False
+    unit: tuple[np.ndarray, np.ndarray] | None = None
+
+    def in_own_unit(self, values: np.ndarray) -> np.ndarray:
+        """Targets, or predictions [..., N] or [..., N, K] of them, in the unit that the person gave."""
+        if self.unit is None:
+            return values
+        mean, scale = self.unit
+        return values * scale + mean
 
     def without_pool(self) -> Dataset:
         """What remains to be said and shown of it once the pool is elsewhere: no example of it is held."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,16 +63,18 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
         test = _order(len(test_inputs), _TEST_ORDER)
         test_inputs, test_targets = test_inputs[test], test_targets[test]
     inputs, targets = inputs[pool], targets[pool]
+    unit = None
     if raw.standardize and inputs.ndim == 2:
         inputs, test_inputs = _standardize(inputs, test_inputs)
         if classes is None:
+            unit = _moments(targets)
             targets, test_targets = _standardize(targets, test_targets)
     kind = raw.kind or ("vector" if inputs.ndim == 2 else "image")
     check_kind(kind, inputs.ndim, config)
     whole = assemble(
         config.name, (inputs, targets), (test_inputs, test_targets), classes=classes, kind=kind
     )
-    return cut(whole, pool_size, config.test_size)
+    return cut(replace(whole, unit=unit), pool_size, config.test_size)
 
 
 def cut(whole: Dataset, pool_size: int | None, test_size: int | None) -> Dataset:
@@ -91,13 +93,9 @@ def cut(whole: Dataset, pool_size: int | None, test_size: int | None) -> Dataset
             "leaves examples of one class only",
             f"write more, up to {pool}",
         )
-    return assemble(
-        whole.name,
-        (inputs, targets),
-        (test_inputs, test_targets),
-        classes=whole.classes,
-        kind=whole.kind,
-    )
+    parts = (inputs, targets), (test_inputs, test_targets)
+    made = assemble(whole.name, *parts, classes=whole.classes, kind=whole.kind)
+    return replace(made, unit=whole.unit)
 
 
 def check_size(key: str, size: int | None, available: int, name: str) -> None:
@@ -296,7 +294,12 @@ def _order(rows: int, number: int) -> np.ndarray:
 
 def _standardize(pool: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean 0 and sd 1 over the whole pool; a constant column becomes 0."""
+    mean, scale = _moments(pool)
+    return (pool - mean) / scale, (test - mean) / scale
+
+
+def _moments(pool: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column; 1 for that of a constant one."""
     mean = pool.mean(axis=0, dtype=np.float64)
     deviation = pool.std(axis=0, dtype=np.float64)
-    scale = np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0)
-    return (pool - mean) / scale, (test - mean) / scale
+    return mean, np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0)

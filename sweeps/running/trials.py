@@ -96,7 +96,7 @@ class Trials:
             "trial": proposal.number,
             "configuration": configuration.model_dump(),
             "about": about,
-            "measures": self.study.measures.model_dump(),
+            "measures": self.study.measured.model_dump(),
             "checkpoint": self.study.checkpoint.model_dump(),
             "dataset": dataset,
             "cache": str(paths.cache_dir()),

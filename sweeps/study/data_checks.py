@@ -5,16 +5,15 @@ The one check that opens files and imports the user's code; still writes nothing
 
 from __future__ import annotations
 
-import importlib
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engram.data.config import DataConfig
-from engram.problems import Problem, nearest
+from engram.problems import Problem
 from engram.sweeps.state import paths
-from engram.sweeps.study import own_code
+from engram.sweeps.study import metric_checks, own_code
 from engram.sweeps.study.configuration import LARGEST_GRID, Study
 from engram.sweeps.study.sections import Scalar, Values
 
@@ -50,7 +49,8 @@ def check_data(study: Study) -> list[Problem]:
         except catalog.DataError as error:
             problems.append(_problem(study, config, error))
     facts = next((facts for facts in described.values() if facts is not None), None)
-    return problems + list(_check_family(study, facts))
+    problems += _check_family(study, facts)
+    return problems + list(metric_checks.problems(study, facts))
 
 
 def _problem(study: Study, config: DataConfig, error: DataError) -> Problem:
@@ -112,27 +112,9 @@ def _build_misfit(study: Study, family: str, facts: Facts) -> tuple[str, str] | 
 def _class_misfit(path: str) -> tuple[str, str] | None:
     from torch import nn
 
-    module_name, _, attribute = path.partition(":")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        return (
-            f"cannot be imported: no module '{error.name}'",
-            f"run from the folder that holds {module_name.partition('.')[0]}, or install it",
-        )
-    except Exception as error:  # whatever the user's module raises
-        return (
-            f"cannot be imported: {type(error).__name__}: {error}",
-            f"mend {module_name} until `import {module_name}` works",
-        )
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            close = nearest(part, [name for name in vars(found) if not name.startswith("_")])
-            return (
-                f"names no '{part}' in {module_name}",
-                f"did you mean '{close}'?" if close else "",
-            )
-        found = getattr(found, part)
+    found, wrong = own_code.find(path)
+    if wrong is not None:
+        return wrong
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         return "is no class of modules", "name a subclass of torch.nn.Module"
     return None

@@ -5,10 +5,14 @@ The study file's folder comes first, then the current one, before anything that 
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
+from engram.problems import nearest
+from engram.sweeps.state.names import Wrong
 from engram.sweeps.study.configuration import Study
 from engram.sweeps.study.sections import Values
 from engram.sweeps.study.values import IMPORT_PATH
@@ -34,6 +38,30 @@ def named(study: Study) -> Iterator[str]:
 def functions(study: Study) -> list[str]:
     """Those of `measures.own` that are functions of the person's."""
     return [name for name in study.measures.own if IMPORT_PATH.fullmatch(name)]
+
+
+def find(path: str) -> tuple[Any, Wrong]:
+    """(what an import path names, None), or (None, why it cannot be had and what to do)."""
+    module_name, _, attribute = path.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        return None, (
+            f"cannot be imported: no module '{error.name}'",
+            f"run from the folder that holds {module_name.partition('.')[0]}, or install it",
+        )
+    except Exception as error:  # whatever the user's module raises
+        return None, (
+            f"cannot be imported: {type(error).__name__}: {error}",
+            f"mend {module_name} until `import {module_name}` works",
+        )
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            close = nearest(part, [name for name in vars(found) if not name.startswith("_")])
+            fix = f"did you mean '{close}'?" if close else ""
+            return None, (f"names no '{part}' in {module_name}", fix)
+        found = getattr(found, part)
+    return found, None
 
 
 def folders(study: Study) -> list[str]:

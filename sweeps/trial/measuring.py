@@ -15,8 +15,9 @@ from engram.measures import bias_variance, convergence, cost, ensemble, interval
 from engram.models import families
 from engram.models.training import Trainer
 from engram.sweeps.study.sections import MeasuresConfig
-from engram.sweeps.trial import probes
+from engram.sweeps.trial import predicted, probes
 from engram.sweeps.trial.examples import measure_examples
+from engram.sweeps.trial.predicted import Predicted
 from engram.sweeps.trial.record_writer import RecordWriter
 from engram.sweeps.trial.trial import Trial
 
@@ -88,6 +89,7 @@ def _measure_alive(
     )
     outputs = _outputs(trainer, "test", alive)
     test = _probabilities(trainer, outputs)
+    sets = {predicted.TEST: Predicted(test, trial.dataset.test_targets)}
     _bias_variance(trial, test, trial.dataset.test_targets, note, alive)
     if trainer.classification:
         _other_decompositions(outputs, trial.dataset.test_targets, note)
@@ -98,9 +100,10 @@ def _measure_alive(
             generalization_gap=float((error["validation"] - error["train"]).mean()),
         )
         validation = _probabilities(trainer, _outputs(trainer, "validation", alive))
-        selection.update(
-            _selection_bias_variance(validation, trainer.sets["validation"].targets.cpu().numpy())
-        )
+        targets = trainer.sets["validation"].targets.cpu().numpy()
+        selection.update(_selection_bias_variance(validation, targets))
+        sets[predicted.VALIDATION] = Predicted(validation, targets)
+    predicted.take(wanted.own, sets, trial.dataset, note)
     _convergence(trial, wanted.convergence_error, alive, note)
     if wanted.predictions:
         note.keep("test_predictions", test.astype(np.float16))
