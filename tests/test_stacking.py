@@ -57,3 +57,17 @@ def test_a_memory_that_cannot_be_read_is_made_again(tmp_path, monkeypatch, text)
 def test_one_replica_and_a_users_own_network_are_not_measured(tmp_path, monkeypatch):
     assert chosen(tmp_path, monkeypatch, {}, replicas=1) == (1, 0)
     assert chosen(tmp_path, monkeypatch, {}, family="mine:Net") == (16, 0)
+
+
+def test_what_does_not_fit_into_memory_is_not_chosen(tmp_path, monkeypatch):
+    """Where all at once are too many, half of them are tried, and so on."""
+
+    def seconds_per_step(*words, stack, **options):
+        if stack > 9:
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+        return 1.0 / stack
+
+    monkeypatch.setattr(stacking, "seconds_per_step", seconds_per_step)
+    words = (ModelConfig(), TrainingConfig(), 16, (40,), 10, False, CPU)
+    assert stacking.width(stacking.Cohort(*words), tmp_path) == 8
+    assert stacking.width(stacking.Cohort(*words), tmp_path / "narrow", most=4) == 4

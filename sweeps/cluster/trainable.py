@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import socket
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 
+from engram.sweeps.cluster.faults import Ended, Spot, Trouble
 from engram.sweeps.study.configuration import Configuration
 from engram.sweeps.study.sections import MeasuresConfig
 from engram.sweeps.trial import outcomes
@@ -30,12 +32,14 @@ class CohortTrainable(tune.Trainable):
     """Trains the cohort of one configuration. Actors are reused: `reset_config` starts the next trial.
 
     config: trial (number), configuration (a Configuration as plain values), about (what its
-    checkpoints belong to), cache (folder of what this machine remembers), measures, device, threads, checkpoint (a CheckpointConfig as plain values),
+    checkpoints belong to), cache (folder of what this machine remembers), measures, device, gpu (its share of one),
+    threads, stack (most replicas in one pass, or None), checkpoint (a CheckpointConfig as plain values),
     dataset (key into `datasets`); restore, earlier: None, or a list of one reference to a checkpoint to
     go on from, or to the final weights of the trial's first replicas.
     datasets: {key: Dataset}, shared through the object store.
-    A result has `progress` (evaluations not told before), and now and then `saved`; `done` comes with
-    `finished` or with `failure`.
+    A result has `spot` (where it runs), `progress` (evaluations not told before), and now and then `saved` and
+    `notes` (lines for the log); `done` comes with `finished` or with `failure`. An error that belongs to the process
+    or its device is raised, as Ended: what is tried in this process afterwards would fail with it.
     """
 
     def setup(self, config: dict, datasets: dict | None = None) -> None:
@@ -48,11 +52,16 @@ class CohortTrainable(tune.Trainable):
         if datasets is not None:
             self.datasets = datasets
         torch.set_num_threads(config["threads"])
+        self.spot = _here()
         self.trial: Any = None  # made by the first step, whose time is measured
+        memory.give_back()  # what the trial before it held
         self.told = 0  # evaluations that the driver has heard of from this attempt
-        self.saved_at = time.monotonic()
+        self.notes: list[str] = []
+        self.saved_at, self.saved_step = time.monotonic(), 0
         self.failure: str | None = None
+        # Most replicas in one pass, where memory has said so.
         self.stack: int | None = config["stack"]
+        self.width = self._replicas  # replicas in one pass, as it was tried last
         self.safe = _fetched(config["restore"])
         earlier = _fetched(config["earlier"])
         self.earlier = None if earlier is None else checkpoint.decode(earlier)[0]
@@ -63,17 +72,27 @@ class CohortTrainable(tune.Trainable):
 
     def step(self) -> dict:
         """Up to the next evaluation, or for a few seconds; the last one also carries the measures."""
+        result = self._step()
+        return result | {"spot": self.spot, "notes": self._taken_notes()}
+
+    def _step(self) -> dict:
         if self.failure is None:
             try:
                 if self.trial is None:
                     self._prepare()
                 return self._advance()
             except Exception as error:
-                self._recover(error)
+                trouble = Trouble.of(error)
+            # Out of the handler: the error and its frames, which hold the cohort, are gone.
+            self._recover(trouble)
         if self.failure is None:
             return {EPOCH: self._epoch, "progress": []}
         # Reported, not raised: the actor lives on, and the study goes on without this trial.
         return {"done": True, EPOCH: 0, "failure": self.failure}
+
+    def _taken_notes(self) -> list[str]:
+        notes, self.notes = self.notes, []
+        return notes
 
     def snapshot(self) -> Saved | None:
         """The trial as it stands, for a driver that is about to stop it."""
@@ -107,7 +126,8 @@ class CohortTrainable(tune.Trainable):
         if news:
             result |= trial.summary(news[-1]) | {"last": trainer.finished}
         # Before the measures too: they may take longer than the training did.
-        if time.monotonic() - self.saved_at >= self.config["checkpoint"]["every_s"]:
+        due = time.monotonic() - self.saved_at >= self.config["checkpoint"]["every_s"]
+        if due and self.saved_step != trainer.step:
             result["saved"] = self._saved()
         elif trainer.finished:
             try:
@@ -144,11 +164,30 @@ class CohortTrainable(tune.Trainable):
         """The trial as it was saved last, or from the start."""
         import torch
 
-        from engram.sweeps.trial import checkpoint, stacking, trial
+        from engram.models import memory
+        from engram.sweeps.trial import trial
 
         configuration = Configuration(**self.config["configuration"])
         device = torch.device(self.config["device"])
+        memory.keep_to_share(device, self.config["gpu"])
         dataset = self.datasets[self.config["dataset"]]
+        self.width = self._width(configuration, dataset, device)
+        replicas = configuration.replicas.model_copy(update={"stack": self.width})
+        configuration = configuration.model_copy(update={"replicas": replicas})
+        first = 0 if self.earlier is None else len(self.earlier["trainer"]["diverged"])
+        options: dict[str, Any] = {
+            "wanted": MeasuresConfig(**self.config["measures"]),
+            "first": first,
+        }
+        self.trial = trial.prepare(configuration, dataset, device, **options)
+        self.width = self.trial.trainer.cohort.stack  # 1 where it cannot be stacked
+        if self.safe is not None and not self._restored():
+            self.trial = trial.prepare(configuration, dataset, device, **options)
+
+    def _width(self, configuration: Configuration, dataset: Any, device: Any) -> int:
+        """Replicas in one pass: as asked or as measured, and no more than memory has been found to hold."""
+        from engram.sweeps.trial import stacking
+
         stack = configuration.replicas.stack
         if stack == "auto":
             cohort = stacking.Cohort(
@@ -160,52 +199,49 @@ class CohortTrainable(tune.Trainable):
                 dataset.kind == "image",
                 device,
             )
-            stack = stacking.width(cohort, Path(self.config["cache"]))
-        replicas = configuration.replicas.model_copy(
-            update={"stack": min(stack, self.stack or stack)}
-        )
-        configuration = configuration.model_copy(update={"replicas": replicas})
-        first = 0 if self.earlier is None else len(self.earlier["trainer"]["diverged"])
-        options: dict[str, Any] = {
-            "wanted": MeasuresConfig(**self.config["measures"]),
-            "first": first,
-        }
-        self.trial = trial.prepare(configuration, dataset, device, **options)
-        if self.safe is not None:
-            try:
-                self.trial.load_state_dict(checkpoint.decode(self.safe)[0])
-            except (checkpoint.Unreadable, KeyError, IndexError, RuntimeError):
-                self.safe = None  # of another shape: the beginning is always right
-                self.trial = trial.prepare(configuration, dataset, device, **options)
+            stack = stacking.width(cohort, Path(self.config["cache"]), self.stack)
+        return min(stack, self.stack or stack, configuration.replicas.count)
 
-    def _recover(self, error: Exception) -> None:
+    def _restored(self) -> bool:
+        """Whether the trial goes on from its checkpoint. One that cannot be read, and only that, is left aside."""
+        from engram.sweeps.trial import checkpoint
+
+        try:
+            self.trial.load_state_dict(checkpoint.decode(self.safe)[0])
+            return True
+        except (checkpoint.Unreadable, KeyError, IndexError, RuntimeError) as error:
+            trouble = Trouble.of(error)
+            if trouble.kind != "trial":
+                raise  # the checkpoint is in order
+            why = f"{type(error).__name__}: {error}"
+        # Of another shape: the beginning is always right.
+        self.notes.append(f"its checkpoint does not fit, and it starts from the beginning: {why}")
+        self.safe = self.trial = None
+        return False
+
+    def _recover(self, trouble: Trouble) -> None:
         """Out of memory: go on from the last checkpoint with fewer replicas at a time. Anything else has failed."""
-        if not _out_of_memory(error):
-            self.failure = "".join(traceback.format_exception(error))
-            return
-        import gc
+        from engram.models import memory
 
-        import torch
-
-        stack = self.trial.trainer.cohort.stack if self.trial else self.stack or self._replicas
-        del error
         self.trial = None
-        while True:
-            if stack <= 1:
-                self.failure = "out of memory, even one replica at a time"
+        while trouble.kind == "memory":
+            memory.give_back()  # before anything is built again: there is no room for two
+            if self.width <= 1:
+                self.failure = f"out of memory, even one replica at a time\n{trouble.text}"
                 return
-            stack = self.stack = max(1, stack // 2)
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            self.stack = self.width // 2
+            self.notes.append(f"out of memory with {self.width} replicas at a time: {self.stack}")
+            self.width = self.stack
             try:
                 self._prepare()
                 self.told = 0
                 return
-            except Exception as again:
-                if not _out_of_memory(again):
-                    self.failure = "".join(traceback.format_exception(again))
-                    return
+            except Exception as error:
+                trouble = Trouble.of(error)
+            self.trial = None
+        if trouble.kind in ("process", "device"):
+            raise Ended(trouble, self.spot)
+        self.failure = trouble.text
 
     @property
     def _replicas(self) -> int:
@@ -217,7 +253,7 @@ class CohortTrainable(tune.Trainable):
         from engram.sweeps.trial import checkpoint
 
         self.safe = checkpoint.encode(self.trial.state_dict(), self.config["about"])
-        self.saved_at = time.monotonic()
+        self.saved_at, self.saved_step = time.monotonic(), self.trial.trainer.step
         return Saved(self.trial.trainer.step, self.safe)
 
     def _hold(self, state: dict) -> None:
@@ -234,6 +270,19 @@ class CohortTrainable(tune.Trainable):
         )
         whole.load_state_dict({**state, "trainer": {**state["trainer"], "optimizer": {}}})
         self.trial = whole
+
+
+def _here() -> Spot:
+    """Where this process runs. Outside Ray there is nothing to be told apart."""
+    if not ray.is_initialized():
+        return Spot("", socket.gethostname())
+    context = ray.get_runtime_context()
+    gpus: list[str] = []
+    with contextlib.suppress(
+        Exception
+    ):  # known to Ray alone, and only for people and for avoidance
+        gpus = context.get_accelerator_ids().get("GPU", [])
+    return Spot(context.get_node_id(), socket.gethostname(), tuple(gpus))
 
 
 def _fetched(reference: list | None) -> bytes | None:
@@ -280,14 +329,3 @@ def _joined(first: dict, second: dict) -> dict:
     for kind in ("error", "loss"):
         history[kind] = {n: torch.cat([past[kind][n], news[kind][n]], 1) for n in news[kind]}
     return {"trainer": trainer, "history": history}
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    words = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in words or "can't allocate memory" in words
-    )

@@ -101,6 +101,7 @@ class Trials:
             "dataset": dataset,
             "cache": str(paths.cache_dir()),
             "device": _device(self.study),
+            "gpu": resources.gpu,
             "threads": max(1, int(resources.cpu)),
             "stack": proposal.setbacks.stack,
             "restore": restore,

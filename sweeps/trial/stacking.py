@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from engram import files
+from engram.models import memory
 from engram.models.cohort import default_stack
 from engram.models.config import ModelConfig, TrainingConfig
 from engram.models.probe import seconds_per_step
@@ -65,11 +66,11 @@ class Cohort:
         return ", ".join([self.model.family, depth, dropout, *rounded, machine, torch.__version__])
 
 
-def width(cohort: Cohort, cache: Path) -> int:
-    """Replicas per pass that trains a cohort fastest on its device.
+def width(cohort: Cohort, cache: Path, most: int | None = None) -> int:
+    """Replicas per pass that trains a cohort fastest on its device, of those that fit into its memory.
 
-    cache: folder of the memory, which the processes of a machine share. A user's own network is not
-    measured: it may not stack at all.
+    cache: folder of what the processes of a machine remember; most: what memory has room for, where a trial
+    has found that out. A user's own network is not measured: it may not stack at all.
     """
     if cohort.replicas == 1 or ":" in cohort.model.family:
         return cohort.rule
@@ -81,32 +82,48 @@ def width(cohort: Cohort, cache: Path) -> int:
         known = found if isinstance(found, dict) else {}
         chosen = known.get(cohort.name)
         if not isinstance(chosen, int) or chosen < 0:
-            chosen = _measured(cohort)
+            chosen = _measured(cohort, most or cohort.measured)
             files.write(cache / FILE, json.dumps({**known, cohort.name: chosen}, indent=1))
     return min(chosen, cohort.replicas) if chosen else cohort.replicas
 
 
-def _measured(cohort: Cohort) -> int:
-    """The fastest stack, 0 for all replicas."""
-    count = cohort.measured
-    stacks = [stack for stack in CANDIDATES if stack < count] + [count]
-    seconds = dict.fromkeys(stacks, math.inf)
-    for _ in range(ROUNDS):
-        for stack in stacks:
-            took = seconds_per_step(
-                cohort.model,
-                cohort.training,
-                count,
-                cohort.training.batch_size,
-                cohort.shape,
-                cohort.outputs,
-                image=cohort.image,
-                stack=stack,
-                device=cohort.device,
-                clock=time.thread_time if cohort.device.type == "cpu" else time.perf_counter,
-            )
-            seconds[stack] = min(seconds[stack], took)
-    best = min(seconds, key=lambda stack: seconds[stack])
-    if seconds[min(cohort.rule, count)] <= CLEARLY * seconds[best]:
-        best = min(cohort.rule, count)
+def _measured(cohort: Cohort, most: int) -> int:
+    """The fastest stack, 0 for all replicas; none wider than `most`, or than half of what ran out of memory."""
+    count, widest = cohort.measured, min(most, cohort.measured)
+    seconds: dict[int, float] = {}
+    while (took := _seconds(cohort, widest)) is None:
+        if widest == 1:
+            return 1  # the trial itself will tell what it lacks
+        widest //= 2
+    seconds[widest] = took
+    narrower = [stack for stack in CANDIDATES if stack < widest]
+    for stack in narrower * ROUNDS + [widest] * (ROUNDS - 1):
+        if (took := _seconds(cohort, stack)) is not None:
+            seconds[stack] = min(seconds.get(stack, math.inf), took)
+    best, rule = min(seconds, key=lambda stack: seconds[stack]), min(cohort.rule, count)
+    if seconds.get(rule, math.inf) <= CLEARLY * seconds[best]:
+        best = rule
     return 0 if best == count else best
+
+
+def _seconds(cohort: Cohort, stack: int) -> float | None:
+    """Seconds of a step in stacks of so many replicas; None where there is too little memory for them."""
+    try:
+        return seconds_per_step(
+            cohort.model,
+            cohort.training,
+            cohort.measured,
+            cohort.training.batch_size,
+            cohort.shape,
+            cohort.outputs,
+            image=cohort.image,
+            stack=stack,
+            device=cohort.device,
+            clock=time.thread_time if cohort.device.type == "cpu" else time.perf_counter,
+        )
+    except Exception as error:
+        if not memory.ran_out(error):
+            raise
+    # Out of the handler, whose error holds the cohort that did not fit.
+    memory.give_back()
+    return None
