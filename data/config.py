@@ -66,6 +66,10 @@ class DataConfig(BaseModel):
     target: str | None = Field(
         None, description="target column of a csv or parquet file; null: the last one"
     )
+    channels: Literal["auto", "first", "last"] = Field(
+        "auto",
+        description="axis of an image's channels; auto: the one of 1 to 4, first if both are",
+    )
     task: Literal["auto", "classification", "regression"] = Field(
         "auto", description="auto: whole-number or text targets are classes, others are values"
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -28,8 +28,33 @@ class DataError(ValueError):
 
 
 @dataclass(frozen=True)
+class Division:
+    """What keeps examples of the pool together or apart, one value an example; None: nothing does.
+
+    groups: int64 [n], examples of one group are never on two sides of a split.
+    times: int64 [n] ranks; validation is later than what is trained on.
+    validation: bool [n], the examples that the person's own split validates on.
+    strata: int64 [n], classes whose shares every split and subset keeps, since one of them is rare.
+    """
+
+    groups: np.ndarray | None = None
+    times: np.ndarray | None = None
+    validation: np.ndarray | None = None
+    strata: np.ndarray | None = None
+
+    def first(self, count: int) -> Division:
+        """That of the first `count` examples."""
+        names = ("groups", "times", "validation", "strata")
+        values = {name: getattr(self, name) for name in names}
+        return Division(**{k: None if v is None else v[:count] for k, v in values.items()})
+
+
+@dataclass(frozen=True)
 class Facts:
-    """Sizes and kinds, known before any training. `pool` None: as many examples as wanted."""
+    """Sizes and kinds, known before any training. `pool` None: as many examples as wanted.
+
+    notes: what was decided while reading, a sentence each. division: as the Dataset has it.
+    """
 
     pool: int | None
     test: int
@@ -37,6 +62,8 @@ class Facts:
     classes: int | None
     kind: Kind
     generated: bool
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    division: Division | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -47,6 +74,10 @@ class Dataset:
     targets: int64 [n] labels in 0..classes-1, or float32 [n] or [n, K] values (classes is None).
     digest: sha256 (hex) of the dtype, shape and bytes of the four arrays in order.
     unit: mean and standard deviation by which the targets were standardized; None where they were not.
+    ids, test_ids: [n] the person's own name of each example, int64 or text: the values of an index
+    column, the path of a picture, otherwise its position (from 0) in what was given.
+    class_names: the person's own name of each class; notes: what was decided while reading.
+    division: what keeps examples together or apart.
     """
 
     name: str
@@ -59,6 +90,16 @@ class Dataset:
     digest: str
     generated: bool = False
     unit: tuple[np.ndarray, np.ndarray] | None = None
+    ids: np.ndarray = field(default=None)  # type: ignore[assignment]  # positions, where not given
+    test_ids: np.ndarray = field(default=None)  # type: ignore[assignment]
+    class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    division: Division | None = None
+
+    def __post_init__(self) -> None:
+        for name, examples in (("ids", self.targets), ("test_ids", self.test_targets)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, np.arange(len(examples)))
 
     def in_own_unit(self, values: np.ndarray) -> np.ndarray:
         """Targets, or predictions [..., N] or [..., N, K] of them, in the unit that the person gave."""
@@ -68,14 +109,25 @@ class Dataset:
         return values * scale + mean
 
     def without_pool(self) -> Dataset:
-        """What remains to be said and shown of it once the pool is elsewhere: no example of it is held."""
-        return replace(self, inputs=self.inputs[:0].copy(), targets=self.targets[:0].copy())
+        """What remains to be said and shown of it once the pool is elsewhere: no example of it is held.
+
+        The ids of a person's own data stay; those of generated examples are positions.
+        """
+        kept = {"ids": np.arange(0)} if self.generated else {}
+        return replace(self, inputs=self.inputs[:0].copy(), targets=self.targets[:0].copy(), **kept)
 
     @property
     def facts(self) -> Facts:
-        pool = None if self.generated else len(self.inputs)
-        shape = self.inputs.shape[1:]
-        return Facts(pool, len(self.test_inputs), shape, self.classes, self.kind, self.generated)
+        return Facts(
+            None if self.generated else len(self.inputs),
+            len(self.test_inputs),
+            self.inputs.shape[1:],
+            self.classes,
+            self.kind,
+            self.generated,
+            self.notes,
+            self.division,
+        )
 
 
 def digest(arrays: Sequence[np.ndarray]) -> str:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engram.data.config import DataConfig
-from engram.data.dataset import Dataset
+from engram.data.dataset import DataError, Dataset
+from engram.data.raw import Raw, bad
 from engram.data.sources import Asked
-from engram.data.tidy import DataError, Raw, bad, checked
+from engram.data.tidy import checked
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -25,8 +25,8 @@ from engram import files
 from engram.data.config import DataConfig
 from engram.data.dataset import DataError
 from engram.data.files import table
+from engram.data.raw import Raw, bad
 from engram.data.sources import Asked
-from engram.data.tidy import Raw, bad
 
 if TYPE_CHECKING:
     import pandas as pd

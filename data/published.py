@@ -5,9 +5,10 @@ from __future__ import annotations
 from engram.data import mnist1d as source
 from engram.data.config import DataConfig, ReplicasConfig
 from engram.data.dataset import Dataset, Facts, assemble
+from engram.data.raw import Raw
 from engram.data.sources import Asked
 from engram.data.subsets import pool_needed
-from engram.data.tidy import Raw, check_size
+from engram.data.tidy import check_size
 
 STREAM_TEST = 1000  # test examples of a stream, unless data.test_size says otherwise
 

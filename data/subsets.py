@@ -10,11 +10,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from engram.data import splits
 from engram.data.config import AUGMENTATION_KINDS, DataConfig, ReplicasConfig
-from engram.data.dataset import DataError, Facts
+from engram.data.dataset import DataError, Division, Facts
 
 # Each use of the seed has a stream of its own: the number after the seed.
-_HOLDOUT, _SUBSET, _BOOTSTRAP, _DISJOINT, _COMPLEMENTARY = 11, 12, 13, 14, 15
+_HOLDOUT, _SUBSET, _BOOTSTRAP, _DISJOINT, _COMPLEMENTARY, _INSIDE = 11, 12, 13, 14, 15, 16
 
 
 def held_out(pool: int, validation: int | float) -> int:
@@ -24,18 +25,65 @@ def held_out(pool: int, validation: int | float) -> int:
     return max(1, math.floor(pool * validation + 0.5))
 
 
-def holdout(pool: int, validation: int | float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def holdout(
+    pool: int, validation: int | float, seed: int, division: Division | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Split the pool once per study: ids to draw from int64 [n], validation ids int64 [v], sorted.
 
     Every id has one uniform, and the v lowest are held out: a larger share holds out the same
-    examples and more, whatever the trial.
+    examples and more, whatever the trial. A division changes who is held out: the person's own
+    validation rows, whole groups whose number comes nearest to v, the latest v (and all of their
+    time), or v with the classes in proportion.
     """
     count = held_out(pool, validation)
     order = np.argsort(_generator(seed, _HOLDOUT).random(pool), kind="stable")
-    return np.sort(order[count:]), np.sort(order[:count])
+    if division is None or not count:
+        return np.sort(order[count:]), np.sort(order[:count])
+    held = _divided(order, count, seed, division)
+    if held.all() or not held.any():
+        raise DataError(
+            "data.validation",
+            validation,
+            f"holds out {int(held.sum())} of {pool} examples of the pool, as it is divided",
+            "write less, or another column for data.groups, data.order or data.split",
+        )
+    return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def draw(ids: np.ndarray, size: int, replicas: ReplicasConfig) -> np.ndarray:
+def _divided(order: np.ndarray, count: int, seed: int, division: Division) -> np.ndarray:
+    """Whether each example is held out: bool [pool]."""
+    pool = len(order)
+    if division.validation is not None:
+        return division.validation
+    if division.groups is not None:
+        names, coded, sizes = np.unique(division.groups, return_inverse=True, return_counts=True)
+        if len(names) < 2:
+            raise DataError(
+                "data.validation",
+                count,
+                "would hold out the only group of the pool",
+                "write validation: 0, or name a column with more groups as data.groups",
+            )
+        return np.isin(coded, splits.whole_groups(sizes, count, _generator(seed, _HOLDOUT)))
+    if division.times is not None:
+        return division.times >= np.sort(division.times)[pool - min(count, pool)]
+    assert division.strata is not None
+    order = splits.stratified(np.arange(pool), division.strata, _generator(seed, _HOLDOUT))
+    return np.isin(np.arange(pool), order[:count])
+
+
+def sizes(data: DataConfig, seed: int, facts: Facts, pool: int) -> tuple[int, int]:
+    """(examples to draw from, examples held out) of a pool, before any training."""
+    if facts.division is None:
+        held = held_out(pool, data.validation)
+        return pool - held, held
+    kept, held_ids = holdout(pool, data.validation, seed, facts.division.first(pool))
+    return len(kept), len(held_ids)
+
+
+def draw(
+    ids: np.ndarray, size: int, replicas: ReplicasConfig, division: Division | None = None
+) -> np.ndarray:
     """The training examples of every replica: int64 [R, size], values out of `ids`.
 
     Nested: a smaller size is a prefix of a larger one. Replica r has draw r // inits. A draw of
@@ -49,18 +97,78 @@ def draw(ids: np.ndarray, size: int, replicas: ReplicasConfig) -> np.ndarray:
     disjoint       one permutation dealt out like cards: draw d has places d, D+d, 2D+d, ...
     fresh          the same without the permutation (generated examples are exchangeable), so the
                    draw does not depend on the pool's size either
+
+    With groups, whole groups are permuted, picked and dealt, and the last one taken is cut to size.
+    With strata, permutations have the classes in proportion in every prefix.
     """
     ids = np.asarray(ids, dtype=np.int64)
     draws = _draws(replicas)
     if size > largest(len(ids), replicas):
         raise _too_large(size, len(ids), replicas)
+    if division is not None and division.groups is not None:
+        rows = np.stack(_grouped(ids, size, replicas, division.groups[ids]))
+        return np.repeat(rows, replicas.inits, axis=0)
+    strata = None if division is None or division.strata is None else division.strata[ids]
     if replicas.draw == "disjoint":
-        ids = _generator(replicas.seed, _DISJOINT).permutation(ids)
+        ids = _permuted(ids, _generator(replicas.seed, _DISJOINT), strata)
     if replicas.draw in ("disjoint", "fresh"):
         rows = np.stack([ids[d::draws][:size] for d in range(draws)])
     else:
-        rows = np.stack([_ALONE[replicas.draw](ids, size, replicas.seed, d) for d in range(draws)])
+        one = _ALONE[replicas.draw]
+        rows = np.stack([one(ids, size, replicas.seed, d, strata) for d in range(draws)])
     return np.repeat(rows, replicas.inits, axis=0)  # [D, m] -> [R, m]
+
+
+def _grouped(
+    ids: np.ndarray, size: int, replicas: ReplicasConfig, groups: np.ndarray
+) -> list[np.ndarray]:
+    """One draw after another, [size] each, of whole groups; the last group taken is cut."""
+    coded, counts = np.unique(groups, return_inverse=True, return_counts=True)[1:]
+    members = np.split(ids[np.argsort(coded, kind="stable")], np.cumsum(counts)[:-1])
+    draws, found = _draws(replicas), []
+    for d in range(draws):
+        chosen = _chosen_groups(len(members), size, replicas, d, int(counts.min()))
+        taken, total = [], 0
+        for number, group in enumerate(chosen):
+            if total >= size:
+                break
+            # A stream for each pick, so that the rows of a smaller size are a prefix.
+            inside = _generator(replicas.seed, _INSIDE, d, number)
+            taken.append(inside.permutation(members[group]))
+            total += len(taken[-1])
+        if total < size:
+            raise DataError(
+                "data.train_size",
+                size,
+                f"draw {d + 1} of {draws} disjoint ones has {len(chosen)} of {len(members)} groups "
+                f"and {total} examples",
+                f"write at most {total}, fewer replicas, or replicas.draw: subset",
+            )
+        found.append(np.concatenate(taken)[:size])
+    return found
+
+
+def _chosen_groups(
+    count: int, size: int, replicas: ReplicasConfig, d: int, smallest: int
+) -> np.ndarray:
+    """The groups of a draw in the order in which they are taken, more of them than `size` needs."""
+    seed = replicas.seed
+    if replicas.draw == "bootstrap":
+        return _generator(seed, _BOOTSTRAP, d).integers(0, count, -(-size // smallest))
+    if replicas.draw == "complementary":
+        order = _generator(seed, _COMPLEMENTARY, d // 2).permutation(count)
+        return order[::-1] if d % 2 else order
+    if replicas.draw == "disjoint":
+        return _generator(seed, _DISJOINT).permutation(count)[d :: _draws(replicas)]
+    return _generator(seed, _SUBSET, d).permutation(count)
+
+
+def _permuted(
+    ids: np.ndarray, generator: np.random.Generator, strata: np.ndarray | None
+) -> np.ndarray:
+    if strata is None:
+        return generator.permutation(ids)
+    return splits.stratified(ids, strata, generator)
 
 
 def members(draws: np.ndarray, count: int) -> np.ndarray:
@@ -113,7 +221,7 @@ def check(data: DataConfig, replicas: ReplicasConfig, facts: Facts) -> None:
         pool = min(facts.pool, pool or facts.pool)
     if pool is None:  # generated, and as many as the draw needs
         pool = pool_needed(data.train_size, data.validation, replicas)
-    kept = pool - held_out(pool, data.validation)
+    kept = sizes(data, replicas.seed, facts, pool)[0]
     if kept < 1:
         raise DataError(
             "data.validation",
@@ -123,6 +231,10 @@ def check(data: DataConfig, replicas: ReplicasConfig, facts: Facts) -> None:
         )
     if data.train_size > largest(kept, replicas):
         raise _too_large(data.train_size, kept, replicas, pool)
+    if facts.division is not None and facts.division.groups is not None:
+        division = facts.division.first(pool)
+        ids, _ = holdout(pool, data.validation, replicas.seed, division)
+        draw(ids, data.train_size, replicas, division)  # whole groups may not fill every draw
 
 
 def wrong_kind(augmentation: str, kind: str) -> DataError:
@@ -197,21 +309,25 @@ def _generator(*key: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(list(key)))
 
 
-def _subset(ids: np.ndarray, size: int, seed: int, d: int) -> np.ndarray:
-    return _generator(seed, _SUBSET, d).permutation(ids)[:size]
+def _subset(ids: np.ndarray, size: int, seed: int, d: int, strata: np.ndarray | None) -> np.ndarray:
+    return _permuted(ids, _generator(seed, _SUBSET, d), strata)[:size]
 
 
-def _bootstrap(ids: np.ndarray, size: int, seed: int, d: int) -> np.ndarray:
+def _bootstrap(
+    ids: np.ndarray, size: int, seed: int, d: int, strata: np.ndarray | None
+) -> np.ndarray:
     return ids[_generator(seed, _BOOTSTRAP, d).integers(0, len(ids), size)]
 
 
-def _complementary(ids: np.ndarray, size: int, seed: int, d: int) -> np.ndarray:
-    order = _generator(seed, _COMPLEMENTARY, d // 2).permutation(ids)
+def _complementary(
+    ids: np.ndarray, size: int, seed: int, d: int, strata: np.ndarray | None
+) -> np.ndarray:
+    order = _permuted(ids, _generator(seed, _COMPLEMENTARY, d // 2), strata)
     return (order[::-1] if d % 2 else order)[:size]
 
 
 # The draws that depend on their own number alone, however many stand beside them.
-_ALONE: dict[str, Callable[[np.ndarray, int, int, int], np.ndarray]] = {
+_ALONE: dict[str, Callable[..., np.ndarray]] = {
     "subset": _subset,
     "bootstrap": _bootstrap,
     "complementary": _complementary,

@@ -5,36 +5,17 @@ Every array that a person brings passes here; what cannot be learned from is ref
 
 from __future__ import annotations
 
-import math
-import numbers
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from engram.data import splits
 from engram.data.config import DataConfig
-from engram.data.dataset import KINDS, DataError, Dataset, Kind, assemble
-
-# The order of the rows is one permutation for everybody, whatever the seed of the study.
-_ORDER_SEED, _POOL_ORDER, _TEST_ORDER = 20210, 0, 1
-
-
-@dataclass(frozen=True)
-class Raw:
-    """Arrays as a source found them, with what is needed to name a place in them.
-
-    columns: names of the features of a table. first_row: the number, in the file, of row 0.
-    standardize: features (and regression targets) to mean 0, sd 1 over the pool.
-    """
-
-    inputs: np.ndarray
-    targets: np.ndarray
-    test_inputs: np.ndarray | None = None
-    test_targets: np.ndarray | None = None
-    kind: Kind | None = None
-    columns: tuple[str, ...] | None = None
-    first_row: int = 0
-    standardize: bool = False
+from engram.data.dataset import KINDS, DataError, Dataset, Division, assemble
+from engram.data.pictures import channels_first, shape_text, unscaled
+from engram.data.raw import Raw, bad, finite
+from engram.data.targets import Targets, labelled, values_of
 
 
 def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
@@ -42,39 +23,66 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
 
     Rows are put in one fixed random order, so that the first k are a random sample of them.
     """
-    inputs = _inputs(raw, raw.inputs, "x", config)
-    _same_length(inputs, raw.targets, "x", "y", config)
-    targets, test_targets, classes = _targets(raw, config)
-    if raw.test_inputs is None or test_targets is None:
-        order = _order(len(inputs), _POOL_ORDER)
-        tests = _test_count(len(inputs), config)
-        test, pool = order[:tests], order[tests:]
-        test_inputs, test_targets = inputs[test], targets[test]
-    else:
-        test_inputs = _inputs(raw, raw.test_inputs, "x_test", config)
-        _same_length(test_inputs, test_targets, "x_test", "y_test", config)
-        if test_inputs.shape[1:] != inputs.shape[1:]:
-            raise bad(
-                config,
-                f"x_test has examples of shape {test_inputs.shape[1:]}, x of {inputs.shape[1:]}",
-                "give both the same shape",
-            )
-        pool = _order(len(inputs), _POOL_ORDER)
-        test = _order(len(test_inputs), _TEST_ORDER)
-        test_inputs, test_targets = test_inputs[test], test_targets[test]
-    inputs, targets = inputs[pool], targets[pool]
+    raw = replace(raw, inputs=_shaped(raw.inputs, "x", config))
+    _same_length(raw.inputs, raw.targets, "x", "y", config)
+    own_test = raw.test_inputs is not None
+    if own_test:
+        raw = replace(raw, test_inputs=_shaped(raw.test_inputs, "x_test", config))
+        _same_length(raw.test_inputs, raw.test_targets, "x_test", "y_test", config)
+    targets = labelled(raw, config)
+    pool, test, notes = _split(raw, config, targets)
+    check_size("data.pool_size", pool_size, len(pool), config.name)
+    check_size("data.test_size", config.test_size, len(test), config.name)
+    test = test[: config.test_size]
+    if not raw.standardize:  # a table is scaled over its whole pool, and cut then
+        pool = pool[:pool_size]
+    inputs = _inputs(raw, raw.inputs, "x", config, pool)
+    test_inputs = (
+        _inputs(raw, raw.test_inputs, "x_test", config, test)
+        if own_test
+        else _inputs(raw, raw.inputs, "x", config, test)
+    )
+    if inputs.shape[1:] != test_inputs.shape[1:]:
+        rule = f"x_test has examples of shape {test_inputs.shape[1:]}, x of {inputs.shape[1:]}"
+        raise bad(config, rule, "give both the same shape")
+    values, test_values = targets.values[pool], targets.tested(test)
+    kind = raw.kind or ("vector" if inputs.ndim == 2 else "image")
+    if kind == "image":
+        turned = channels_first(inputs, config)
+        if turned is not inputs:
+            notes.append(f"channels last: read as {shape_text(turned)}, channels first")
+        inputs, test_inputs = turned, channels_first(test_inputs, config)
+        notes += unscaled(inputs)
+    if raw.fill:
+        inputs, test_inputs, filled = _filled(raw, inputs, test_inputs)
+        notes += filled
     unit = None
     if raw.standardize and inputs.ndim == 2:
         inputs, test_inputs = _standardize(inputs, test_inputs)
-        if classes is None:
-            unit = _moments(targets)
-            targets, test_targets = _standardize(targets, test_targets)
-    kind = raw.kind or ("vector" if inputs.ndim == 2 else "image")
+        if targets.classes is None:
+            unit = _moments(values)
+            values, test_values = _standardize(values, test_values)
     check_kind(kind, inputs.ndim, config)
+    ids = _ids(raw.ids, len(raw.targets))
+    test_ids = _ids(raw.test_ids, len(raw.test_targets)) if own_test else ids
     whole = assemble(
-        config.name, (inputs, targets), (test_inputs, test_targets), classes=classes, kind=kind
+        config.name,
+        (inputs, values),
+        (test_inputs, test_values),
+        classes=targets.classes,
+        kind=kind,
     )
-    return cut(replace(whole, unit=unit), pool_size, config.test_size)
+    whole = replace(
+        whole,
+        unit=unit,
+        ids=ids[pool],
+        test_ids=test_ids[test],
+        class_names=targets.names,
+        notes=(*raw.notes, *targets.notes, *notes),
+        division=_division(raw, pool, values if targets.classes else None),
+    )
+    _two_classes(whole, len(pool))
+    return _with_rare_note(cut(whole, pool_size, config.test_size))
 
 
 def cut(whole: Dataset, pool_size: int | None, test_size: int | None) -> Dataset:
@@ -84,18 +92,111 @@ def cut(whole: Dataset, pool_size: int | None, test_size: int | None) -> Dataset
     check_size("data.test_size", test_size, test, whole.name)
     if pool_size in (None, pool) and test_size in (None, test):
         return whole
-    inputs, targets = whole.inputs[:pool_size], whole.targets[:pool_size]
-    test_inputs, test_targets = whole.test_inputs[:test_size], whole.test_targets[:test_size]
-    if whole.classes is not None and len(np.unique(targets)) < 2:
+    parts = (
+        (whole.inputs[:pool_size], whole.targets[:pool_size]),
+        (whole.test_inputs[:test_size], whole.test_targets[:test_size]),
+    )
+    made = replace(
+        assemble(whole.name, *parts, classes=whole.classes, kind=whole.kind),
+        unit=whole.unit,
+        ids=whole.ids[:pool_size],
+        test_ids=whole.test_ids[:test_size],
+        class_names=whole.class_names,
+        notes=whole.notes,
+        division=whole.division and whole.division.first(pool_size or pool),
+    )
+    _two_classes(made, pool)
+    return made
+
+
+def _two_classes(made: Dataset, available: int) -> None:
+    if made.classes is not None and len(np.unique(made.targets)) < 2:
         raise DataError(
             "data.pool_size",
-            len(targets),
+            len(made.targets),
             "leaves examples of one class only",
-            f"write more, up to {pool}",
+            f"write more, up to {available}",
         )
-    parts = (inputs, targets), (test_inputs, test_targets)
-    made = assemble(whole.name, *parts, classes=whole.classes, kind=whole.kind)
-    return replace(made, unit=whole.unit)
+
+
+def _with_rare_note(made: Dataset) -> Dataset:
+    """Strata of what is left after the cut, and a sentence about them."""
+    if made.division is None or made.division.strata is None:
+        return made
+    counts = np.bincount(made.targets, minlength=made.classes or 0)
+    rarest = int(counts.argmin())
+    name = made.class_names[rarest] if made.class_names else str(rarest)
+    note = (
+        f"class {name} is rare ({counts[rarest]:,} of {len(made.targets):,}): validation and "
+        "subsets keep the share of each class (stratified)"
+    )
+    return replace(made, notes=(*made.notes, note))
+
+
+def _split(
+    raw: Raw, config: DataConfig, targets: Targets
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Row numbers of the pool and of the test set, in their fixed order; what was decided."""
+    rows = len(raw.targets)
+    if raw.test_inputs is not None:
+        _refuse_overlap(raw, config)
+        return splits.order(rows), splits.order(len(raw.test_targets), test=True), []
+    if raw.parts is not None and (raw.parts == "test").any():
+        mixed = splits.order(rows)
+        inside = raw.parts[mixed] == "test"
+        pool, test = mixed[~inside], mixed[inside]
+        if raw.groups is not None:
+            splits.refuse_shared(
+                "data.groups", str(config.groups), raw.groups[pool], raw.groups[test]
+            )
+        if len(pool) < 2:
+            raise DataError("data.split", config.split, "leaves no pool", "mark rows as train")
+        return pool, test, [f"split by {config.split}: {len(pool):,} and {len(test):,} for test"]
+    pool, test, notes = splits.choose_test(
+        rows, config, labels=targets.labels, groups=raw.groups, times=raw.times
+    )
+    targets.refuse_unlearned(raw, config, pool)
+    return pool, test, notes
+
+
+def _refuse_overlap(raw: Raw, config: DataConfig) -> None:
+    """A test set of the person's own has no group of the pool and no row before its end."""
+    if raw.groups is not None and raw.test_groups is not None:
+        splits.refuse_shared("data.groups", str(config.groups), raw.groups, raw.test_groups)
+    if raw.times is not None and raw.test_times is not None:
+        last, first = raw.times.max(), raw.test_times.min()
+        if first <= last:
+            rule = f"the test set begins at {first}, and the pool ends at {last}"
+            raise DataError("data.order", config.order, rule, "give later rows as the test set")
+
+
+def _division(raw: Raw, pool: np.ndarray, labels: np.ndarray | None) -> Division | None:
+    validation = None
+    if raw.parts is not None and (raw.parts == "validation").any():
+        validation = raw.parts[pool] == "validation"
+    groups = None if raw.groups is None else raw.groups[pool]
+    times = None if raw.times is None else raw.times[pool]
+    return splits.division(labels, groups, times, validation)
+
+
+def _ids(own: np.ndarray | None, count: int) -> np.ndarray:
+    return np.arange(count) if own is None else np.asarray(own)
+
+
+def _filled(
+    raw: Raw, pool: np.ndarray, test: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Missing values as the median of their column over the pool."""
+    missing = np.isnan(pool)
+    if missing.all(axis=0).any():
+        column = int(missing.all(axis=0).argmax())
+        pool = pool.copy()
+        pool[:, column] = 0  # nothing is known of it: constant, and so 0 once standardized
+    middle = np.nanmedian(pool, axis=0)
+    count = int(missing.sum() + np.isnan(test).sum())
+    pool, test = (np.where(np.isnan(part), middle, part) for part in (pool, test))
+    note = [f"{count:,} missing values became the median of their column over the pool"]
+    return pool, test, note if count else []
 
 
 def check_size(key: str, size: int | None, available: int, name: str) -> None:
@@ -115,11 +216,6 @@ def check_kind(kind: str, axes: int, config: DataConfig) -> None:
         raise bad(config, f"{kind} data with inputs of {axes} axes", f"give x as {shape}")
 
 
-def bad(config: DataConfig, rule: str, fix: str) -> DataError:
-    """The error of data that cannot be used, at the key that names the data."""
-    return DataError("data.name", config.name, rule, fix)
-
-
 def checked(found: Dataset, config: DataConfig) -> Dataset:
     """A Dataset that a person's function made: same checks, its own order, kind and split."""
     raw = Raw(found.inputs, found.targets, found.test_inputs, found.test_targets)
@@ -130,15 +226,24 @@ def checked(found: Dataset, config: DataConfig) -> Dataset:
     check_kind(found.kind, pool[0].ndim, config)
     for name, targets in (("y", found.targets), ("y_test", found.test_targets)):
         if found.classes is None:
-            _values(raw, np.asarray(targets), name, config)
+            values_of(raw, np.asarray(targets), name, config)
         else:
             _labels(np.asarray(targets), found.classes, name, config)
-    return assemble(
+    made = assemble(
         config.name,
         (pool[0], found.targets),
         (test[0], found.test_targets),
         classes=found.classes,
         kind=found.kind,
+    )
+    return replace(
+        made,
+        unit=found.unit,
+        ids=found.ids,
+        test_ids=found.test_ids,
+        class_names=found.class_names,
+        notes=found.notes,
+        division=found.division,
     )
 
 
@@ -153,143 +258,42 @@ def _labels(labels: np.ndarray, classes: int, name: str, config: DataConfig) -> 
         raise bad(config, f"all rows are of class {labels[0]}", "give two classes or more")
 
 
-def _inputs(raw: Raw, inputs: Any, name: str, config: DataConfig) -> np.ndarray:
-    """float32 and finite, [n, ...] with at least one row and one value."""
-    array = np.asarray(inputs)
+def _inputs(
+    raw: Raw, inputs: Any, name: str, config: DataConfig, rows: np.ndarray | None = None
+) -> np.ndarray:
+    """Those rows as float32, finite: [n, ...] with at least one row and one value."""
+    array = _shaped(inputs, name, config)
+    array = np.asarray(array if rows is None else array[rows])
     if array.dtype.kind not in "biuf":
         raise bad(config, f"{name} is of type {array.dtype}, not numbers", "give real numbers")
-    if array.ndim not in (2, 3, 4) or 0 in array.shape:
+    with np.errstate(over="ignore"):
+        single = array.astype(np.float32, copy=False)
+    if not raw.fill and not np.isfinite(single).all():
+        finite(raw, single, name, config, rows)
+    if array.dtype == np.uint8 and array.ndim > 2:
+        single /= np.float32(255)  # bytes are brightness: 0..255 -> [0, 1]
+    return single
+
+
+def _shaped(inputs: Any, name: str, config: DataConfig) -> Any:
+    """An array, or what reads like one, of examples with two to four axes."""
+    array = inputs if hasattr(inputs, "shape") else np.asarray(inputs)
+    if len(array.shape) not in (2, 3, 4) or 0 in array.shape:
         raise bad(
             config,
-            f"{name} has shape {array.shape}",
+            f"{name} has shape {tuple(array.shape)}",
             "give [n, features], [n, T], [n, H, W] or [n, C, H, W] with n of at least 1",
         )
-    with np.errstate(over="ignore"):
-        single = array.astype(np.float32)
-    if not np.isfinite(single).all():
-        _finite(raw, single, name, config)
-    # Bytes are brightness: 0..255 -> [0, 1].
-    return single / np.float32(255) if array.dtype == np.uint8 and array.ndim > 2 else single
-
-
-def _finite(raw: Raw, values: np.ndarray, name: str, config: DataConfig) -> None:
-    """Refuse NaN and infinity, saying where the first one stands."""
-    places = np.argwhere(~np.isfinite(values))
-    if len(places):
-        first = tuple(int(i) for i in places[0])
-        what = "no number (NaN)" if np.isnan(values[first]) else "infinite, or beyond float32"
-        if raw.columns and name == "x":
-            where = f"row {first[0] + raw.first_row}, column {raw.columns[first[1]]!r}"
-        else:
-            where = f"{name}[{', '.join(map(str, first))}]"
-        more = f"; {len(places)} such values" if len(places) > 1 else ""
-        raise bad(config, f"{where} is {what}{more}", "drop or fill these rows first")
-
-
-def _same_length(x: np.ndarray, y: Any, x_name: str, y_name: str, config: DataConfig) -> None:
-    if np.ndim(y) == 0 or len(x) != len(y):
-        length = "no rows" if np.ndim(y) == 0 else len(y)
-        raise bad(
-            config, f"{x_name} has {len(x)} rows and {y_name} {length}", "give one target per row"
-        )
-
-
-def _targets(raw: Raw, config: DataConfig) -> tuple[np.ndarray, np.ndarray | None, int | None]:
-    """Labels 0..classes-1 or float values, of the pool and of the test set if there is one."""
-    targets = _column(raw.targets, config)
-    test = None if raw.test_targets is None else _column(raw.test_targets, config)
-    if not _is_classes(targets, config):
-        values = _values(raw, targets, "y", config)
-        if len(values) and (values == values[:1]).all():
-            raise bad(config, "all targets are the same value", "give targets that differ")
-        tested = None if test is None else _values(raw, test, "y_test", config)
-        if tested is not None and tested.shape[1:] != values.shape[1:]:
-            raise bad(config, "y_test and y differ in shape", "give both the same columns")
-        return values, tested, None
-    if targets.ndim != 1:
-        raise bad(
-            config,
-            f"y has shape {targets.shape}; labels are one per row",
-            "give class numbers rather than one-hot rows, or set data.task: regression",
-        )
-    if targets.dtype.kind == "f":
-        _finite(raw, targets, "y", config)
-    names, labels = np.unique(targets, return_inverse=True)
-    if len(names) < 2:
-        raise bad(config, f"all rows are of one class, {names[0]!s}", "give two classes or more")
-    if config.task == "auto" and targets.dtype.kind in "iuf" and len(names) > len(labels) / 2:
-        raise DataError(
-            "data.task",
-            "auto",
-            f"{len(names)} different whole numbers in {len(labels)} targets look like values",
-            "write task: regression, or task: classification if they are classes",
-        )
-    if test is None:
-        return labels, None, len(names)
-    place = np.searchsorted(names, test).clip(max=len(names) - 1)
-    unknown = names[place] != test
-    if unknown.any():
-        raise bad(
-            config,
-            f"y_test has the class {test[unknown][0]!s}, which y never has",
-            "use the same class names in both",
-        )
-    return labels, place, len(names)
-
-
-def _column(targets: Any, config: DataConfig) -> np.ndarray:
-    """Numbers, truth values or text as an array of one such type; [n, 1] as [n]."""
-    array = np.asarray(targets)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.dtype.kind == "O" and all(isinstance(v, numbers.Number) for v in array.flat):
-        array = array.astype(np.float64)
-    if array.dtype.kind in "OST":
-        array = array.astype(str)
-    if array.dtype.kind not in "biufU":
-        raise bad(config, f"targets are of type {array.dtype}", "give numbers or class names")
     return array
 
 
-def _is_classes(targets: np.ndarray, config: DataConfig) -> bool:
-    if config.task != "auto":
-        return config.task == "classification"
-    if targets.dtype.kind in "Ubiu":
-        return targets.ndim == 1
-    with np.errstate(invalid="ignore"):
-        return targets.ndim == 1 and bool((targets == np.floor(targets)).all())
-
-
-def _values(raw: Raw, targets: np.ndarray, name: str, config: DataConfig) -> np.ndarray:
-    if targets.dtype.kind not in "biuf":
-        raise DataError(
-            "data.task",
-            config.task,
-            f"the targets of {config.name} are text such as {targets.flat[0]!s}, not values",
-            "write task: classification, or name a column of numbers as data.target",
+def _same_length(x: Any, y: Any, x_name: str, y_name: str, config: DataConfig) -> None:
+    rows = x.shape[0]
+    if np.ndim(y) == 0 or rows != len(y):
+        length = "no rows" if np.ndim(y) == 0 else len(y)
+        raise bad(
+            config, f"{x_name} has {rows} rows and {y_name} {length}", "give one target per row"
         )
-    if targets.ndim > 2 or 0 in targets.shape:
-        raise bad(config, f"{name} has shape {targets.shape}", "give values [n] or [n, K]")
-    with np.errstate(over="ignore"):
-        values = targets.astype(np.float32)
-    _finite(raw, values, name, config)
-    return values
-
-
-def _test_count(rows: int, config: DataConfig) -> int:
-    count = config.test_size or max(1, math.floor(rows / 6 + 0.5))
-    if rows - count < 2:
-        raise DataError(
-            "data.test_size",
-            count,
-            f"{config.name} has {rows} rows and no test set of its own; this leaves no pool",
-            f"write at most {rows - 2}" if rows > 2 else "give a file with more rows",
-        )
-    return count
-
-
-def _order(rows: int, number: int) -> np.ndarray:
-    return np.random.Generator(np.random.PCG64([_ORDER_SEED, number])).permutation(rows)
 
 
 def _standardize(pool: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -245,7 +245,7 @@ def _pool(study: Study, load: Load) -> tuple[int, int]:
         largest = study.largest("data.train_size")
         assert isinstance(largest, int)
         pool = subsets.pool_needed(largest, data.validation, study.replicas)
-    return pool, subsets.held_out(pool, data.validation)
+    return pool, subsets.sizes(data, study.replicas.seed, load.facts, pool)[1]
 
 
 def _concurrent(study: Study, trials: int | None) -> int:

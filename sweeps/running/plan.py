@@ -102,12 +102,13 @@ def _data(made: Plan) -> list[str]:
     )
     named = ", ".join(f"{name} ({_shape(facts)})" for name, facts in known.items())
     test = _span(facts.test for facts in known.values())
-    return [named, f"pool of {pool}, {validation}; test {test}"]
+    notes = dict.fromkeys(note for facts in known.values() for note in facts.notes)
+    return [named, f"pool of {pool}, {validation}; test {test}", *notes]
 
 
 def _shape(facts: Facts) -> str:
     kind = f"{facts.classes} classes" if facts.classes else "regression"
-    return f"{facts.kind} of {'x'.join(map(str, facts.shape))}, {kind}"
+    return f"{facts.kind} of {' x '.join(map(str, facts.shape))}, {kind}"
 
 
 def _subsets(made: Plan) -> list[str]:

@@ -16,14 +16,17 @@ from torch import Tensor
 
 from engram.data import augmentation, noise, subsets
 from engram.data.dataset import Dataset
-from engram.models import streams
+from engram.models import streams, ways
 from engram.models.cohort import Cohort, default_stack
 from engram.models.family import build
+from engram.models.plain import PlainCohort
 from engram.models.training import Augment, Examples, Report, Trainer
 from engram.sweeps.study.configuration import Configuration
 from engram.sweeps.study.sections import MeasuresConfig
 from engram.sweeps.trial.record_writer import RecordWriter, shortened
 from engram.sweeps.trial.watch import Watch, measured
+
+REHEARSED = 64  # examples that a person's network is tried on
 
 
 @dataclass
@@ -70,7 +73,7 @@ class Trial:
         if self.watch is not None:
             self.watch.load_state_dict(state["watch"])
 
-    def untrained(self, purpose: str = "init") -> Cohort:
+    def untrained(self, purpose: str = "init") -> Cohort | PlainCohort:
         """The replicas as they began, or for another purpose as they might have begun."""
         first = self.configuration.replicas.count - self.trainer.cohort.replicas
         return make_cohort(self.configuration, self.dataset, self.trainer.device, first, purpose)
@@ -141,8 +144,10 @@ def prepare(
     that will be taken; without it training is not watched.
     """
     data, replicas = configuration.data, configuration.replicas
-    pool_ids, validation_ids = subsets.holdout(len(dataset.targets), data.validation, replicas.seed)
-    members = subsets.draw(pool_ids, data.train_size, replicas)[first:]
+    pool_ids, validation_ids = subsets.holdout(
+        len(dataset.targets), data.validation, replicas.seed, dataset.division
+    )
+    members = subsets.draw(pool_ids, data.train_size, replicas, dataset.division)[first:]
     targets, wrong = _targets(configuration, dataset)
     pool = Examples(_tensor(dataset.inputs), _tensor(targets))
     sets = {
@@ -171,7 +176,7 @@ def make_cohort(
     device: torch.device,
     first: int = 0,
     purpose: str = "init",
-) -> Cohort:
+) -> Cohort | PlainCohort:
     """The R networks of a configuration, each from its own stream for this purpose."""
     replicas = configuration.replicas
     outputs = dataset.classes or int(np.prod(dataset.targets.shape[1:], dtype=int))
@@ -183,7 +188,18 @@ def make_cohort(
             modules.append(build(configuration.model, shape, outputs, image))
     automatic = default_stack(configuration.model.family, device, replicas.count, image)
     stack = automatic if replicas.stack == "auto" else replicas.stack
-    return Cohort(modules, device, stack, _tensor(dataset.inputs[:4]))
+    how = ways.way(
+        configuration.model,
+        configuration.training,
+        tuple(dataset.inputs.shape[1:]),
+        outputs,
+        image,
+        Examples(_tensor(dataset.inputs[:REHEARSED]), _tensor(dataset.targets[:REHEARSED])),
+        configuration.data.train_size,
+        device,
+        _augment(configuration, dataset),
+    )
+    return ways.cohort(modules, device, stack, how)
 
 
 def _targets(configuration: Configuration, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -164,7 +164,7 @@ BAD_ARRAYS = {
     ),
     "one class": ({"x": X, "y": Y * 0}, "one class, 0"),
     "one value": ({"x": X, "y": Y * 0 + 0.5}, "all targets are the same"),
-    "one-hot": ({"x": X, "y": np.eye(3, dtype=int)[Y], "task": "classification"}, "one per row"),
+    "multi-hot": ({"x": X, "y": np.ones((60, 3)), "task": "classification"}, "one per row"),
     "lengths": ({"x": X, "y": Y[:-1]}, "x has 60 rows and y 59"),
     "test lengths": ({"x": X, "y": Y, "x_test": X, "y_test": Y[:3]}, "x_test has 60 rows"),
     "test shape": ({"x": X, "y": Y, "x_test": X[:, :3], "y_test": Y}, "shape (3,), x of (4,)"),
@@ -218,7 +218,7 @@ def test_sizes_that_leave_nothing(tmp_path):
     error = refused(name, test_size=59)
     assert (error.key, error.fix) == ("data.test_size", "write at most 58")
     assert refused(name, pool_size=51).key == "data.pool_size"
-    name = npz(tmp_path / "a.npz", x=X, y=(np.arange(60) == 0).astype(int))
+    name = npz(tmp_path / "a.npz", x=X, y=(np.arange(60) < 2).astype(int))
     assert "one class" in refused(name, pool_size=2).rule
 
 

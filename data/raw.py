@@ -1,0 +1,77 @@
+"""Rows as a source found them, before any check, and the words for a place in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engram.data.config import DataConfig
+from engram.data.dataset import DataError, Kind
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Rows as a source found them, with what is needed to name a place in them.
+
+    inputs: an array, or anything with `shape` that gives an array for an array of row numbers (a
+    memory map, pictures still encoded): of such only the rows that are used are read.
+    ids: the person's own name of each row; None: its position. columns: names of the features of a
+    table. lines: the line of each row in its file; first_row: the number of row 0 where there are
+    no lines. standardize: features (and regression targets) to mean 0, sd 1 over the pool.
+    fill: missing features become the median of the pool. groups, times, parts [n]: the columns
+    named by data.groups, data.order and data.split (train, validation, test).
+    """
+
+    inputs: Any
+    targets: Any
+    test_inputs: Any = None
+    test_targets: Any = None
+    kind: Kind | None = None
+    columns: tuple[str, ...] | None = None
+    first_row: int = 0
+    standardize: bool = False
+    ids: np.ndarray | None = None
+    test_ids: np.ndarray | None = None
+    lines: np.ndarray | None = None
+    test_lines: np.ndarray | None = None
+    fill: bool = False
+    groups: np.ndarray | None = None
+    times: np.ndarray | None = None
+    parts: np.ndarray | None = None
+    test_groups: np.ndarray | None = None
+    test_times: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    def place(self, row: int, test: bool = False) -> str:
+        """A row as the person finds it: `line 7` of a text file, else `row 5`."""
+        lines = self.test_lines if test else self.lines
+        return f"row {row + self.first_row}" if lines is None else f"line {lines[row]}"
+
+
+def bad(config: DataConfig, rule: str, fix: str) -> DataError:
+    """The error of data that cannot be used, at the key that names the data."""
+    return DataError("data.name", config.name, rule, fix)
+
+
+def finite(
+    raw: Raw, values: np.ndarray, name: str, config: DataConfig, rows: np.ndarray | None = None
+) -> None:
+    """Refuse NaN and infinity, saying where the first one stands. values [k, ...] are of `rows`."""
+    places = np.argwhere(~np.isfinite(values))
+    if not len(places):
+        return
+    found = places if rows is None else np.column_stack([rows[places[:, 0]], places[:, 1:]])
+    earliest = int(np.lexsort(found.T[::-1])[0])
+    first = tuple(int(i) for i in found[earliest])
+    wrong = np.isnan(values[tuple(places[earliest])])
+    what = "no number (NaN)" if wrong else "infinite, or beyond float32"
+    fix = "drop or fill these rows first"
+    if raw.columns and name != "y":
+        where = f"{raw.place(first[0], name == 'x_test')}, column {raw.columns[first[1]]!r}"
+        fix = "write data.missing: drop or median, or mend these rows" if wrong else fix
+    else:
+        where = f"{name}[{', '.join(map(str, first))}]"
+    more = f"; {len(places)} such values" if len(places) > 1 else ""
+    raise bad(config, f"{where} is {what}{more}", fix)

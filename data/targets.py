@@ -1,0 +1,217 @@
+"""From targets as found to labels 0..classes-1 or values: numbers, text, one-hot rows.
+
+What could be either is refused rather than guessed: a column of a hundred different texts is no
+classification, and rows of class probabilities are no regression.
+"""
+
+from __future__ import annotations
+
+import numbers
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engram.data.config import DataConfig
+from engram.data.dataset import DataError
+from engram.data.raw import Raw, bad, finite
+
+
+@dataclass(frozen=True)
+class Targets:
+    """values: int64 [n] labels, or float32 [n] or [n, K] (classes None); test_values likewise.
+
+    names: the person's own name of each class. notes: what was decided.
+    """
+
+    values: np.ndarray
+    test_values: np.ndarray | None
+    classes: int | None = None
+    names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The labels; None for regression."""
+        return None if self.classes is None else self.values
+
+    def tested(self, rows: np.ndarray) -> np.ndarray:
+        """The targets of these rows of the test set: of its own, or of the only set there is."""
+        return (self.values if self.test_values is None else self.test_values)[rows]
+
+    def refuse_unlearned(self, raw: Raw, config: DataConfig, pool: np.ndarray) -> None:
+        """Refuse classes that the pool lacks, and those with one row, which no split can share."""
+        if self.classes is None or self.names is None:
+            return
+        counts = np.bincount(self.values, minlength=self.classes)
+        lost = np.bincount(self.values[pool], minlength=self.classes) == 0
+        single = counts == 1
+        if not (lost | single).any():
+            return
+        first = int((single if single.any() else lost).argmax())
+        where = raw.place(int((self.values == first).argmax()))
+        count = int(single.sum()) if single.any() else int(lost.sum())
+        subject = f"class {self.names[first]!r} ({where})"
+        if count > 1:
+            subject = f"{count} classes, the first {self.names[first]!r} ({where}),"
+        verb = "have" if count > 1 else "has"
+        rule = (
+            f"{subject} {verb} one row, which cannot be both learned and tested"
+            if single.any()
+            else f"{subject} {verb} all rows in the test set"
+        )
+        fix = "drop these rows, merge the classes, or name a test set of your own as data.test"
+        raise bad(config, rule, fix)
+
+
+def labelled(raw: Raw, config: DataConfig) -> Targets:
+    """Labels or values of the pool and of its test set, if it has one. Raises DataError."""
+    targets, notes = _column(raw.targets, "y", config)
+    test = None
+    if raw.test_targets is not None:
+        test, _ = _column(raw.test_targets, "y_test", config)
+    if _is_one_hot(targets, config) and (test is None or test.shape[1:] == targets.shape[1:]):
+        notes.append(f"one-hot targets: read as {targets.shape[1]} classes")
+        test = None if test is None else test.argmax(axis=1)
+        targets = targets.argmax(axis=1)
+    if not _is_classes(targets, config):
+        return _regression(raw, targets, test, config, notes)
+    if targets.ndim != 1:
+        raise bad(
+            config,
+            f"y has shape {targets.shape}; labels are one per row",
+            "give class numbers or one-hot rows, or set data.task: regression",
+        )
+    if targets.dtype.kind == "f":
+        finite(raw, targets, "y", config)
+    return _classification(raw, targets, test, config, notes)
+
+
+def _classification(
+    raw: Raw, targets: np.ndarray, test: np.ndarray | None, config: DataConfig, notes: list[str]
+) -> Targets:
+    names, labels = np.unique(targets, return_inverse=True)
+    if len(names) < 2:
+        raise bad(config, f"all rows are of one class, {names[0]!s}", "give two classes or more")
+    if config.task == "auto" and len(names) > len(labels) / 2 and targets.dtype.kind != "b":
+        text = targets.dtype.kind == "U"
+        what = "texts" if text else "whole numbers"
+        raise DataError(
+            "data.task",
+            "auto",
+            f"{len(names)} different {what} in {len(labels)} targets "
+            + ("are hardly classes" if text else "look like values"),
+            ("name another column as data.target" if text else "write task: regression")
+            + ", or write task: classification if they are classes",
+        )
+    if targets.dtype.kind == "U":
+        lowered: dict[str, str] = {}
+        for name in names:
+            other = lowered.setdefault(str(name).lower(), str(name))
+            if other != name:
+                notes.append(f"classes {other!r} and {str(name)!r} differ only in their case")
+    place = None
+    if test is not None:
+        if test.ndim != 1 or (test.dtype.kind == "U") != (targets.dtype.kind == "U"):
+            rule = f"y_test is {test.dtype} of shape {test.shape}, and y {targets.dtype}"
+            raise bad(config, rule, "use the same class names in both")
+        place = np.searchsorted(names, test).clip(max=len(names) - 1)
+        unknown = names[place] != test
+        if unknown.any():
+            raise bad(
+                config,
+                f"y_test has the class {test[unknown][0]!s}, which y never has",
+                "use the same class names in both",
+            )
+    texts = tuple(str(name) for name in names)
+    return Targets(labels, place, len(names), texts, tuple(notes))
+
+
+def _regression(
+    raw: Raw, targets: np.ndarray, test: np.ndarray | None, config: DataConfig, notes: list[str]
+) -> Targets:
+    values = values_of(raw, targets, "y", config)
+    if config.task == "auto" and values.ndim == 2 and values.shape[1] > 1:
+        _refuse_class_rows(values, config)
+    if len(values) and (values == values[:1]).all():
+        raise bad(config, "all targets are the same value", "give targets that differ")
+    tested = None if test is None else values_of(raw, test, "y_test", config)
+    if tested is not None and tested.shape[1:] != values.shape[1:]:
+        raise bad(config, "y_test and y differ in shape", "give both the same columns")
+    return Targets(values, tested, notes=tuple(notes))
+
+
+def _refuse_class_rows(values: np.ndarray, config: DataConfig) -> None:
+    """Rows that look like classes in another dress are not fitted as values unasked."""
+    if np.isin(values, (0, 1)).all():
+        rule = f"y has {values.shape[1]} columns of 0 and 1, and not one 1 in each row"
+    elif values.min() >= 0 and np.allclose(values.sum(axis=1), 1, atol=1e-3):
+        rule = f"y has {values.shape[1]} columns whose rows sum to 1, as class probabilities do"
+    else:
+        return
+    raise DataError(
+        "data.task",
+        "auto",
+        rule,
+        "give one class per row, or write task: regression to fit them as values",
+    )
+
+
+def _is_one_hot(targets: np.ndarray, config: DataConfig) -> bool:
+    """Two values in all, the larger one exactly once in each row: [n, K], K of 2 or more."""
+    if config.task == "regression" or targets.ndim != 2 or targets.shape[1] < 2:
+        return False
+    if targets.dtype.kind not in "biuf" or not len(targets):
+        return False
+    low, high = targets.min(), targets.max()
+    two = bool(((targets == low) | (targets == high)).all())
+    return two and low != high and bool(((targets == high).sum(axis=1) == 1).all())
+
+
+def _column(targets: Any, name: str, config: DataConfig) -> tuple[np.ndarray, list[str]]:
+    """Numbers, truth values or text as an array of one such type; [n, 1] as [n]."""
+    array = np.asarray(targets)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.dtype.kind == "O" and all(isinstance(v, numbers.Number) for v in array.flat):
+        array = array.astype(np.float64)
+    if array.dtype.kind == "O" and not all(
+        isinstance(v, str | bytes | np.bool_) for v in array.flat
+    ):
+        kinds = sorted({type(v).__name__ for v in array.flat})
+        raise bad(config, f"{name} mixes {', '.join(kinds)}", "give numbers or class names")
+    if array.dtype.kind in "OST":
+        array = array.astype(str)
+    if array.dtype.kind not in "biufU":
+        raise bad(config, f"targets are of type {array.dtype}", "give numbers or class names")
+    if array.dtype.kind != "U":
+        return array, []
+    stripped = np.char.strip(array)
+    changed = int((stripped != array).sum())
+    return stripped, [f"blanks around {changed:,} class names were removed"] if changed else []
+
+
+def _is_classes(targets: np.ndarray, config: DataConfig) -> bool:
+    if config.task != "auto":
+        return config.task == "classification"
+    if targets.dtype.kind in "Ubiu":
+        return targets.ndim == 1
+    with np.errstate(invalid="ignore"):
+        return targets.ndim == 1 and bool((targets == np.floor(targets)).all())
+
+
+def values_of(raw: Raw, targets: np.ndarray, name: str, config: DataConfig) -> np.ndarray:
+    """Targets of a regression as float32 [n] or [n, K], finite."""
+    if targets.dtype.kind not in "biuf":
+        raise DataError(
+            "data.task",
+            config.task,
+            f"the targets of {config.name} are text such as {targets.flat[0]!s}, not values",
+            "write task: classification, or name a column of numbers as data.target",
+        )
+    if targets.ndim > 2 or 0 in targets.shape:
+        raise bad(config, f"{name} has shape {targets.shape}", "give values [n] or [n, K]")
+    with np.errstate(over="ignore"):
+        values = targets.astype(np.float32)
+    finite(raw, values, name, config)
+    return values
