@@ -8,7 +8,8 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,18 @@ from engram.sweeps.study.configuration import Study
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+PAUSES_S = (1, 3, 10, 20, 30, 60)  # before Ray is started once more
+log = logging.getLogger(__name__)
 
 
 @contextmanager
-def connected(address: str | None, study: Study) -> Iterator[None]:
-    """A Ray of our own, on loopback, or the cluster at address (or RAY_ADDRESS, as Ray sets it in a job)."""
+def connected(
+    address: str | None, study: Study, say: Callable[[str], None] = program.warn
+) -> Iterator[None]:
+    """A Ray of our own, on loopback, or the cluster at address (or RAY_ADDRESS, as Ray sets it in a job).
+
+    say: takes lines for people, where starting takes long.
+    """
     if ray.is_initialized():
         yield
         return
@@ -60,7 +68,7 @@ def connected(address: str | None, study: Study) -> Iterator[None]:
             # The other nodes share no file system with this one: the code goes to them.
             bundle.pack(study, Path(folder) / "bundle")
             options["runtime_env"] = {"working_dir": str(Path(folder) / "bundle")}
-        ray.init(address=address, **options)
+        _start(address, options, say)
         _take_back(handlers)
         try:
             yield
@@ -69,6 +77,26 @@ def connected(address: str | None, study: Study) -> Iterator[None]:
             # those that only cycles hold, as Tune's do, go now.
             gc.collect()
             ray.shutdown()
+
+
+def _start(address: str, options: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Connect, or start a Ray of our own: again where it does not come up, which on a busy machine it may not.
+
+    Ray gives a node some fifteen seconds for its helpers, whoever waits; a new start has as long again.
+    """
+    pauses = PAUSES_S if address == "local" else ()
+    for attempt, pause in enumerate((*pauses, None), 1):
+        try:
+            ray.init(address=address, **options)
+            return
+        except Exception as error:  # whatever part of it was too slow has an error of its own
+            ray.shutdown()
+            if pause is None:
+                raise
+            log.warning("Ray did not start, attempt %d: %s", attempt, error)
+            busy = f"{os.getloadavg()[0]:.0f} processes want {os.cpu_count()} CPUs"
+            say(f"Ray has not started: the machine is busy ({busy}); trying again in {pause:g} s")
+            time.sleep(pause)
 
 
 def _take_back(handlers: dict[int, Any]) -> None:

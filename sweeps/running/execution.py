@@ -35,7 +35,7 @@ from engram.sweeps.study.configuration import Study
 from engram.sweeps.tracking.recorder import STUDY
 from engram.sweeps.trial import datasets
 
-SEND_AT_END_S = 30.0
+SEND_AT_END_S, SEND_AFTER_FAILURE_S = 30.0, 10.0
 LOG = "run.log"
 log = logging.getLogger(__name__)
 
@@ -122,12 +122,13 @@ class Execution:
         self.stop, self.secrets = stop, secrets
         self.search = Search(study, folder / "search.journal", name, study.faults.retry_failed)
         self.usage = Usage(folder)
+        self._at_end = contextlib.ExitStack()
         objective, direction = next(iter(study.search.objective.items()))
         earlier = len(self.search.records())
         self.display = Display(
             self.search.planned, study.replicas.count, earlier, objective, direction
         )
-        self.recording: Recording | None = None
+        self.recording: Recording
         self.review: review.Review
 
     def run(self) -> Ended:
@@ -142,6 +143,7 @@ class Execution:
             self.recording = Recording(
                 self.study, self.name, self.folder, self.search, self.secrets, found
             )
+            self._at_end.callback(self._abandon)
             self.recording.begin(origin, [*self.search.changes, *changed])
             self.review = review.Review(
                 self.study, self.name, self.folder, self.recording.recorder, found
@@ -170,7 +172,7 @@ class Execution:
             self.study, self.folder, self.search, checkpoints, digests, self.stop, listeners
         )
         tune_folder = self.folder / "tune"
-        with connection.connected(self.address, self.study), self.display:
+        with connection.connected(self.address, self.study, self.display.say), self.display:
             from engram.sweeps.cluster import tuning  # Tune is imported while workers start
 
             if why := self.recording.rejected():
@@ -181,8 +183,7 @@ class Execution:
 
     def close(self) -> None:
         """Leave the files and MLflow's runs in order, however the run ended."""
-        if self.recording is not None:
-            self.recording.close(SEND_AFTER_FAILURE_S, "FAILED")
+        self._at_end.close()
         with contextlib.suppress(OSError):
             self.usage.write()
         self.search.close()
@@ -226,20 +227,18 @@ class Execution:
             if not committed:
                 self.recording.interrupted(number, config_hash)
         self.recording.refresh(force=True)
-        found = boards.boards_of(records)
+        found = boards.boards_of(records, next(iter(self.study.search.objective)))
         self.recording.rank(found, complete)
         tables.show(found, self.display.console)
         if len(self.study.search.objective) > 1:
             tables.show_front(records, dict(self.study.search.objective), self.display.console)
         self.review.finish(records, pictures=complete or not self.stop.requested)
-        recorder = self.recording.recorder
-        recorder.end(STUDY, "FINISHED" if complete else "KILLED")
-        if not recorder.close(SEND_AT_END_S):
-            program.warn(
-                f"MLflow could not be reached ({self.recording.problem}); what is not sent waits in "
-                f"{self.folder}, and the next `run {self.name}` sends it"
-            )
+        self.recording.close(SEND_AT_END_S, "FINISHED" if complete else "KILLED")
+        for line in self.recording.told():
+            program.warn(line)
         self._say_what_is_next(complete)
+        if complete and not self.recording.reached:
+            return Ended(program.FAILED, f"no result reached MLflow: {self.recording.problem}")
         if not complete:
             return Ended(self.stop.code, self.stop.reason or "")
         failed = [r for r in records if r["status"] == "failed"]
@@ -249,6 +248,18 @@ class Execution:
             return Ended(program.FAILED, f"{reason}\n    details in {self.folder / LOG}")
         reason = f"{len(failed)} of {len(records)} trials failed" if failed else ""
         return Ended(program.SOME_FAILED if failed else program.DONE, reason)
+
+    def _abandon(self) -> None:
+        """Where the end was not come to: no run stays RUNNING in MLflow for good."""
+        if self.recording.ended:
+            return
+        with contextlib.suppress(OSError):  # of a full disk
+            for number, (config_hash, committed) in self.search.trials().items():
+                if not committed:
+                    self.recording.interrupted(number, config_hash)
+            self.recording.recorder.tags(STUDY, {"engram.status": "interrupted"})
+            status = "KILLED" if self.stop.requested else "FAILED"
+            self.recording.close(SEND_AFTER_FAILURE_S, status)
 
     def _say_what_is_next(self, complete: bool) -> None:
         say, engram = self.display.say, program.name()

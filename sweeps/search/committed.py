@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engram.sweeps.search import operations
 from engram.sweeps.search.ledger import FORMAT, LedgerFile, check_format, damaged
 
-# Optuna's codes for the lines that matter here.
-CREATE_STUDY, STUDY_ATTRIBUTE, CREATE_TRIAL, TRIAL_ATTRIBUTE = 0, 2, 4, 8
 RECORD = "engram.record"  # attribute of a committed trial
 RUN, READY, VERSION = "engram.run.", "engram.ready", "engram.format"  # attributes of a study
 
@@ -58,17 +57,17 @@ def _generations(file: LedgerFile) -> list[_Generation]:
     ] = []  # by Optuna's id: where a trial belongs, and its number
     for line in file.read_logs(0):
         code = line["op_code"]
-        if code == CREATE_STUDY:
+        if code == operations.CREATE_STUDY:
             if all(line["study_name"] != known.name for known in generations):
                 generations.append(_Generation(line["study_name"]))
-        elif code == STUDY_ATTRIBUTE:
+        elif code == operations.STUDY_ATTRIBUTE:
             generations[line["study_id"]].attributes.update(line["user_attr"])
-        elif code == CREATE_TRIAL:
+        elif code == operations.CREATE_TRIAL:
             generation = generations[line["study_id"]]
             trials.append((generation, generation.trials))
             generation.trials += 1
             _note(trials[-1], line.get("user_attrs") or {})
-        elif code == TRIAL_ATTRIBUTE:
+        elif code == operations.TRIAL_ATTRIBUTE:
             _note(trials[line["trial_id"]], line["user_attr"])
     return generations
 

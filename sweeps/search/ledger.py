@@ -13,12 +13,18 @@ from typing import Any
 
 from engram import files
 from engram.problems import Place, Problem, StudyError
+from engram.sweeps.search import operations
 from engram.sweeps.state import journal
 
 FORMAT = 2  # of what stands in a ledger; raised when an older program could misread it
-# Optuna's codes for a trial's creation, its values, its closing and its reports: lines that wait for the
-# disk with the next one that does not (an attempt, a record). What a power cut takes is asked again.
-MAY_WAIT = {4, 5, 6, 7}
+# Lines that wait for the disk with the next one that does not (an attempt, a record). What a power cut takes
+# is asked again.
+MAY_WAIT = {
+    operations.CREATE_TRIAL,
+    operations.TRIAL_PARAMETER,
+    operations.TRIAL_STATE,
+    operations.TRIAL_REPORT,
+}
 
 
 class LedgerError(StudyError):

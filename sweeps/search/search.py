@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from engram.sweeps.search import stored
 from engram.sweeps.search.committed import RECORD, RUN
 from engram.sweeps.search.ledger import LedgerFile
-from engram.sweeps.search.space import Point, distribution, sampler
+from engram.sweeps.search.space import Point, distribution, sampler, suggest
 from engram.sweeps.search.stored import (
     ATTEMPTS,
     DUPLICATE,
@@ -295,9 +295,9 @@ class Search:
             self._optuna.sampler = self._sampler(frozen.number) or optuna.samplers.RandomSampler(
                 frozen.number
             )
-            trial = optuna.Trial(self._optuna, frozen._trial_id)
-            for name, distribution in self._distributions.items():
-                trial._suggest(name, distribution)
+            trial = optuna.Trial(self._optuna, self._id(frozen.number))
+            for name, axis in self.study.sweep.items():
+                suggest(trial, name, axis)
         return self._frozen(frozen.number)
 
     def _configuration(self, params: dict[str, Any]) -> Configuration:
@@ -311,14 +311,14 @@ class Search:
         state = TrialState.COMPLETE if complete else TrialState.FAIL
         with quiet():
             self._storage.set_trial_state_values(
-                frozen._trial_id, state, known.values if complete else None
+                self._id(frozen.number), state, known.values if complete else None
             )
 
     def _frozen(self, number: int) -> FrozenTrial:
         return self._storage.get_trial(self._id(number))  # no copy, and no look at the others
 
     def _id(self, number: int) -> int:
-        study = self._optuna._study_id
+        study = self._storage.get_study_id_from_name(self._optuna.study_name)
         return self._storage.get_trial_id_from_study_id_trial_number(study, number)
 
     def _note(self, number: int, key: str, value: Any) -> None:

@@ -33,12 +33,24 @@ def distribution(axis: Axis) -> BaseDistribution:
     return FloatDistribution(float(axis.low), float(axis.high), log=axis.log)
 
 
-def holds(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether a value lies in a distribution."""
-    try:
-        return distribution._contains(distribution.to_internal_repr(value))
-    except (ValueError, TypeError):
+def suggest(trial: optuna.Trial, name: str, axis: Axis) -> Any:
+    """The value that the trial's sampler gives to one axis."""
+    if isinstance(axis, Values):
+        return trial.suggest_categorical(name, list(axis.values))
+    if axis.whole:
+        return trial.suggest_int(name, int(axis.low), int(axis.high), log=axis.log)
+    return trial.suggest_float(name, float(axis.low), float(axis.high), log=axis.log)
+
+
+def holds(axis: Axis, value: Any) -> bool:
+    """Whether a value can be chosen on an axis."""
+    if isinstance(axis, Values):
+        # true is not 1 here, though Python says that they are equal.
+        kind = isinstance(value, bool)
+        return any(v == value and isinstance(v, bool) == kind for v in axis.values)
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return False
+    return axis.low <= value <= axis.high and (not axis.whole or float(value).is_integer())
 
 
 def sampler(study: Study, number: int) -> BaseSampler:

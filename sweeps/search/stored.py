@@ -97,7 +97,7 @@ class Generations:
                 break
             generation += 1  # left half made by a crash
         for trial in trials:
-            self.storage.create_new_trial(study._study_id, trial)
+            study.add_trial(trial)
         for key, value in ((DEFINITION, json.dumps(definition)), (VERSION, FORMAT), (READY, True)):
             study.set_user_attr(key, value)
         return study
@@ -141,7 +141,7 @@ class Generations:
     ) -> FrozenTrial:
         params = {key: values[key] for key in self.study.sweep}
         outside = outside or not all(
-            holds(self._distributions[key], value) for key, value in params.items()
+            holds(self.study.sweep[key], value) for key, value in params.items()
         )
         record = json.loads(frozen.user_attrs[RECORD]) if RECORD in frozen.user_attrs else None
         if other or (outside and record is None):
