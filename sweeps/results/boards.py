@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from engram.measures import intervals, pareto
+from engram.measures.measure import HELD_OUT
+from engram.sweeps.results import columns
 from engram.sweeps.results.record import Record, difference
 from engram.sweeps.results.verdicts import Verdicts, learns
 
@@ -56,12 +58,13 @@ class Board:
 
 
 def rank(records: Sequence[Record], by: str, verdicts: Verdicts | None = None) -> Board:
-    """Rank records by a column, the lowest first. verdicts: of these records, where they are there already.
+    """Rank records by a column, the best first. verdicts: of these records, where they are there already.
 
     Two trials tie when the paired interval of their difference (same replicas, same subsets) includes
     0; a tie group holds all that tie with its leader. Trials that did not complete come last.
     """
-    placed = sorted(records, key=lambda r: (class_of(r, by), _sort_value(r, by), r["trial"]))
+    sign = -1.0 if columns.higher_is_better(by, records) else 1.0
+    placed = sorted(records, key=lambda r: (class_of(r, by), _sort_value(r, by, sign), r["trial"]))
     verdicts = verdicts or Verdicts(records)
     ranked = [r for r in placed if class_of(r, by) == 0 and _value(r, by) is not None]
     groups: list[int | None] = [*_tie_groups(ranked, by), *[None] * (len(placed) - len(ranked))]
@@ -116,9 +119,9 @@ def class_of(record: Record, by: str) -> int:
     return ORDER.get(status, len(ORDER))
 
 
-def _sort_value(record: Record, by: str) -> float:
+def _sort_value(record: Record, by: str, sign: float) -> float:
     value = _value(record, by)
-    return math.inf if value is None else value
+    return math.inf if value is None else sign * value
 
 
 def _value(record: Record, by: str) -> float | None:
@@ -127,15 +130,20 @@ def _value(record: Record, by: str) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def default_column(records: Sequence[Record]) -> str:
-    """Validation error, which selects without touching the test set; test error where nothing was held out."""
-    return "validation_error" if "validation_error" in available(records) else "test_error"
+def default_column(records: Sequence[Record], objective: str = "") -> str:
+    """Validation error, which selects without touching the test set; test error where nothing was held out.
+
+    objective: of the search; where it has a column of its own on validation, that one selects."""
+    there = available(records)
+    wanted = (f"{HELD_OUT}{objective}", "validation_error")
+    return next((name for name in wanted if name in there), "test_error")
 
 
-def boards_of(records: Sequence[Record]) -> list[Board]:
-    """The boards every study ends in: error, generalization gap, bias² and variance."""
-    wanted = [default_column(records), "generalization_gap", "bias2", "variance"]
+def boards_of(records: Sequence[Record], objective: str = "") -> list[Board]:
+    """The boards every study ends in: what selects, generalization gap, bias², variance, and what it asked for."""
     there, verdicts = available(records), Verdicts(records)
+    wanted = [default_column(records, objective), "generalization_gap", "bias2", "variance"]
+    wanted += columns.asked_for(there, records)
     return [rank(records, by, verdicts) for by in wanted if by in there]
 
 

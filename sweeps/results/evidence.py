@@ -57,9 +57,14 @@ class Evidence:
         except (KeyError, ValidationError):
             return None
 
+    @property
+    def objective(self) -> str:
+        """What the search selected by, the first of several; empty where the study is not known."""
+        return next(iter(self.study.search.objective)) if self.study else ""
+
     @cached_property
     def boards(self) -> list[Board]:
-        return boards.boards_of(self.records)
+        return boards.boards_of(self.records, self.objective)
 
     @property
     def board(self) -> Board | None:

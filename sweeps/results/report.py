@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from engram import files, program
-from engram.sweeps.results import findings, tables
-from engram.sweeps.results.boards import Board
+from engram.sweeps.results import columns, findings, tables
+from engram.sweeps.results.boards import Board, available
 from engram.sweeps.results.evidence import Evidence
 from engram.sweeps.results.record import Record
-from engram.sweeps.results.tables import SHORT, SHOWN, cell, status_of, title_of
+from engram.sweeps.results.tables import cell, status_of, title_of
 from engram.sweeps.state import paths
 from engram.sweeps.study.configuration import label
 
@@ -29,21 +29,6 @@ MOST_ROWS = 1000  # of the first ranking; the others repeat the same trials
 MOST_ROWS_LATER = 50
 MOST_TRIALS = 500
 MARKDOWN_ROWS = 10
-
-WORDS = {
-    "train_error": "error on the replica's own training subset, dropout off",
-    "validation_error": "error on examples held out once for the whole study; what is selected by",
-    "test_error": "error on the test set, which no choice was made by",
-    "generalization_gap": "test error minus train error, mean over replicas",
-    "bias2": "squared distance of the replicas' mean prediction from the truth; label noise included",
-    "variance": "how far replicas lie from their mean prediction; bias² + variance = risk",
-    "variance_data": "the part of the variance that comes from the training subset",
-    "variance_init": "the part of the variance that comes from the initialization and the order",
-    "ensemble_error": "error of the replicas' mean prediction",
-    "memorization": "accuracy on an example when trained on it, minus when not; mean over the pool",
-    "membership_auc": "how well an attacker tells training examples from others; 0.5 is guessing",
-    "epochs_to_convergence": "epochs until the training loss settles, median over replicas",
-}
 
 
 def write(evidence: Evidence, out: str | None, form: str | None = None) -> str:
@@ -106,7 +91,7 @@ def page(evidence: Evidence, pictures: list[Any]) -> str:
         commands=commands(evidence),
         provenance=_provenance(evidence),
         text=evidence.text,
-        words=WORDS,
+        words=_words(evidence),
         title_of=title_of,
     )
 
@@ -157,15 +142,14 @@ def _objective(study: Any) -> str:
     )
 
 
-def _columns(board: Board) -> list[tuple[str, str]]:
-    columns = list(SHOWN)
-    if board.by not in dict(columns):
-        columns.insert(0, (board.by, SHORT.get(board.by, title_of(board.by))))
-    return columns
+def _words(evidence: Evidence) -> dict[str, str]:
+    """What each measure of these records is, in a sentence."""
+    found = (columns.column(name, evidence.records) for name in available(evidence.records))
+    return {measure.name: measure.sentence for measure in found if measure.sentence}
 
 
 def _board(board: Board, first: bool) -> dict[str, Any]:
-    columns = _columns(board)
+    shown = columns.shown(board.by, [row.record for row in board.rows])
     most = MOST_ROWS if first else MOST_ROWS_LATER
     rows = [
         {
@@ -173,7 +157,7 @@ def _board(board: Board, first: bool) -> dict[str, Any]:
             "tie": row.tie_group,
             "trial": row.record["trial"],
             "label": label(row.record["params"]),
-            "cells": [(key, cell(row.record, key), _number(row.record, key)) for key, _ in columns],
+            "cells": [(key, cell(row.record, key), _number(row.record, key)) for key, _ in shown],
             "verdict": status_of(row, board.by),
         }
         for row in board.rows[:most]
@@ -181,7 +165,7 @@ def _board(board: Board, first: bool) -> dict[str, Any]:
     return {
         "by": board.by,
         "title": title_of(board.by),
-        "columns": columns,
+        "columns": shown,
         "rows": rows,
         "more": max(0, len(board.rows) - most),
         "notes": [_tie_note(note) for note in tables.footnotes(board, None)],

@@ -6,7 +6,6 @@ What a number looks like is decided here and nowhere else, so that it is the sam
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
 from collections.abc import Sequence
@@ -17,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from engram import files
-from engram.measures import intervals
-from engram.problems import Place, Problem, StudyError
+from engram.measures import catalog, intervals
+from engram.measures.measure import HELD_OUT
+from engram.problems import Place, Problem, StudyError, nearest
 from engram.sweeps.results import across
 from engram.sweeps.results.boards import (
     BESIDES,
@@ -33,17 +33,12 @@ from engram.sweeps.results.boards import (
     front,
     rank,
 )
+from engram.sweeps.results.columns import higher_is_better, shown
 from engram.sweeps.results.executions import Execution
 from engram.sweeps.results.record import Record
 from engram.sweeps.study.configuration import label
 
-SHOWN = (
-    ("test_error", "test error"),
-    ("generalization_gap", "gap"),
-    ("bias2", "bias²"),
-    ("variance", "variance"),
-)
-SHORT = {"validation_error": "validation"}
+SHOWN = tuple((name, catalog.get(name).heading) for name in catalog.HEADLINES)
 MOST_ROWS = 50  # of a table without --top: nobody reads ten thousand
 MOST_FINDINGS = 3  # sentences below the tables; the report has all
 NARROWEST = 100  # columns of text that a table of intervals needs; a pipe has no width of its own
@@ -54,14 +49,15 @@ def print_boards(execution: Execution, by: str | None, top: int | None, form: st
     columns = available(execution.records)
     if by is not None and by not in columns:
         raise StudyError([_unknown_column(by, columns)])
+    objectives = execution.info.get("definition", {}).get("search", {}).get("objective", {})
+    selecting = next(iter(objectives), "")
     if form == "table":
-        boards = [rank(execution.records, by)] if by else boards_of(execution.records)
+        boards = [rank(execution.records, by)] if by else boards_of(execution.records, selecting)
         show(boards, Console(), top or MOST_ROWS, execution.name)
-        objectives = execution.info.get("definition", {}).get("search", {}).get("objective", {})
         if len(objectives) > 1 and by is None:
             show_front(execution.records, objectives, Console())
         return
-    board = rank(execution.records, by or default_column(execution.records))
+    board = rank(execution.records, by or default_column(execution.records, selecting))
     rows = board.rows[:top]
     write = {"json": to_json, "csv": to_csv, "markdown": markdown}[form]
     print(write(Board(board.by, rows, board.more_replicas)))
@@ -89,11 +85,15 @@ def show_front(records: Sequence[Record], objectives: dict[str, str], console: C
 
 
 def _unknown_column(by: str, columns: list[str]) -> Problem:
-    close = difflib.get_close_matches(by, columns, 1)
-    fix = f"did you mean '{close[0]}'? " if close else ""
+    close = nearest(by, columns)
+    fix = f"did you mean '{close}'? " if close else ""
+    if catalog.find(by) is not None:
+        rule = "was not measured in this study"
+    else:
+        rule = "is no measure of this study"
     return Problem(
         Place("leaderboard"),
-        "is no measure of this study",
+        rule,
         f"{fix}there are: {', '.join(columns)}",
         "--by",
         by,
@@ -121,9 +121,7 @@ def show(boards: Sequence[Board], console: Console, top: int | None = 10, name: 
 
 
 def _table(board: Board, title: str, top: int | None) -> Table:
-    columns = list(SHOWN)
-    if board.by not in dict(columns):
-        columns.insert(0, (board.by, SHORT.get(board.by, title_of(board.by))))
+    columns = shown(board.by, [row.record for row in board.rows])
     table = Table(
         title=title,
         title_justify="left",
@@ -169,7 +167,9 @@ def footnotes(board: Board, top: int | None) -> list[str]:
         notes.append(
             "not ranked: train error not clearly below 3/4 of chance, so there is no gap to speak of"
         )
-    if board.by == "validation_error":
+    if higher_is_better(board.by, [row.record for row in board.rows]):
+        notes.append(f"the highest {title_of(board.by)} is the best")
+    if board.by.startswith(HELD_OUT):
         completed = sum(row.record["status"] == "completed" for row in board.rows)
         notes.append(
             f"selected on validation, test reported; the best of {completed} flatters itself by about "
@@ -195,7 +195,8 @@ def cell(record: Record, key: str, interval: bool = True) -> str:
 
 
 def title_of(column: str) -> str:
-    return column.replace("bias2", "bias²").replace("_", " ")
+    """What a column is called."""
+    return catalog.title(column)
 
 
 def to_json(board: Board) -> str:
@@ -241,8 +242,7 @@ def to_csv(board: Board) -> str:
 
 
 def markdown(board: Board) -> str:
-    columns = [(board.by, title_of(board.by))] if board.by not in dict(SHOWN) else []
-    columns += SHOWN
+    columns = shown(board.by, [row.record for row in board.rows])
     lines = [
         "| rank | configuration | " + " | ".join(short for _, short in columns) + " | verdict |"
     ]
