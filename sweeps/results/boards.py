@@ -143,7 +143,8 @@ def boards_of(records: Sequence[Record], objective: str = "") -> list[Board]:
     """The boards every study ends in: what selects, generalization gap, bias², variance, and what it asked for."""
     there, verdicts = available(records), Verdicts(records)
     wanted = [default_column(records, objective), "generalization_gap", "bias2", "variance"]
-    wanted += columns.asked_for(there, records)
+    selected = columns.beside(wanted[0], records)
+    wanted += [name for name in columns.asked_for(there, records) if name != selected]
     return [rank(records, by, verdicts) for by in wanted if by in there]
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 
 import numpy as np
 
-from engram.sweeps.results import across, tables
+from engram.sweeps.results import across, columns, tables
 from engram.sweeps.results.boards import Row
 from engram.sweeps.results.evidence import Evidence
 from engram.sweeps.results.tables import cell, title_of
@@ -40,6 +40,9 @@ def answer(evidence: Evidence) -> str:
     assert board is not None
     tied = [row for row in board.rows if row.tie_group == 1]
     head = f"Best is {label(record['params'])}, with a {title_of(board.by)} of {cell(record, board.by)}"
+    on_test = columns.beside(board.by, evidence.records)
+    if on_test not in (board.by, "test_error"):
+        head += f" ({cell(record, on_test)} on the test set)"
     if board.by != "test_error":
         head += f" (test error {cell(record, 'test_error')})"
     head += f" and a generalization gap of {cell(record, 'generalization_gap')}"

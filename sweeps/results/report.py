@@ -164,7 +164,7 @@ def _board(board: Board, first: bool) -> dict[str, Any]:
     ]
     return {
         "by": board.by,
-        "title": title_of(board.by),
+        "title": tables.ranked_by(board),
         "columns": shown,
         "rows": rows,
         "more": max(0, len(board.rows) - most),
@@ -266,7 +266,7 @@ def markdown(evidence: Evidence, rows: int = MARKDOWN_ROWS) -> str:
     if board:
         shown = Board(board.by, board.rows[:rows], board.more_replicas)
         parts.append(
-            f"### Ranked by {title_of(board.by)}\n\n{_plain(tables.markdown(shown), table=True)}"
+            f"### Ranked by {tables.ranked_by(board)}\n\n{_plain(tables.markdown(shown), table=True)}"
         )
         left = len(board.rows) - rows
         notes = [f"- {_plain(note)}" for note in tables.footnotes(board, None)]

@@ -109,7 +109,7 @@ def show(boards: Sequence[Board], console: Console, top: int | None = 10, name: 
     )
     for board in boards:
         console.print()
-        title = f"{name + ' · ' if name else ''}ranked by {title_of(board.by)}"
+        title = f"{name + ' · ' if name else ''}ranked by {ranked_by(board)}"
         console.print(_table(board, title, top))
         for line in footnotes(board, top):
             console.print(f"  {line}", highlight=False, style="bright_black")
@@ -167,8 +167,6 @@ def footnotes(board: Board, top: int | None) -> list[str]:
         notes.append(
             "not ranked: train error not clearly below 3/4 of chance, so there is no gap to speak of"
         )
-    if higher_is_better(board.by, [row.record for row in board.rows]):
-        notes.append(f"the highest {title_of(board.by)} is the best")
     if board.by.startswith(HELD_OUT):
         completed = sum(row.record["status"] == "completed" for row in board.rows)
         notes.append(
@@ -192,6 +190,12 @@ def cell(record: Record, key: str, interval: bool = True) -> str:
     if measure["low"] is None or measure["high"] is None or not interval:
         return f"{measure['mean']:.3f}"
     return f"{measure['mean']:.3f} ± {(measure['high'] - measure['low']) / 2:.3f}"
+
+
+def ranked_by(board: Board) -> str:
+    """What a board is ranked by, and that the highest is first where it is."""
+    higher = higher_is_better(board.by, [row.record for row in board.rows])
+    return title_of(board.by) + (", the highest first" if higher else "")
 
 
 def title_of(column: str) -> str:

@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
+from engram.measures import catalog
 from engram.sweeps.results.boards import Board
+from engram.sweeps.results.columns import beside, column, superlative
 from engram.sweeps.results.evidence import Evidence
 from engram.sweeps.results.figures.style import (
     BAND,
@@ -42,7 +44,7 @@ def leaderboard(evidence: Evidence) -> Drawing | None:
     for place, row in enumerate(rows):
         if row.tie_group and row.tie_group % 2:
             panel.axhspan(place - 0.5, place + 0.5, color=BAND, zorder=0)
-    for name, colour, marker, filled, shift in _shown(board):
+    for name, colour, marker, filled, shift in _shown(board, evidence.records):
         panel.errorbar(
             [mean_of(row.record, name) for row in rows],
             [place + shift for place in places],
@@ -57,7 +59,8 @@ def leaderboard(evidence: Evidence) -> Drawing | None:
     panel.set_yticks(places, [shorten(f"{r.rank}  {label(r.record['params'])}", 42) for r in rows])
     panel.set_ylim(len(rows) - 0.5, -0.5)
     panel.grid(axis="y", visible=False)
-    panel.set_xlabel(error_unit(evidence.regression) if "error" in board.by else title_of(board.by))
+    shares = column(board.by, evidence.records).unit == catalog.ERROR
+    panel.set_xlabel(error_unit(evidence.regression) if shares else title_of(board.by))
     legend_above(panel)
     more = len(board.rows) - len(rows)
     caption = (
@@ -65,22 +68,23 @@ def leaderboard(evidence: Evidence) -> Drawing | None:
         "replica by replica, they cannot be told apart from its first."
         + (f" {more} more trials are in the table." if more else "")
     )
-    return Drawing("leaderboard", _tie_title(board), caption, made)
+    return Drawing("leaderboard", _tie_title(board, evidence.records), caption, made)
 
 
-def _shown(board: Board) -> list[tuple[str, str, str, bool, float]]:
-    shown = [(board.by, BIAS, "o", True, 0.0)]
-    if board.by == "validation_error":
-        shown = [(board.by, BIAS, "o", True, -0.15), ("test_error", TEST, "s", False, 0.15)]
-    return shown
+def _shown(board: Board, records: list[Record]) -> list[tuple[str, str, str, bool, float]]:
+    on_test = beside(board.by, records)
+    if on_test == board.by:
+        return [(board.by, BIAS, "o", True, 0.0)]
+    return [(board.by, BIAS, "o", True, -0.15), (on_test, TEST, "s", False, 0.15)]
 
 
-def _tie_title(board: Board) -> str:
+def _tie_title(board: Board, records: list[Record]) -> str:
+    best = superlative(board.by, records)
     first = [row for row in board.rows if row.tie_group == 1]
     compared = sum(row.tie_group is not None for row in board.rows)
     if len(first) == 1:
-        return f"{label(first[0].record['params'])} has the lowest {title_of(board.by)} of {compared}, clearly"
-    return f"{len(first)} of {compared} configurations tie for the lowest {title_of(board.by)}"
+        return f"{label(first[0].record['params'])} has the {best} {title_of(board.by)} of {compared}, clearly"
+    return f"{len(first)} of {compared} configurations tie for the {best} {title_of(board.by)}"
 
 
 # -- two quantities at once -------------------------------------------------------------------------

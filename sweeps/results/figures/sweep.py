@@ -10,6 +10,7 @@ import numpy as np
 
 from engram.measures import importance
 from engram.sweeps.results import tables
+from engram.sweeps.results.columns import superlative
 from engram.sweeps.results.evidence import Evidence, is_number
 from engram.sweeps.results.figures.style import (
     BIAS,
@@ -203,7 +204,7 @@ def heat_map(evidence: Evidence) -> Drawing | None:
         return None
     tied = sum(row.tie_group == 1 for row in board.rows)
     title = (
-        f"The lowest {title_of(board.by)}, {tables.cell(best, board.by)}, is at {label(best['params'])}"
+        f"The {superlative(board.by, evidence.records)} {title_of(board.by)}, {tables.cell(best, board.by)}, is at {label(best['params'])}"
         + (f", tied with {tied - 1} other{'s' if tied > 2 else ''}" if tied > 1 else "")
     )
     held = {k: best["params"].get(k) for k in evidence.axes if k not in (first, second)}
@@ -264,7 +265,7 @@ def _cells(
     panel.set_ylabel(unit(up[0]))
     made.colorbar(image, ax=panel, label=title_of(by))
     where = f" Held as in the best trial: {label(held)}." if held else ""
-    caption = f"Mean {title_of(by)} of each pair of values; dark is low, which is good.{where}"
+    caption = f"Mean {title_of(by)} of each pair of values; {_shade(by, at)}.{where}"
     return Drawing("map", title, caption, made)
 
 
@@ -299,8 +300,16 @@ def _cloud(
     panel.set_xlabel(unit(across[0]))
     panel.set_ylabel(unit(up[0]))
     made.colorbar(cloud, ax=panel, label=title_of(by))
-    caption = f"Each point is a completed trial; dark is a low {title_of(by)}, which is good; the ring is the best trial."
+    caption = (
+        f"Each point is a completed trial; {_shade(by, completed)}; the ring is the best trial."
+    )
     return Drawing("map", title, caption, made)
+
+
+def _shade(by: str, records: list[Record]) -> str:
+    """How the colours are read."""
+    good = "dark is low" if superlative(by, records) == "lowest" else "light is high"
+    return f"{good}, which is good"
 
 
 # -- importance -------------------------------------------------------------------------------------
