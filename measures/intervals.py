@@ -9,7 +9,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import special  # scipy.stats takes a second to import: only where nothing else will do
@@ -96,24 +96,6 @@ def paired(a: Any, b: Any, level: float = 0.95, *, inits: int = 1) -> Interval:
     second = arrays.floats(b, "b", ndim=1)
     arrays.same("b", second.shape, "a (replicas are paired)", first.shape)
     return t_interval(first - second, level, inits=inits)
-
-
-def separated(many: Any, one: Any, level: float = 0.95) -> np.ndarray:
-    """For each row of `many`, whether `paired` of it and `one` excludes zero; all rows at once.
-
-    many: [N, R], one: [R] -> bool [N]. False for a single replica."""
-    _level(level)
-    rows, base = arrays.floats(many, "many", ndim=2), arrays.floats(one, "one", ndim=1)
-    arrays.same("one", base.shape, "a row of many (replicas are paired)", rows.shape[1:])
-    n = base.size
-    if n < 2:
-        return np.zeros(len(rows), bool)
-    difference = rows - base
-    mean, half = (
-        difference.mean(axis=1),
-        _student(level, n - 1) * difference.std(axis=1, ddof=1) / math.sqrt(n),
-    )
-    return (mean - half > 0) | (mean + half < 0)
 
 
 def welch(a: Any, b: Any, level: float = 0.95) -> Interval:
@@ -228,34 +210,63 @@ def group_count(units: int, most: int = 32) -> int:
     return equal[0] if equal else most
 
 
+class Needed(NamedTuple):
+    """More replicas that would separate two trials: an estimate, and the range that the effect's interval leaves."""
+
+    low: int
+    estimate: int
+    high: int
+
+    def __str__(self) -> str:
+        return f"about {self.estimate:,} ({self.low:,} to {self.high:,})"
+
+
 def replicas_needed(
     differences: Any, level: float = 0.95, *, power: float = 0.8, most: int = 100_000
-) -> int | None:
-    """How many more replicas would separate two trials whose paired differences these are.
+) -> Needed | None:
+    """How many more replicas would separate two trials whose paired differences these are, with probability `power`.
 
-    differences: [R]. 0 when their interval already excludes zero; otherwise the smallest number that,
-    if mean and sd stay as they are, does so with probability `power` (normal approximation of the
-    noncentral t). None when unknown (R < 2), hopeless (mean exactly 0), or above `most`."""
-    now = t_interval(differences, level)
+    differences: [R]; level: of the comparison, which may be divided among many. The size of the effect in units of
+    sd has a 95 % interval of its own (noncentral t), and with it the number. None where that interval includes
+    no effect at all: then no number is honest, for none may do; also when R < 2, when the comparison already
+    excludes zero, or above `most`. Numbers by the normal approximation of the noncentral t.
+    Source: Steiger & Fouladi 1997 (interval of an effect size)."""
+    _level(level)
     arrays.within("power", power, 0, 1)
-    if now.n < 2 or now.mean == 0:
+    now = t_interval(differences, level)
+    if now.n < 2 or now.excludes(0) or now.se == 0:
         return None
-    if now.excludes(0):
-        return 0
-    effect = abs(now.mean) / (now.se * math.sqrt(now.n))
+    t, freedom = abs(now.mean) / now.se, now.n - 1
+    if t <= _student(0.95, freedom):
+        return None
+    ends = (special.nctdtrinc(freedom, share, t) for share in (0.025, 0.975))
+    found = [
+        _enough(float(effect) / math.sqrt(now.n), now.n, level, power, most)
+        for effect in (*ends, t)
+    ]
+    if any(n is None for n in found):
+        return None
+    low, estimate, high = sorted(n - now.n for n in found if n is not None)
+    return Needed(low, estimate, high)
+
+
+def _enough(effect: float, start: int, level: float, power: float, most: int) -> int | None:
+    """The smallest number of replicas, not below `start`, that shows an effect in units of sd."""
 
     def separated(n: int) -> bool:
         return effect * math.sqrt(n) >= _student(level, n - 1) + _normal(power)
 
-    low, high = now.n, now.n * 2
+    if separated(start):
+        return start
+    low, high = start, start * 2
     while not separated(high):
-        if high - now.n > most:
+        if high - start > most:
             return None
         low, high = high, high * 2
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if separated(middle) else (middle, high)
-    return high - now.n if high - now.n <= most else None
+    return high if high - start <= most else None
 
 
 def sign_test(above: int, below: int) -> float:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from engram.measures import intervals
 from engram.models import streams
 from engram.models.cohort import Cohort
 from engram.models.config import ModelConfig, TrainingConfig
@@ -23,7 +24,6 @@ from engram.models.training import Examples, Trainer
 from engram.sweeps.cluster import pruning
 from engram.sweeps.cluster.trainable import CohortTrainable
 from engram.sweeps.results import boards, executions, verdicts
-from engram.sweeps.results.record import difference
 from engram.sweeps.search.committed import read_records
 from engram.sweeps.search.ledger import LedgerFile
 from engram.sweeps.search.search import Search
@@ -325,20 +325,22 @@ def test_the_direct_reader_agrees_with_optunas(tmp_path: Path):
     assert read_records(tmp_path / "search.journal", "another") == []
 
 
-def test_blocks_tie_as_pairs_do():
+def test_a_board_of_five_thousand_trials_compares_no_pair_by_itself(monkeypatch):
     generator = np.random.default_rng(3)
     records = []
-    for number in range(40):
-        record = fake_records.record(number, {"training.lr": float(number)}, 0.3)
-        values = 0.3 + 0.004 * number + 0.02 * generator.normal(size=8)
-        record["replica_values"]["test_error"] = values.tolist()
-        record["measures"]["test_error"]["mean"] = float(values.mean())
-        records.append(record)
-    rows = boards.rank(records, "test_error").rows
-    leader, group = rows[0].record, 1
-    for row in rows[1:]:
-        behind = difference(row.record, leader, "test_error")
-        if behind.excludes(0):
-            leader, group = row.record, group + 1
-        assert row.tie_group == group
-    assert 1 < group < 40
+    base = fake_records.record(0, {"training.lr": 0.0}, 0.3)
+    for number in range(5000):
+        values = 0.3 + 0.0001 * number + 0.02 * generator.normal(size=8)
+        records.append(
+            {
+                **base,
+                "trial": number,
+                "replica_values": {"test_error": values.tolist()},
+                "measures": {"test_error": {"mean": float(values.mean()), "low": 0, "high": 1}},
+            }
+        )
+    calls: list[int] = []
+    monkeypatch.setattr(intervals, "t_interval", lambda *a, **k: calls.append(1))
+    groups = [row.tie_group for row in boards.rank(records, "test_error").rows]
+    assert not calls
+    assert 1 < max(groups) < 100

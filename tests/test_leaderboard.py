@@ -58,12 +58,32 @@ def record(
     return found
 
 
-def test_ranks_by_the_mean_and_ties_by_the_paired_interval():
+def test_ranks_by_the_mean_and_ties_by_replica():
     records = [record(0, 0.50), record(1, 0.30), record(2, 0.308), record(3, 0.40)]
     board = boards.rank(records, "test_error")
     assert [row.record["trial"] for row in board.rows] == [1, 2, 3, 0]
     assert [row.rank for row in board.rows] == [1, 2, 3, 4]
     assert [row.tie_group for row in board.rows] == [1, 1, 2, 3]
+    assert [row.place for row in board.rows] == ["1", "=1", "3", "4"]
+
+
+def test_a_noisy_row_ties_with_the_first_past_a_steady_one_that_does_not():
+    records = [record(n, 0.30 + 0.001 * n, noise=0.003) for n in range(6)]
+    records.append(record(6, 0.37, noise=0.003))
+    records.append(record(7, 0.39, noise=0.2))
+    mean = np.mean(records[7]["replica_values"]["test_error"])
+    shift = 0.39 + 0.014 - mean  # its mean lies behind the steady one's
+    for values in (records[7]["replica_values"], records[7]["measures"]):
+        values["test_error"] = (
+            [v + shift for v in values["test_error"]]
+            if isinstance(values["test_error"], list)
+            else {k: v + shift for k, v in values["test_error"].items()}
+        )
+    board = boards.rank(records, "test_error")
+    assert [row.record["trial"] for row in board.rows[-2:]] == [6, 7]
+    assert [row.tie_group for row in board.rows] == [1] * 6 + [2, 1]
+    assert [row.place for row in board.rows[-2:]] == ["7", "=1"]
+    assert tables.footnotes(board, None)[0].startswith("=N cannot be told from row N, the first")
 
 
 def test_pairing_separates_what_unpaired_intervals_cannot():
@@ -73,13 +93,29 @@ def test_pairing_separates_what_unpaired_intervals_cannot():
     assert ends[0]["high"] > ends[1]["low"], "the intervals overlap"
     board = boards.rank([a, b], "test_error")
     assert [row.tie_group for row in board.rows] == [1, 2]
-    assert board.more_replicas == 0
+    assert board.needed is None, "they are separated"
 
 
-def test_a_tie_says_how_many_replicas_would_separate_it():
-    board = boards.rank([record(0, 0.30, noise=0.02), record(1, 0.305, noise=0.02)], "test_error")
+def pair(effect: float, others: int) -> list[dict]:
+    """Two trials whose paired differences have this t, and others a little behind."""
+    base, noise = record(0, 0.3), np.tile([-1.0, 1.0], 4)
+    second = record(1, 0.3)
+    scale = 0.01
+    values = np.array(base["replica_values"]["test_error"])
+    shift = effect * scale * noise.std(ddof=1) / np.sqrt(8)
+    second["replica_values"]["test_error"] = (values + scale * noise + shift).tolist()
+    second["measures"]["test_error"]["mean"] = float(values.mean() + shift)
+    return [base, second, *(record(2 + k, 0.335 + 0.002 * k) for k in range(others))]
+
+
+def test_replicas_are_asked_for_where_something_shows_that_two_trials_differ():
+    """Told apart alone (t = 2.6), but not on a board of seven; with t = 1 nothing shows it, and no number is given."""
+    board = boards.rank(pair(2.6, 5), "test_error")
     assert board.rows[1].tie_group == 1
-    assert board.more_replicas is None or board.more_replicas > 0
+    assert board.needed is not None
+    assert 0 < board.needed.low < board.needed.estimate < board.needed.high
+    assert f"{board.needed} more replicas" in tables.footnotes(board, None)[0]
+    assert boards.rank(pair(1.0, 5), "test_error").needed is None
 
 
 def test_what_did_not_complete_comes_last_and_is_not_compared():

@@ -146,7 +146,8 @@ class Series:
         kind = self._kind(wide, len(current), margin)
         needs = None
         if kind == NOISY and abs(wide.mean) > 2 * math.sqrt(variance):
-            needs = intervals.replicas_needed(self.tonight - baseline, level)
+            more = intervals.replicas_needed(self.tonight - baseline, level)
+            needs = more.estimate if more else None
         return Change(
             self.params,
             self.measure,

@@ -10,30 +10,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from engram.measures import intervals, pareto
+from engram.measures import pareto
+from engram.measures.intervals import Needed
 from engram.measures.measure import HELD_OUT
 from engram.sweeps.results import columns
-from engram.sweeps.results.record import Record, difference
+from engram.sweeps.results.record import Record, needed, tie_groups
 from engram.sweeps.results.verdicts import Verdicts, learns
 
 GAPS = ("generalization_gap", "generalization_gap_loss")
 # After those that completed; a trial that learned nothing has no gap to be ranked by.
 ORDER = {"completed": 0, "not learned": 1, "pruned": 2, "diverged": 3, "failed": 4}
-BLOCK = 500  # records compared with a leader at once
 BESIDES = ("parameters", "seconds", "epochs", "steps")  # columns that have no interval
 
 
 @dataclass(frozen=True)
 class Row:
-    """One trial's place: rank from 1; tie_group from 1, None for trials that are not compared."""
+    """One trial's place: rank from 1; tie_group from 1, None for trials that are not compared; first: rank of the
+    first of its group."""
 
     rank: int
     tie_group: int | None
     record: Record
     value: float | None
     verdicts: Verdicts
+    first: int
+
+    @property
+    def place(self) -> str:
+        """`3` for the first of a group, `=3` for those that cannot be told from it."""
+        return str(self.rank) if self.first == self.rank else f"={self.first}"
 
     @property
     def verdict(self) -> str | None:
@@ -46,11 +51,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """A ranking by one column, and how many more replicas would separate the first two trials."""
+    """A ranking by one column. needed: more replicas that would separate the first two trials, with a range; None
+    where they are separated, or where nothing shows that they differ at all."""
 
     by: str
     rows: list[Row]
-    more_replicas: int | None
+    needed: Needed | None = None
+
+    @property
+    def more_replicas(self) -> int | None:
+        """The estimate alone."""
+        return self.needed.estimate if self.needed else None
 
     def entries(self) -> list[dict[str, Any]]:
         """The rows as the contract's JSON."""
@@ -60,56 +71,33 @@ class Board:
 def rank(records: Sequence[Record], by: str, verdicts: Verdicts | None = None) -> Board:
     """Rank records by a column, the best first. verdicts: of these records, where they are there already.
 
-    Two trials tie when the paired interval of their difference (same replicas, same subsets) includes
-    0; a tie group holds all that tie with its leader. Trials that did not complete come last.
+    A tie group holds all trials that cannot be told from its first one, at one error rate for the whole board
+    (comparison.groups); a trial that ties with several firsts belongs to the earliest. Groups are made by looking
+    at means, so a noisy trial can tie with the first although a steadier one above it does not: ranks follow the
+    mean, and `place` names the first of the group. Trials that did not complete come last.
     """
     sign = -1.0 if columns.higher_is_better(by, records) else 1.0
     placed = sorted(records, key=lambda r: (class_of(r, by), _sort_value(r, by, sign), r["trial"]))
     verdicts = verdicts or Verdicts(records)
     ranked = [r for r in placed if class_of(r, by) == 0 and _value(r, by) is not None]
-    groups: list[int | None] = [*_tie_groups(ranked, by), *[None] * (len(placed) - len(ranked))]
-    rows = [
-        Row(place, group, record, _value(record, by), verdicts)
-        for place, (group, record) in enumerate(zip(groups, placed, strict=True), 1)
+    groups: list[int | None] = [
+        *tie_groups(ranked, by, sign),
+        *[None] * (len(placed) - len(ranked)),
     ]
-    return Board(by, rows, _more_replicas(rows, by))
+    first: dict[int, int] = {}
+    rows = []
+    for place, (group, record) in enumerate(zip(groups, placed, strict=True), 1):
+        leader = place if group is None else first.setdefault(group, place)
+        rows.append(Row(place, group, record, _value(record, by), verdicts, leader))
+    return Board(by, rows, _needed(rows, by))
 
 
-def _tie_groups(ranked: Sequence[Record], by: str) -> list[int]:
-    """The tie group of each of these records, which are in order: the first one apart leads the next group."""
-    groups: list[int] = []
-    while len(groups) < len(ranked):
-        number, start = (groups[-1] + 1 if groups else 1), len(groups)
-        stop = start + 1
-        while stop < len(ranked):
-            apart = _apart(ranked[stop : stop + BLOCK], ranked[start], by)
-            stop += int(apart.argmax()) if apart.any() else len(apart)
-            if apart.any():
-                break
-        groups += [number] * (stop - start)
-    return groups
-
-
-def _apart(records: Sequence[Record], leader: Record, by: str) -> np.ndarray:
-    """Of each record, whether it can be told from the leader; not where nothing is known."""
-    own = leader["replica_values"].get(by) or []
-    values = [r["replica_values"].get(by) for r in records]
-    if own and all(each and len(each) == len(own) for each in values):
-        return intervals.separated(values, own)
-    found = (difference(record, leader, by) for record in records)
-    return np.array([behind is not None and behind.excludes(0) for behind in found])
-
-
-def _more_replicas(rows: list[Row], by: str) -> int | None:
-    """Replicas to add before the first two separate; 0 when they are separate already."""
-    if len(rows) < 2 or rows[1].tie_group is None:
+def _needed(rows: list[Row], by: str) -> Needed | None:
+    """Replicas to add before the first two separate."""
+    if len(rows) < 2 or rows[1].tie_group is None or rows[1].tie_group != rows[0].tie_group:
         return None
-    if rows[1].tie_group != rows[0].tie_group:
-        return 0
-    first, second = (row.record["replica_values"].get(by) for row in rows[:2])
-    if not first or not second or len(first) != len(second):
-        return None
-    return intervals.replicas_needed(np.subtract(second, first))
+    compared = sum(row.tie_group is not None for row in rows)
+    return needed(rows[1].record, rows[0].record, by, compared)
 
 
 def class_of(record: Record, by: str) -> int:

@@ -175,8 +175,8 @@ def _board(board: Board, first: bool) -> dict[str, Any]:
 def _tie_note(note: str) -> str:
     """The terminal marks a tie by =, the page by a number."""
     return note.replace(
-        "= cannot be told apart from the one above",
-        "rows with one tie number cannot be told apart from its first",
+        "=N cannot be told from row N, the first of its group",
+        "rows with one tie number cannot be told from the first of them",
     )
 
 
@@ -264,7 +264,7 @@ def markdown(evidence: Evidence, rows: int = MARKDOWN_ROWS) -> str:
         parts.append(f"*Question:* {_plain(evidence.question)}")
     board = evidence.board
     if board:
-        shown = Board(board.by, board.rows[:rows], board.more_replicas)
+        shown = Board(board.by, board.rows[:rows], board.needed)
         parts.append(
             f"### Ranked by {tables.ranked_by(board)}\n\n{_plain(tables.markdown(shown), table=True)}"
         )

@@ -41,6 +41,8 @@ from engram.sweeps.study.configuration import label
 SHOWN = tuple((name, catalog.get(name).heading) for name in catalog.HEADLINES)
 MOST_ROWS = 50  # of a table without --top: nobody reads ten thousand
 MOST_FINDINGS = 3  # sentences below the tables; the report has all
+# The groups are those of comparison.groups; a row need not stand next to the first of its group.
+TIED = "=N cannot be told from row N, the first of its group (95 % for the whole board, paired by replica)"
 NARROWEST = 100  # columns of text that a table of intervals needs; a pipe has no width of its own
 
 
@@ -60,7 +62,7 @@ def print_boards(execution: Execution, by: str | None, top: int | None, form: st
     board = rank(execution.records, by or default_column(execution.records, selecting))
     rows = board.rows[:top]
     write = {"json": to_json, "csv": to_csv, "markdown": markdown}[form]
-    print(write(Board(board.by, rows, board.more_replicas)))
+    print(write(Board(board.by, rows, board.needed)))
 
 
 def show_front(records: Sequence[Record], objectives: dict[str, str], console: Console) -> None:
@@ -137,13 +139,9 @@ def _table(board: Board, title: str, top: int | None) -> Table:
             short, justify="right", no_wrap=True, style="bold" if key == board.by else ""
         )
     table.add_column("verdict", no_wrap=True)
-    previous = None
     for row in board.rows[:top]:
-        tied = row.tie_group is not None and row.tie_group == previous
-        previous = row.tie_group
         cells = [cell(row.record, key, key in (board.by, "test_error")) for key, _ in columns]
-        place = "=" if tied else str(row.rank)
-        table.add_row(place, label(row.record["params"]), *cells, status_of(row, board.by))
+        table.add_row(row.place, label(row.record["params"]), *cells, status_of(row, board.by))
     return table
 
 
@@ -158,11 +156,9 @@ def status_of(row: Row, by: str) -> str:
 def footnotes(board: Board, top: int | None) -> list[str]:
     """What a reader must know to trust the table."""
     notes = []
-    ties = [row for row in board.rows if row.tie_group == 1]
-    if len(ties) > 1:
-        more = board.more_replicas
-        how = f"; about {more} more replicas would separate the first two" if more else ""
-        notes.append(f"= cannot be told apart from the one above at 95 %, paired by replica{how}")
+    if any(row.rank != row.first for row in board.rows[:top]):
+        more = f"; {board.needed} more replicas would separate the first two"
+        notes.append(TIED + (more if board.needed else ""))
     if board.by in GAPS and any(class_of(row.record, board.by) == 1 for row in board.rows):
         notes.append(
             "not ranked: train error not clearly below 3/4 of chance, so there is no gap to speak of"
@@ -251,13 +247,10 @@ def markdown(board: Board) -> str:
         "| rank | configuration | " + " | ".join(short for _, short in columns) + " | verdict |"
     ]
     lines.append("|---:|---|" + "---:|" * len(columns) + "---|")
-    previous = None
     for row in board.rows:
-        place = "=" if row.tie_group is not None and row.tie_group == previous else str(row.rank)
-        previous = row.tie_group
         cells = " | ".join(cell(row.record, key) for key, _ in columns)
         name = label(row.record["params"]).replace("|", "\\|")
-        lines.append(f"| {place} | {name} | {cells} | {status_of(row, board.by)} |")
+        lines.append(f"| {row.place} | {name} | {cells} | {status_of(row, board.by)} |")
     return "\n".join(lines)
 
 

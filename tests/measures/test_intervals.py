@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import optimize, stats
 
 from engram.measures import bias_variance, intervals
 
@@ -149,21 +150,64 @@ def test_jackknife_takes_several_arrays():
     np.testing.assert_allclose(pseudo, a, atol=1e-12)
 
 
-def test_replicas_needed():
-    generator = np.random.default_rng(0)
-    differences = generator.normal(0, 1, 8)
-    differences += 0.2 - differences.mean()
-    more = intervals.replicas_needed(differences)
-    assert more > 50
-    assert intervals.replicas_needed(differences, power=0.5) < more
-    sd = differences.std(ddof=1)
+def differences_of(effect: float, count: int = 8) -> np.ndarray:
+    """Differences with sd 1 and this mean."""
+    values = np.random.default_rng(0).normal(size=count)
+    return (values - values.mean()) / values.std(ddof=1) + effect
+
+
+def test_replicas_needed_have_the_power_asked_for():
+    differences = differences_of(1.0)
+    strict = 0.999  # as on a board of ten
+    found = intervals.replicas_needed(differences, strict)
+    assert found is not None
+    fewer = intervals.replicas_needed(differences, strict, power=0.5)
+    assert fewer is not None
+    assert fewer.estimate < found.estimate
+    generator = np.random.default_rng(1)
     rejected = [
-        intervals.t_interval(generator.normal(0.2, sd, 8 + more)).excludes(0) for _ in range(ROUNDS)
+        intervals.t_interval(generator.normal(1, 1, 8 + found.estimate), strict).excludes(0)
+        for _ in range(ROUNDS)
     ]
     assert 0.72 <= np.mean(rejected) <= 0.88  # the power asked for is 0.8
-    assert intervals.replicas_needed(differences + 5) == 0
-    assert intervals.replicas_needed(differences - differences.mean()) is None
+
+
+def test_replicas_needed_come_with_the_range_that_the_effect_leaves():
+    """The ends are those of the noncentral t interval of the effect."""
+    found = intervals.replicas_needed(differences_of(1.0), 0.999)
+    assert found is not None
+    t = math.sqrt(8)
+    ends = [
+        optimize.brentq(lambda nc, p=p: stats.nct.cdf(t, 7, nc) - p, 0.01, 12) / t
+        for p in (0.025, 0.975)
+    ]
+    wanted = [
+        intervals._enough(effect, 8, 0.999, 0.8, 100_000) for effect in (ends[0], 1.0, ends[1])
+    ]
+    assert [n + 8 for n in found] == wanted
+    power = stats.nct.sf(stats.t.ppf(0.9995, wanted[1] - 1), wanted[1] - 1, math.sqrt(wanted[1]))
+    assert power == pytest.approx(0.8, abs=0.06)
+    assert str(intervals.Needed(10, 43, 1907)) == "about 43 (10 to 1,907)"
+
+
+def test_the_range_covers_the_true_number():
+    generator = np.random.default_rng(2)
+    true = intervals._enough(1.2, 8, 0.9999, 0.8, 10_000)
+    assert true is not None
+    found = [intervals.replicas_needed(generator.normal(1.2, 1, 8), 0.9999) for _ in range(400)]
+    told = [f for f in found if f is not None]
+    covered = np.mean([f.low <= true - 8 <= f.high for f in told])
+    assert len(told) > 300
+    assert covered > 0.93
+
+
+def test_no_number_where_nothing_shows_a_difference_or_it_is_there_already():
+    assert intervals.replicas_needed(differences_of(0.2)) is None
+    assert intervals.replicas_needed(differences_of(0.2), 0.999) is None
+    assert intervals.replicas_needed(differences_of(5.0)) is None
+    assert intervals.replicas_needed(differences_of(0.0)) is None
     assert intervals.replicas_needed([0.1]) is None
+    assert intervals.replicas_needed([0.1, 0.1, 0.1]) is None
 
 
 def test_one_replica_excludes_nothing():

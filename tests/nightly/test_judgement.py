@@ -99,7 +99,7 @@ def test_noise_asks_for_replicas():
     tonight = noisy(night(), 0.03, 1, by=0.015)
     found = judge(tonight, before(), MARGIN)
     assert found.verdict == NOISY
-    assert all(c.needs for c in found.of(NOISY))
+    assert any(c.needs for c in found.of(NOISY))
     assert "more replicas would" in "\n".join(summary._judged(found))
 
 
