@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from engram.measures import arrays, intervals
+from engram.measures import arrays, catalog, intervals
 from engram.measures.arrays import Floats
 from engram.measures.intervals import Interval
 
@@ -20,7 +20,7 @@ SIZE = "data.train_size"
 # What a trial is given, not what it does: never compared as advice.
 CONDITIONS = frozenset({SIZE, "data.label_noise", "data.random_labels"})
 
-# What each measure is called, and whose loss would be the price of lowering it. All are better low.
+# Whose loss would be the price of lowering each measure. All are better low.
 PRICES = {
     "test_error": "train_error",
     "generalization_gap": "test_error",
@@ -29,17 +29,6 @@ PRICES = {
     "memorization": "test_error",
     "membership_auc": "test_error",
     "epochs_to_convergence": "test_error",
-}
-WORDS = {
-    "test_error": "the test error",
-    "train_error": "the train error",
-    "validation_error": "the validation error",
-    "generalization_gap": "the generalization gap",
-    "bias2": "bias",
-    "variance": "variance",
-    "memorization": "memorization",
-    "membership_auc": "the membership attack's AUC",
-    "epochs_to_convergence": "the epochs to convergence",
 }
 # A cost is called none when even the upper end of its interval is below this share of the gain.
 FREE_SHARE = 0.25
@@ -203,4 +192,5 @@ def _short(value: Any) -> str:
 
 
 def _word(measure: str) -> str:
-    return WORDS.get(measure, measure)
+    found = catalog.find(measure)
+    return found.phrase if found else measure

@@ -276,7 +276,7 @@ CASES = [
     ("name", "records", "verdict", "word"), CASES, ids=[f"{c[0]}-{c[2]}" for c in CASES]
 )
 def test_each_answer_follows_its_records(name, records, verdict, word):
-    answer = catalog.ANSWERS[name](records)
+    answer = catalog.row(name).answer(records)
     assert answer.verdict == verdict, answer
     assert word in f"{answer.sentence} {answer.on}"
     assert bool(answer.on) == (verdict == "depends"), "what it depends on is said, and only then"
@@ -285,14 +285,14 @@ def test_each_answer_follows_its_records(name, records, verdict, word):
 
 
 def test_every_answer_is_tried_where_its_claim_holds_and_where_it_does_not():
-    for name in catalog.ANSWERS:
+    for name in catalog.CLAIMS:
         tried = {verdict for case, _, verdict, _ in CASES if case == name}
         assert {"supported", "not supported"} <= tried, name
 
 
 def test_every_claim_has_a_study_and_every_such_study_an_answer():
-    assert sorted(catalog.ANSWERS) == sorted(catalog.shipped())
-    for name in catalog.ANSWERS:
+    assert sorted(catalog.CLAIMS) == sorted(catalog.shipped())
+    for name in catalog.CLAIMS:
         claim = loading.load(name).claim
         assert claim.sentence, name
         assert claim.article, name
@@ -325,13 +325,13 @@ def measured(tested: Study) -> list[Record]:
     return records
 
 
-@pytest.mark.parametrize("name", catalog.ANSWERS)
+@pytest.mark.parametrize("name", catalog.CLAIMS)
 def test_each_study_runs_at_its_small_size_and_is_answered(name: str, monkeypatch, home):
     monkeypatch.setenv("ENGRAM_HOME", home)
     tested = loading.load(name, small=True, data=True)
     assert tested.name == f"{name}-small"
     records = measured(tested)
-    answer = catalog.ANSWERS[name](records)
+    answer = catalog.row(name).answer(records)
     assert isinstance(answer, Answer)
     known = {column for r in records for column in r["measures"]}
     assert set(answer.columns) <= known, "the gallery shows columns that no trial has"
@@ -374,7 +374,7 @@ def test_trials_of_other_settings_are_no_evidence(monkeypatch):
     )
     other["config_hash"] = "elsewhere"
     found = type("Execution", (), {"records": [other]})
-    monkeypatch.setattr(catalog.leaderboard, "find", lambda name: found)
+    monkeypatch.setattr(catalog.executions, "find", lambda name: found)
     claim = catalog.read("ensembles")
     assert claim.answer is None
     assert "other settings" in claim.problem

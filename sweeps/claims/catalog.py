@@ -6,50 +6,101 @@ Reads stored runs. What an answer says is in the file of its kind; this one find
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from engram.problems import Place, Problem, StudyError, nearest
 from engram.sweeps.claims import generalization, memorization, published, regularization
 from engram.sweeps.claims.answer import Answer, Missing, Record
 from engram.sweeps.claims.claim import Claim
+from engram.sweeps.claims.panels import (
+    ERRORS,
+    GAP,
+    MEMORIZATION,
+    PARTS,
+    TEST,
+    Along,
+    Drawn,
+    Each,
+    Panel,
+    Picture,
+)
 from engram.sweeps.results import executions
 from engram.sweeps.study import loading, study_file
 from engram.sweeps.study.configuration import Study
 
+SIZE, RATE = "data.train_size", "training.lr"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of a claim besides its study: how its records are answered, and what its picture shows."""
+
+    answer: Callable[[Sequence[Record]], Answer]
+    picture: Picture
+
+
 # In the order of the article; a study of the same name puts each to the test.
-ANSWERS: dict[str, Callable[[Sequence[Record]], Answer]] = {
-    answer.__name__: answer
-    for answer in (
-        regularization.dropout,
-        regularization.weight_decay,
-        regularization.early_stopping,
-        regularization.augmentation,
-        generalization.ten_million,
+# fmt: off
+CLAIMS: dict[str, Row] = {
+    "dropout": Row(regularization.dropout, Along("model.dropout", (ERRORS, GAP, PARTS))),
+    "weight_decay": Row(regularization.weight_decay, Drawn("weight_decay")),
+    "early_stopping": Row(regularization.early_stopping,
+                          Each((ERRORS, GAP, Panel("test loss (nats)", ("test_loss",))))),
+    "augmentation": Row(regularization.augmentation, Each((ERRORS, GAP))),
+    "ten_million": Row(generalization.ten_million, Along(SIZE, (ERRORS, MEMORIZATION))),
+    "learning_rate": Row(
         generalization.learning_rate,
-        generalization.families,
-        generalization.activations,
-        generalization.double_descent,
-        generalization.capacity,
-        memorization.signal_before_noise,
-        memorization.individual_examples,
-        memorization.layers,
+        Along(RATE, (Panel("epochs to 10 % train error", ("epochs_to_convergence",)), TEST),
+              split="training.optimizer")),
+    "families": Row(generalization.families, Each((ERRORS, PARTS))),
+    "activations": Row(generalization.activations,
+                       Along(RATE, (TEST,), split="model.activation")),
+    "double_descent": Row(generalization.double_descent,
+                          Along("model.width", (ERRORS, PARTS))),
+    "capacity": Row(generalization.capacity, Drawn("capacity")),
+    "signal_before_noise": Row(memorization.signal_before_noise, Drawn("fitted")),
+    "individual_examples": Row(memorization.individual_examples, Drawn("memorized")),
+    "layers": Row(memorization.layers, Drawn("layers")),
+    "retention": Row(
         memorization.retention,
-        memorization.leakage,
+        Each((Panel("accuracy on task A lost to task B",
+                    ("retention_drop", "rehearsed_retention_drop"),
+                    ("B alone", "B with A rehearsed")),
+              Panel("forgetting events an example, on A alone", ("forgetting_events",))))),
+    "leakage": Row(memorization.leakage,
+                   Each((Panel("AUC of the attack (0.5: guessing)", ("membership_auc",)), TEST))),
+    "ensembles": Row(
         memorization.ensembles,
+        Along(SIZE, (Panel("error", ("test_error", "ensemble_error"),
+                           ("test error", "the average of all")),), split="model.dropout")),
+    "memorization_time": Row(
         memorization.memorization_time,
-        published.architectures,
-        published.reference,
-    )
+        Each((Panel("epochs to 5 % train error", ("epochs_at_least",)), MEMORIZATION))),
+    "architectures": Row(published.architectures, Each((TEST, PARTS))),
+    "reference": Row(published.reference, Each((TEST, PARTS))),
 }
+# fmt: on
+
+
+def row(name: str) -> Row:
+    """The row of a claim; StudyError, with the nearest one, for a name that is none."""
+    if name not in CLAIMS:
+        close = nearest(name, CLAIMS)
+        fix = f"did you mean '{close}'? " if close else ""
+        rule = f"'{name}' is no claim"
+        raise StudyError([Problem(Place("claims"), rule, f"{fix}claims: {', '.join(CLAIMS)}")])
+    return CLAIMS[name]
 
 
 def read(name: str, small: bool = False) -> Claim:
     """A claim from its stored run, the trials of other configurations left out."""
+    answer = row(name).answer
     tested = loading.load(name, small=small)
     records, problem = _records(tested)
     if not records:
         return Claim(name, tested, [], None, problem)
     try:
-        return Claim(name, tested, records, ANSWERS[name](records), problem)
+        return Claim(name, tested, records, answer(records), problem)
     except (ValueError, LookupError, StopIteration) as error:  # Missing, and trials half in
         known = isinstance(error, Missing)
         why = f"the trials do not answer it: {error}" if known else "trials are missing"
@@ -74,14 +125,8 @@ def _records(tested: Study) -> tuple[list[Record], str]:
 def chosen(names: Sequence[str]) -> list[str]:
     """The claims asked for, all without names; StudyError for a name that is none."""
     for name in names:
-        if name not in ANSWERS:
-            close = nearest(name, ANSWERS)
-            fix = f"did you mean '{close}'? " if close else ""
-            place = Place("claims")
-            raise StudyError(
-                [Problem(place, f"'{name}' is no claim", fix + "claims: " + ", ".join(ANSWERS))]
-            )
-    return list(names) or list(ANSWERS)
+        row(name)
+    return list(names) or list(CLAIMS)
 
 
 def shipped() -> list[str]:

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from PIL import Image
 
+from engram.sweeps.claims import catalog
+from engram.sweeps.claims.panels import ERRORS, Along, Drawn, Each, Panel, Picture
 from engram.sweeps.results import across
 from engram.sweeps.results.evidence import Evidence, is_number
 from engram.sweeps.results.figures import examples
@@ -34,31 +36,15 @@ from engram.sweeps.results.record import Record
 from engram.sweeps.results.tables import title_of
 from engram.sweeps.study.configuration import label
 
-WORDS = {
-    "bias2": "bias²",
-    "generalization_gap": "gap",
-    "membership_auc": "AUC of the attack",
-    "epochs_to_convergence": "epochs to the train error",
-    "retention_drop": "B alone",
-    "rehearsed_retention_drop": "B with A rehearsed",
-    "ensemble_error": "the average of all",
-    "memorization_wrong": "wrong labels",
-    "memorization_clean": "right labels",
-}
 COLOURS = 48
 MOST_TICKS = 6
 CAPTION = "Means over replicas with 95 % intervals."
-
-Panel = tuple[str, tuple[str, ...]]  # what the axis says, and the measures it shows
-ERRORS: Panel = ("error", ("test_error", "train_error"))
-GAP: Panel = ("gap", ("generalization_gap",))
-PARTS: Panel = ("Brier score", ("bias2", "variance"))
 
 
 def draw(name: str, evidence: Evidence, title: str) -> bytes | None:
     """The picture of a claim as a small PNG; None where its trials do not support one."""
     with rc_context(RC):
-        made = PICTURES[name](evidence)
+        made = _made(catalog.row(name).picture, evidence)
         if made is None:
             return None
         return _small(render(Drawing(name, title, made[1], made[0])).png)
@@ -73,31 +59,40 @@ def _small(png: bytes) -> bytes:
 
 
 Made = tuple[Figure, str] | None
-Picture = Callable[[Evidence], Made]
 
 
-def _along(axis: str, *panels: Panel, split: str | None = None) -> Picture:
-    """Measures along a swept axis; split: one line for each value of another."""
+def _made(picture: Picture, evidence: Evidence) -> Made:
+    match picture:
+        case Along():
+            return _along(picture, evidence)
+        case Each():
+            return _each(picture.panels, evidence)
+        case Drawn():
+            return OWN[picture.function](evidence)
 
-    def picture(evidence: Evidence) -> Made:
-        there = [r for r in evidence.completed if axis in r["params"]]
-        if len(there) < 2:
-            return None
-        made, axes = figure(1, len(panels), 2.7)
-        for place, (title, measures) in zip(axes[0], panels, strict=True):
-            groups = [(value, [r for r in there if r["params"][split] == value]) for value in evidence.values(split)] if split else [(None, there)]  # fmt: skip
-            for k, (value, records) in enumerate(groups):
-                for j, measure in enumerate(measures):
-                    name = WORDS.get(measure, title_of(measure))
-                    words = [] if value is None else [label({split or "": value})]
-                    words += [name] if len(measures) > 1 else []
-                    _line(place, axis, records, measure, " · ".join(words), k + j)
-            place.set_ylabel(title)
-        made.supxlabel(unit(axis), fontsize=9)
-        _legends(made, axes[0])
-        return made, CAPTION
 
-    return picture
+def _names(panel: Panel) -> list[tuple[str, str]]:
+    """The measures of a panel, each with what the legend calls it."""
+    return list(zip(panel.measures, panel.words or map(title_of, panel.measures), strict=True))
+
+
+def _along(picture: Along, evidence: Evidence) -> Made:
+    axis, split = picture.axis, picture.split
+    there = [r for r in evidence.completed if axis in r["params"]]
+    if len(there) < 2:
+        return None
+    made, axes = figure(1, len(picture.panels), 2.7)
+    for place, panel in zip(axes[0], picture.panels, strict=True):
+        groups = [(value, [r for r in there if r["params"][split] == value]) for value in evidence.values(split)] if split else [(None, there)]  # fmt: skip
+        for k, (value, records) in enumerate(groups):
+            for j, (measure, name) in enumerate(_names(panel)):
+                words = [] if value is None else [label({split or "": value})]
+                words += [name] if len(panel.measures) > 1 else []
+                _line(place, axis, records, measure, " · ".join(words), k + j)
+        place.set_ylabel(panel.title)
+    made.supxlabel(unit(axis), fontsize=9)
+    _legends(made, axes[0])
+    return made, CAPTION
 
 
 def _legends(made: Figure, places: Sequence[Axes]) -> None:
@@ -153,35 +148,30 @@ def _tick(value: float) -> str:
     return value_text(value)
 
 
-def _each(*panels: Panel) -> Picture:
-    """Measures of each trial, one below the other under its own name."""
-
-    def picture(evidence: Evidence) -> Made:
-        there = evidence.completed
-        if not there:
-            return None
-        made, axes = figure(1, len(panels), 1.0 + 0.3 * len(there), sharey=True)
-        names = [label({k: r["params"][k] for k in evidence.axes if k in r["params"]}) for r in there]  # fmt: skip
-        for place, (title, measures) in zip(axes[0], panels, strict=True):
-            for j, measure in enumerate(measures):
-                shown = [(k, r) for k, r in enumerate(there) if not math.isnan(mean_of(r, measure))]
-                place.errorbar(
-                    [mean_of(r, measure) for _, r in shown],
-                    [k for k, _ in shown],
-                    xerr=[half_width(r["measures"][measure]) for _, r in shown],
-                    color=SERIES[j],
-                    marker=MARKERS[j],
-                    linestyle="none",
-                    markersize=4,
-                    label=WORDS.get(measure, title_of(measure)),
-                )
-            place.set_xlabel(title)
-        _legends(made, axes[0])
-        axes[0, 0].set_yticks(range(len(there)), names)
-        axes[0, 0].invert_yaxis()
-        return made, CAPTION
-
-    return picture
+def _each(panels: Sequence[Panel], evidence: Evidence) -> Made:
+    there = evidence.completed
+    if not there:
+        return None
+    made, axes = figure(1, len(panels), 1.0 + 0.3 * len(there), sharey=True)
+    names = [label({k: r["params"][k] for k in evidence.axes if k in r["params"]}) for r in there]
+    for place, panel in zip(axes[0], panels, strict=True):
+        for j, (measure, name) in enumerate(_names(panel)):
+            shown = [(k, r) for k, r in enumerate(there) if not math.isnan(mean_of(r, measure))]
+            place.errorbar(
+                [mean_of(r, measure) for _, r in shown],
+                [k for k, _ in shown],
+                xerr=[half_width(r["measures"][measure]) for _, r in shown],
+                color=SERIES[j],
+                marker=MARKERS[j],
+                linestyle="none",
+                markersize=4,
+                label=name,
+            )
+        place.set_xlabel(panel.title)
+    _legends(made, axes[0])
+    axes[0, 0].set_yticks(range(len(there)), names)
+    axes[0, 0].invert_yaxis()
+    return made, CAPTION
 
 
 def _weight_decay(evidence: Evidence) -> Made:
@@ -192,7 +182,7 @@ def _weight_decay(evidence: Evidence) -> Made:
         records = [r for r in evidence.completed if not r["params"].get(other)]
         if len(records) < 2:
             return None
-        for k, measure in enumerate(ERRORS[1]):
+        for k, measure in enumerate(ERRORS.measures):
             _line(place, key, records, measure, title_of(measure), k)
         smallest = min(r["params"][key] for r in records if r["params"][key])
         place.set_xscale("symlog", linthresh=smallest)
@@ -294,40 +284,10 @@ def _examples(evidence: Evidence) -> Made:
     return None if made is None else (made.figure, made.caption)
 
 
-PICTURES: dict[str, Picture] = {
-    "dropout": _along("model.dropout", ERRORS, GAP, PARTS),
+OWN: dict[str, Callable[[Evidence], Made]] = {
     "weight_decay": _weight_decay,
-    "early_stopping": _each(ERRORS, GAP, ("test loss (nats)", ("test_loss",))),
-    "augmentation": _each(ERRORS, GAP),
-    "ten_million": _along("data.train_size", ERRORS, ("memorization", ("memorization",))),
-    "learning_rate": _along(
-        "training.lr",
-        ("epochs to 10 % train error", ("epochs_to_convergence",)),
-        ("test error", ("test_error",)),
-        split="training.optimizer",
-    ),
-    "families": _each(ERRORS, PARTS),
-    "activations": _along(
-        "training.lr", ("test error", ("test_error",)), split="model.activation"
-    ),
-    "double_descent": _along("model.width", ERRORS, PARTS),
     "capacity": _capacity,
-    "signal_before_noise": _fitted,
-    "individual_examples": _examples,
+    "fitted": _fitted,
+    "memorized": _examples,
     "layers": _layers,
-    "retention": _each(
-        ("accuracy on task A lost to task B", ("retention_drop", "rehearsed_retention_drop")),
-        ("forgetting events an example, on A alone", ("forgetting_events",)),
-    ),
-    "leakage": _each(
-        ("AUC of the attack (0.5: guessing)", ("membership_auc",)), ("test error", ("test_error",))
-    ),
-    "ensembles": _along(
-        "data.train_size", ("error", ("test_error", "ensemble_error")), split="model.dropout"
-    ),
-    "memorization_time": _each(
-        ("epochs to 5 % train error", ("epochs_at_least",)), ("memorization", ("memorization",))
-    ),
-    "architectures": _each(("test error", ("test_error",)), PARTS),
-    "reference": _each(("test error", ("test_error",)), PARTS),
-}  # fmt: skip
+}

@@ -41,10 +41,11 @@ def answer(evidence: Evidence) -> str:
     tied = [row for row in board.rows if row.tie_group == 1]
     head = f"Best is {label(record['params'])}, with a {title_of(board.by)} of {cell(record, board.by)}"
     on_test = columns.beside(board.by, evidence.records)
-    if on_test not in (board.by, "test_error"):
-        head += f" ({cell(record, on_test)} on the test set)"
-    if board.by != "test_error":
-        head += f" (test error {cell(record, 'test_error')})"
+    told = (
+        [] if on_test in (board.by, "test_error") else [f"{cell(record, on_test)} on the test set"]
+    )
+    told += [] if board.by == "test_error" else [f"test error {cell(record, 'test_error')}"]
+    head += f" ({', '.join(told)})" if told else ""
     head += f" and a generalization gap of {cell(record, 'generalization_gap')}"
     if len(tied) == 1:
         compared = sum(row.tie_group is not None for row in board.rows)
