@@ -123,7 +123,10 @@ def write(records: list[dict], study: Study, folder: Path) -> str:
             recorder.metrics(
                 number,
                 epoch,
-                {n: 0.9 + share * (m["mean"] - 0.9) for n, m in record["measures"].items()},
+                {
+                    f"curve/{n}": 0.9 + share * (m["mean"] - 0.9)
+                    for n, m in record["measures"].items()
+                },
             )
         recorder.metrics(number, record["epochs"], outcomes.final_metrics(record))
         recorder.tags(number, {"engram.status": record["status"]})

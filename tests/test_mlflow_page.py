@@ -97,7 +97,8 @@ def write_troubled(home: Path) -> Evidence:
         tags = {"engram.config_hash": record["config_hash"], "engram.status": record["status"]}
         recorder.trial(number, label(record["params"]), tags, record["params"])
         for epoch, value in enumerate((0.9, np.nan, np.inf, -np.inf, 1e300)):
-            recorder.metrics(number, epoch, {"validation_error": value, "train_loss": value})
+            curve = {"curve/validation_error": value, "curve/train_loss": value}
+            recorder.metrics(number, epoch, curve)
         recorder.metrics(number, 5, outcomes.final_metrics(record))
         recorder.end(number, "FAILED" if record["status"] == "failed" else "FINISHED")
     recorder.end(STUDY)
@@ -157,7 +158,7 @@ def shown(measure: dict[str, float]) -> str:
 @needs_chromium
 def test_the_printed_link_opens_the_trials_ranked(served, browser):
     link = re.search(r"the trials of small +(\S+)", served.printed)[1]
-    best = min(served.trials, key=lambda r: r.data.metrics["validation_error"])
+    best = min(served.trials, key=lambda r: r.data.metrics["final/validation_error"])
     page = see(
         browser, link, "Does dropout lower the variance", best.info.run_name, "4 matching runs"
     )
@@ -169,11 +170,11 @@ def test_the_printed_link_opens_the_trials_ranked(served, browser):
         ".ag-pinned-left-cols-container .ag-row, .ag-center-cols-container .ag-row"
     )
     assert names.count() >= 4
-    order = sorted(served.trials, key=lambda r: r.data.metrics["validation_error"])
+    order = sorted(served.trials, key=lambda r: r.data.metrics["final/validation_error"])
     tops = [page.get_by_text(r.info.run_name, exact=True).first.bounding_box()["y"] for r in order]
     assert tops == sorted(tops)
     # The value is the leaderboard's, digit for digit.
-    assert page.get_by_text(f"{best.data.metrics['validation_error']:.4f}"[:5]).count() >= 1
+    assert page.get_by_text(f"{best.data.metrics['final/validation_error']:.4f}"[:5]).count() >= 1
 
 
 @needs_chromium
@@ -202,7 +203,7 @@ def test_a_trial_shows_what_it_was_and_what_came_of_it(served, browser):
         browser,
         served.path(pages.run_path(trial.info.experiment_id, trial.info.run_id)),
         trial.info.run_name,
-        "generalization_gap_high",
+        "final/generalization_gap",
         "model.dropout",
         "engram.verdict",
     )
@@ -218,7 +219,7 @@ def test_the_leaderboard_is_a_table_and_the_report_a_page(served, browser):
         "tie_group",
         "verdict",
     )
-    best = min(r.data.metrics["validation_error"] for r in served.trials)
+    best = min(r.data.metrics["final/validation_error"] for r in served.trials)
     table.get_by_text(f"{best:.3f}"[:5]).first.wait_for(timeout=PATIENCE_MS)
     page = see(browser, base.replace("?", "/artifacts/report.html?"), "report.html")
     frame = page.frame_locator("iframe")
@@ -281,7 +282,7 @@ def test_numbers_in_mlflow_are_the_leaderboards(served):
         row = dict(zip(content["columns"], content["data"][place], strict=True))
         for name, measure in entry["measures"].items():
             if measure:
-                assert runs[entry["run_id"]].data.metrics[name] == measure["mean"]
+                assert runs[entry["run_id"]].data.metrics[f"final/{name}"] == measure["mean"]
                 assert row[name] == measure["mean"]
                 assert (row[f"{name}_low"], row[f"{name}_high"]) == (
                     measure["low"],
@@ -308,7 +309,7 @@ def test_the_best_so_far_is_a_curve_that_never_rises(served):
     assert len(values) == 4
     assert values == sorted(values, reverse=True)
     assert values[-1] == pytest.approx(
-        min(r.data.metrics["validation_error"] for r in served.trials), rel=1e-5
+        min(r.data.metrics["final/validation_error"] for r in served.trials), rel=1e-5
     )
 
 
@@ -316,7 +317,7 @@ def test_the_prepared_view_names_what_is_there(served):
     """The tag is MLflow's own and undocumented: a new version may want other keys (see sweeps/tracking/pages.py)."""
     experiment = served.client.get_experiment_by_name("small")
     view = json.loads(experiment.tags[f"mlflow.sharedViewState.{pages.VIEW}"])
-    assert view["orderByKey"] == "metrics.`validation_error`"
+    assert view["orderByKey"] == "metrics.`final/validation_error`"
     metrics, params = served.trials[0].data.metrics, served.trials[0].data.params
     for column in view["selectedColumns"]:
         kind, _, name = column.partition(".")
@@ -328,7 +329,7 @@ def test_the_best_model_loads_and_answers_as_it_was_measured(served):
     """Loaded in a process that knows nothing of Engram, on the test set: the error that was recorded."""
     tag = served.parent.data.tags[model.TAG]
     model_id = tag.partition(":")[2]
-    best = min(served.trials, key=lambda r: r.data.metrics["validation_error"])
+    best = min(served.trials, key=lambda r: r.data.metrics["final/validation_error"])
     logged = served.client.get_logged_model(model_id)
     assert logged.tags["engram.configuration"] == best.info.run_name
     assert logged.tags["engram.serialization"] == "pt2"
@@ -409,7 +410,7 @@ def test_optuna_itself_reads_the_ledger(served):
         study_name=None, storage=JournalStorage(JournalFileBackend(str(path)))
     )
     assert len(study.trials) == 4
-    best = min(r.data.metrics["validation_error"] for r in served.trials)
+    best = min(r.data.metrics["final/validation_error"] for r in served.trials)
     assert study.best_value == pytest.approx(best, rel=1e-5)
     assert path.read_bytes() == before
 

@@ -108,7 +108,8 @@ def test_mlflow_has_a_parent_and_a_child_per_trial_as_the_contract_says(finished
         assert len(child.data.tags["engram.config_hash"]) == 12
         assert child.data.params["model.dropout"] in ("0.0", "0.5")
         for name in CONTRACT:
-            assert {name, f"{name}_low", f"{name}_high"} <= set(child.data.metrics)
+            assert f"final/{name}" in child.data.metrics
+            assert {f"interval/{name}_low", f"interval/{name}_high"} <= set(child.data.metrics)
     assert sorted(c.data.tags["engram.trial"] for c in children) == ["0", "1", "2", "3"]
     assert {c.info.run_name for c in children} >= {"dropout 0.5 · lr 0.01"}
 
@@ -116,8 +117,8 @@ def test_mlflow_has_a_parent_and_a_child_per_trial_as_the_contract_says(finished
 def test_mlflow_has_curves_tables_and_the_study_file(finished_study):
     parents, children = runs_of(finished_study.home, "small")
     client = MlflowClient(f"sqlite:///{finished_study.home / 'mlflow.db'}")
-    history = client.get_metric_history(children[0].info.run_id, "validation_error")
-    assert [point.step for point in history][:8] == list(range(1, 9))
+    history = client.get_metric_history(children[0].info.run_id, "curve/validation_error")
+    assert [point.step for point in history] == list(range(1, 9))
     names = {a.path for a in client.list_artifacts(parents[0].info.run_id)}
     assert {"study.yaml", "provenance.json", "trials.json", "leaderboard_variance.json"} <= names
     assert {a.path for a in client.list_artifacts(children[0].info.run_id)} >= {"arrays.npz"}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import shutil
 import threading
 from collections.abc import Iterator
@@ -24,7 +23,6 @@ from engram.sweeps.results.record import Record
 from engram.sweeps.results.tables import SHOWN
 from engram.sweeps.running import best_model
 from engram.sweeps.running.events import Listener
-from engram.sweeps.search.search import Proposal
 from engram.sweeps.study.configuration import Study, label
 from engram.sweeps.study.sections import Range, Values
 from engram.sweeps.tracking import pages
@@ -32,7 +30,6 @@ from engram.sweeps.tracking.recorder import STUDY, Recorder
 from engram.sweeps.tracking.system import SystemMetrics
 from engram.sweeps.trial import datasets
 
-BEST_SO_FAR = "best_so_far"
 log = logging.getLogger(__name__)
 
 
@@ -49,41 +46,17 @@ class Review(Listener):
     ):
         self.study, self.name, self.folder = study, name, folder
         self.recorder, self.datasets = recorder, datasets
-        self.objective, self.direction = next(iter(study.search.objective.items()))
-        self.finished_trials = 0
-        self.best: float | None = None
         self.system: SystemMetrics | None = None
         self.saver = best_model.Saver(folder)
 
     # -- while it runs --------------------------------------------------------------------------
 
-    def begin(self, records: list[Record]) -> None:
-        """The execution begins, or goes on after these records."""
+    def begin(self) -> None:
+        """The execution begins, or goes on."""
         with _harmless("the experiment's description"):
             self.recorder.describe(self._experiment_tags())
-            inputs = [
-                pages.dataset(key, data.digest, pool=len(data.targets), test=len(data.test_targets))
-                for key, data in self.datasets.items()
-            ]
-            self.recorder.inputs(STUDY, inputs)
-            for record in records:
-                self._count(record)
             if self.study.tracking.system_metrics:
                 self.system = SystemMetrics(self.recorder).start()
-
-    def started(self, trial: Proposal) -> None:
-        with _harmless("the dataset of a trial"):
-            data = trial.configuration.data
-            key = datasets.key(data)
-            found = pages.dataset(key, self.datasets[key].digest, train_size=data.train_size)
-            self.recorder.inputs(trial.number, [found])
-
-    def committed(self, trial: Proposal, record: Record) -> None:
-        """The best value after each trial makes a curve on the parent run."""
-        with _harmless("the best so far"):
-            self._count(record)
-            if self.best is not None:
-                self.recorder.metrics(STUDY, self.finished_trials, {BEST_SO_FAR: self.best})
 
     def last_run(self) -> None:
         """No further trial will start: what the end needs can be made ready where there is room."""
@@ -91,14 +64,6 @@ class Review(Listener):
         if self.study.tracking.model:
             with _harmless("the best model"):
                 self.saver.prepare()
-
-    def _count(self, record: Record) -> None:
-        self.finished_trials += 1
-        value = record["selection"].get(self.objective)
-        if record["status"] != "completed" or value is None or not math.isfinite(value):
-            return
-        better = min if self.direction == "min" else max
-        self.best = value if self.best is None else better(self.best, value)
 
     def _experiment_tags(self) -> dict[str, str]:
         study = self.study
@@ -142,6 +107,8 @@ class Review(Listener):
                 "engram.verdict": row.verdict or row.record["status"],
                 "engram.rank": str(row.rank),
             }
+            if row.tie_group is not None:
+                tags["engram.tie_group"] = str(row.tie_group)
             now[str(row.record["trial"])] = tags
             if known.get(str(row.record["trial"])) != tags:
                 self.recorder.belongs(row.record["trial"], row.record["config_hash"])

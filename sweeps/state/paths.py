@@ -43,7 +43,12 @@ def arrays_file(folder: Path, trial: int) -> Path:
 
 def mlflow_uri() -> str:
     """The embedded MLflow store."""
-    return f"sqlite:///{home() / 'mlflow.db'}"
+    return f"sqlite:///{quoted(home() / 'mlflow.db')}"
+
+
+def quoted(path: Path) -> str:
+    """A path as part of a database's address, where these three characters mean something else."""
+    return str(path).replace("%", "%25").replace("?", "%3F").replace("#", "%23")
 
 
 def artifacts_dir() -> Path:

@@ -7,13 +7,14 @@ pickled together with Engram's `models`, and its tags say so.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from engram.sweeps.tracking.refusals import hopeless
 
 TAG = "engram.model"  # on the parent run: which trial and replica, and the model's id
 ALIAS = "best"
@@ -68,33 +69,60 @@ def send(client: Any, experiment_id: str, run_id: str, message: dict[str, Any]) 
     """Log a saved model under the parent run. Sent twice it is logged once: the run's tag remembers it."""
     from mlflow.entities import LoggedModelOutput
 
-    known = client.get_run(run_id).data.tags.get(TAG, "")
+    run = client.get_run(run_id)
+    known = run.data.tags.get(TAG, "")
     if known.startswith(f"{message['tag']}:"):
         return
-    model = client.create_logged_model(
-        experiment_id,
-        name=message["name"],
-        source_run_id=run_id,
-        tags=message["tags"],
-        params=message["params"],
-        model_type="pytorch",
-    )
+    try:
+        model = client.create_logged_model(
+            experiment_id,
+            name=message["name"],
+            source_run_id=run_id,
+            tags=message["tags"],
+            params=message["params"],
+            model_type="pytorch",
+        )
+    except Exception as error:
+        if not hopeless(error):
+            raise
+        _send_as_files(client, run, message)
+        return
     client.log_model_artifacts(model.model_id, message["path"])
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     if message.get("register"):
-        _register(client, model, run_id, message["register"])
+        about = {"run_id": run_id, "model_id": model.model_id}
+        _register(client, model.artifact_location, message["register"], about)
     client.set_tag(run_id, TAG, f"{message['tag']}:{model.model_id}")
 
 
-def _register(client: Any, model: Any, run_id: str, wanted: str) -> None:
-    """NAME or NAME@ALIAS: a new version of the registered model, under the alias."""
+def _send_as_files(client: Any, run: Any, message: dict[str, Any]) -> None:
+    """To a server older than 3, which knows models only as files of a run."""
+    run_id, name = run.info.run_id, message["name"]
+    client.log_artifacts(run_id, message["path"], name)
+    if message.get("register"):
+        source = f"{run.info.artifact_uri}/{name}"
+        _register(client, source, message["register"], {"run_id": run_id})
+    tags = {f"{TAG}.{key.removeprefix('engram.')}": value for key, value in message["tags"].items()}
+    for key, value in {**tags, TAG: f"{message['tag']}:"}.items():
+        client.set_tag(run_id, key, value)
+
+
+def reserve(client: Any, wanted: str) -> None:
+    """Make the registered model NAME (of NAME or NAME@ALIAS) where it is not there yet: it may be refused."""
     from mlflow.exceptions import MlflowException
 
-    name, _, alias = wanted.partition("@")
-    with contextlib.suppress(MlflowException):  # it is there already
+    name = wanted.partition("@")[0]
+    try:
         client.create_registered_model(name)
-    version = client.create_model_version(
-        name, model.artifact_location, run_id=run_id, model_id=model.model_id
-    )
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _register(client: Any, source: str, wanted: str, about: dict[str, str]) -> None:
+    """NAME or NAME@ALIAS: a new version of the registered model, under the alias."""
+    name, _, alias = wanted.partition("@")
+    reserve(client, wanted)
+    version = client.create_model_version(name, source, **about)
     client.set_registered_model_alias(name, alias or ALIAS, version.version)

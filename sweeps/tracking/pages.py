@@ -13,6 +13,7 @@ from typing import Any
 
 VIEW = "engram"  # key of the prepared view, as in ?viewStateShareKey=engram
 LONGEST_NOTE = 7900
+LONGEST_QUESTION, LONGEST_VIEW = 3500, 5000  # a tag of an experiment holds 5,000 characters
 DIGEST_DIGITS = 32  # MLflow takes 36
 SECTION = "engram"
 
@@ -22,33 +23,47 @@ def experiment_tags(
 ) -> dict[str, str]:
     """Description, kind and prepared view of an experiment.
 
-    measures: metrics to show, first the one that selects; axes: the swept keys; numeric: those of
+    measures: to show, first the one that selects; axes: the swept keys; numeric: those of
     them that are numbers.
     """
+    asked = html.escape(question or name, quote=False)
     description = "\n\n".join(
         [
-            f"### {html.escape(question or name, quote=False)}",
+            f"### {asked if len(asked) <= LONGEST_QUESTION else asked[:LONGEST_QUESTION] + '…'}",
             f"Each *parent run* is one execution of the study `{name}`: its page has the answer, the rankings "
             "and how to reproduce them; `report.html` among its artifacts has the pictures too. Each *child run* "
-            "is one configuration, trained as several replicas; its metrics are means over them, with `_low` "
-            "and `_high` the ends of their 95 % interval.",
+            "is one configuration, trained as several replicas; its metrics are means over them: `final/…` at the "
+            "end, `interval/…_low` and `_high` the ends of their 95 % interval, `curve/…` by epoch.",
             "Filter by `tags.engram.verdict = 'overfit'` or `tags.engram.status = 'diverged'`.",
         ]
     )
     return {
         "mlflow.note.content": description,
         "mlflow.experimentKind": "custom_model_development",
-        f"mlflow.sharedViewState.{VIEW}": json.dumps(_view(measures, axes, numeric)),
+        f"mlflow.sharedViewState.{VIEW}": _fitting(_view(measures, axes, numeric)),
     }
+
+
+def _fitting(view: dict[str, Any]) -> str:
+    """The view as its tag, without the last charts where all would be too long for it."""
+    while len(text := json.dumps(view, separators=(",", ":"))) > LONGEST_VIEW:
+        if not view["compareRunCharts"]:
+            view["selectedColumns"] = view["columnOrder"] = view["columnOrder"][-20:]
+            return json.dumps(view, separators=(",", ":"))
+        view["compareRunCharts"].pop()
+    return text
 
 
 def _view(measures: Sequence[str], axes: Sequence[str], numeric: Sequence[str]) -> dict[str, Any]:
     """Trials alone, the best first, with the columns that matter and charts of the swept settings."""
-    columns = [f"params.`{axis}`" for axis in axes] + [f"metrics.`{name}`" for name in measures]
+    columns = ["tags.`engram.rank`", "tags.`engram.tie_group`"]
+    columns += [f"params.`{axis}`" for axis in axes]
+    columns += [f"metrics.`final/{name}`" for name in measures]
+    columns += [f"metrics.`interval/{measures[0]}_{end}`" for end in ("low", "high")]
     columns += ["tags.`engram.status`", "tags.`engram.verdict`"]
     return {
         "searchFilter": "tags.`engram.kind` = 'trial'",
-        "orderByKey": f"metrics.`{measures[0]}`",
+        "orderByKey": f"metrics.`final/{measures[0]}`",
         "orderByAsc": True,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
@@ -83,8 +98,8 @@ def _charts(by: str, axes: Sequence[str], numeric: Sequence[str]) -> list[dict[s
             **common,
             "type": "LINE",
             "uuid": f"{SECTION}-{name}",
-            "metricKey": name,
-            "selectedMetricKeys": [name],
+            "metricKey": f"curve/{name}",
+            "selectedMetricKeys": [f"curve/{name}"],
             "displayName": f"{_words(name)} by epoch",
             "xAxisKey": "step",
             "useGlobalXaxisKey": False,
@@ -98,7 +113,7 @@ def _charts(by: str, axes: Sequence[str], numeric: Sequence[str]) -> list[dict[s
             "uuid": f"{SECTION}-{axis}-{name}",
             "displayName": f"{_words(name)} by {axis}",
             "xaxis": {"key": axis, "type": "PARAM"},
-            "yaxis": {"key": name, "type": "METRIC"},
+            "yaxis": {"key": f"final/{name}", "type": "METRIC"},
         }
         for axis in numeric[:3]
         for name in (by, "variance")
@@ -111,7 +126,7 @@ def _charts(by: str, axes: Sequence[str], numeric: Sequence[str]) -> list[dict[s
                 "uuid": f"{SECTION}-parallel",
                 "displayName": f"all settings and {_words(by)}",
                 "selectedParams": list(axes),
-                "selectedMetrics": [by],
+                "selectedMetrics": [f"final/{by}"],
                 "showAllRuns": True,
             }
         )

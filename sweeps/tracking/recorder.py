@@ -13,9 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engram.sweeps.tracking.embedded import Unusable, advice
 from engram.sweeps.tracking.outbox import Message, Outbox
+from engram.sweeps.tracking.refusals import Refusals, forbidden, hopeless, reason_of
 from engram.sweeps.tracking.sender import STUDY, Sender, now_ms
-from engram.sweeps.tracking.store import without_password
+from engram.sweeps.tracking.store import NEVER, without_password
 
 log = logging.getLogger(__name__)
 
@@ -23,13 +25,6 @@ GATHER_S = 0.3  # messages that arrive within this time travel together
 LONGEST_PAUSE_S, PAUSE_AT_END_S = 15.0, 2.0
 MOST_MESSAGES = 2000  # sent at once
 LARGEST_METRIC = 1.7e308
-# What MLflow says of a store that it will never be able to use, whoever waits.
-REFUSALS = (
-    "out-of-date database schema",
-    "can't locate revision",
-    "file is not a database",
-    "disk image is malformed",
-)
 
 
 class Recorder:
@@ -38,8 +33,9 @@ class Recorder:
     uri: MLflow tracking URI; folder: where the outbox lives; name: of the execution (tag
     `engram.name`); on_run(trial, run_id): called once for each child run. Where an earlier process may
     have left runs behind (resumed): trials() says {trial: (hash, whether it is committed)}, and
-    again(trials) is called with those committed ones whose runs do not say so. The callbacks are called
-    from the writer's thread.
+    again(trials) is called with those committed ones whose runs do not say so, or say too little.
+    register: the name that the model registry will be asked for. The callbacks are called from the
+    writer's thread.
     """
 
     def __init__(
@@ -53,17 +49,25 @@ class Recorder:
         resumed: bool = False,
         trials: Callable[[], dict[int, tuple[str, bool]]] = dict,
         again: Callable[[list[int]], None] = lambda numbers: None,
+        register: str | None = None,
     ):
         self.uri, self.name = uri, name
         self.outbox = Outbox(folder)
         self.problem: str | None = None  # why nothing could be sent last time, for people
         self.refused: str | None = None  # why nothing can ever be sent to this store
+        self.refusals = Refusals(folder)  # what it will never take, though it takes the rest
+        self.reached = False  # whether anything arrived
+        self.results = 0  # ends of trials that did
+        self._answered = threading.Event()  # what was sent first arrived, or did not
+        self._register = register
         self._hashes: dict[int, str] = {}
         self._stamp = 0
         self._at_start = True
         self._closing = threading.Event()
         self._give_up = 0.0
-        self._sender = Sender(uri, experiment, artifacts, name, resumed, on_run, trials, again)
+        self._sender = Sender(
+            uri, experiment, artifacts, name, resumed, on_run, trials, again, self.refusals
+        )
         self._thread = threading.Thread(target=self._work, name="engram-tracking", daemon=True)
         self._thread.start()
 
@@ -132,6 +136,15 @@ class Recorder:
         }
         self.outbox.put(message, durable)
 
+    def rejected(self, timeout_s: float) -> str | None:
+        """Why the store will not take this execution, in words; None where it does, or is away for now.
+
+        Waits for the answer to what was sent first, the execution's own run: nothing is trained for a store
+        that lets nobody in.
+        """
+        self._answered.wait(timeout_s)
+        return self.refused
+
     def close(self, timeout_s: float) -> bool:
         """Send what is left; False if something has to wait because nothing arrived for timeout_s."""
         self._give_up = time.monotonic() + timeout_s
@@ -142,6 +155,8 @@ class Recorder:
             self._thread.join(0.2)
             if self.outbox.acknowledged != before:
                 before, self._give_up = self.outbox.acknowledged, time.monotonic() + timeout_s
+        if not self._thread.is_alive():
+            self.refusals.close()
         if self.outbox.empty:
             self.outbox.clear()
             return not (self._sender.in_doubt and self.problem)
@@ -176,9 +191,9 @@ class Recorder:
             try:
                 if self.outbox.empty:
                     closing = self._closing.is_set()
-                    if self._sender.in_doubt and (closing or self._at_start):
+                    if self._sender.in_doubt and (closing or (self._at_start and self.reached)):
                         self._sender.settle(closing)
-                    self._at_start = False
+                        self._at_start = False
                     if closing and self.outbox.empty:
                         return
                     if self.outbox.empty:
@@ -188,22 +203,9 @@ class Recorder:
                 self._send(list(self.outbox.pending(limit)))
                 self.problem, pause, limit = None, 1.0, min(limit * 2, MOST_MESSAGES)
             except Exception as error:  # whatever the network does, training goes on
-                self.problem = (
-                    f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[
-                        :300
-                    ]
-                )
-                log.warning(
-                    "MLflow at %s: %s; trying again in %.0f s",
-                    without_password(self.uri),
-                    self.problem,
-                    pause,
-                )
+                self._tell(error, pause)
                 self._sender.forget()
-                if any(words in str(error).lower() for words in REFUSALS):
-                    self.refused = (
-                        f"{without_password(self.uri)} cannot be used: {_advice(str(error))}"
-                    )
+                if self.refused:
                     return
                 limit = max(
                     1, limit // 4
@@ -219,16 +221,37 @@ class Recorder:
         if not messages:  # damaged lines only
             self.outbox.skip()
             return
+        if self._register is not None:  # a name that is refused is found now, not when it is needed
+            self._sender.reserve(self._register)
+            self._register = None
         self._sender.send([message for message, _ in messages])
         self.outbox.acknowledge(messages[-1][1])
+        self.reached = True
+        self._answered.set()
         for message, _ in messages:
-            if message["kind"] == "artifact" and not message["keep"]:
+            self.results += message["kind"] == "end" and message["trial"] != STUDY
+            passing = message["kind"] == "artifact" and not message["keep"]
+            if passing and not self.refusals.holds(message):
                 Path(message["path"]).unlink(missing_ok=True)
 
-
-def _advice(error: str) -> str:
-    """What to do about a store that MLflow refuses."""
-    first = error.splitlines()[0][:200]
-    if "schema" in error.lower() or "revision" in error.lower():
-        return f"another version of MLflow wrote it ({first}); use that version, or `mlflow db upgrade` after a backup"
-    return f"it is damaged ({first}); restore it from a backup, or move it away: the next run records what is finished anew"
+    def _tell(self, error: Exception, pause: float) -> None:
+        """Write down what went wrong, and whether it will be otherwise another time."""
+        where, reason = without_password(self.uri), reason_of(error)
+        self.problem = f"{type(error).__name__}: {reason}"[:300]
+        log.warning("MLflow at %s: %s; trying again in %.0f s", where, self.problem, pause)
+        if isinstance(error, Unusable):
+            self.refused = f"{where} cannot be used: {error}"
+        elif any(words in str(error).lower() for words in NEVER):
+            self.refused = f"{where} cannot be used: {advice(str(error))}"
+        elif self._register is not None and hopeless(error):
+            self.refused = (
+                f"{where} does not take tracking.register_as = {self._register!r} ({reason})\n"
+                "    choose another name, or leave it out"
+            )
+        elif not self.reached and forbidden(error):
+            fix = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN)"
+            self.refused = (
+                f"{where} does not let this be recorded ({reason})\n    {fix} of somebody who may"
+                " write there, or record elsewhere with --set tracking.uri=..."
+            )
+        self._answered.set()

@@ -6,22 +6,20 @@ a metric that a run has at that step is not sent to it again. Called from one th
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from engram.sweeps.tracking import batches
 from engram.sweeps.tracking.outbox import Message
+from engram.sweeps.tracking.refusals import Refusals, hopeless
 from engram.sweeps.tracking.store import connect, experiment
 
-log = logging.getLogger(__name__)
-
 STUDY = -1  # the parent run, where a trial number is expected
-METRICS_PER_BATCH, ENTRIES_PER_BATCH = 1000, 100  # MLflow's limits
-LONGEST_PARAM, LONGEST_TAG = 6000, 8000
+LONGEST_NAME = 250
 Key = tuple[int, str]  # a run: the trial's number and its configuration's hash
 
 
@@ -31,7 +29,8 @@ class Sender:
     uri: MLflow tracking URI; name: of the execution (tag `engram.name`); on_run(trial, run_id): called
     once for each child run. Where an earlier process may have left runs behind (in_doubt): trials() says
     {trial: (hash, whether it is committed)}, and again(trials) is called with those committed ones whose
-    runs do not say so.
+    runs do not say so, STUDY among them where the parent's own record is missing. refusals: where what the
+    store will never take is set aside.
     """
 
     def __init__(
@@ -44,11 +43,13 @@ class Sender:
         on_run: Callable[[int, str], None],
         trials: Callable[[], dict[int, tuple[str, bool]]],
         again: Callable[[list[int]], None],
+        refusals: Refusals,
     ):
         self.uri, self.experiment, self.name, self.artifacts = uri, experiment, name, artifacts
         self.in_doubt = in_doubt  # whether runs may be there that nobody here knows of
         self.experiment_id: str | None = None
         self._on_run, self._trials, self._again = on_run, trials, again
+        self._refusals = refusals
         self._alone = False  # whether every run of this execution was made by this process
         self._runs: dict[Key, str] = {}
         self._begun: dict[Key, int] = {}  # when each run started
@@ -65,7 +66,7 @@ class Sender:
 
     def forget(self) -> None:
         """After a failure nobody knows what has arrived: the server is asked."""
-        self._client = None
+        self._client = self.experiment_id = None
         self.in_doubt, self._alone = True, False
         self._sent.clear()
         self._new.clear()
@@ -78,12 +79,25 @@ class Sender:
         for message in messages:
             groups.setdefault((message["trial"], message.get("hash", "")), []).append(message)
         for key in sorted(groups):  # the parent first
-            self._send_run(key, groups[key])
+            try:
+                self._send_run(key, groups[key])
+            except Exception as error:
+                for message in groups[key]:
+                    self._refusals.judge(message, error, functools.partial(self._check, key))
+
+    def reserve(self, name: str) -> None:
+        """Make a registered model's name the execution's own, where nobody has it."""
+        from engram.sweeps.tracking import model
+
+        self._connect()
+        model.reserve(self._client, name)
 
     def settle(self, closing: bool) -> None:
         """Compare MLflow's runs with what is committed: none missing, none double, none left running."""
         self._connect()
         trials, seen, unsettled = self._trials(), set(), []
+        self._check((STUDY, ""))
+        parent = self._client.get_run(self._run((STUDY, ""), []))
         for run in self._children():
             number, found = (
                 int(run.data.tags["engram.trial"]),
@@ -98,15 +112,21 @@ class Sender:
             config_hash, committed = trials.get(number, (found, False))
             if found != config_hash:
                 self._client.set_tag(run.info.run_id, "engram.kind", "superseded")
-            elif committed and run.info.status not in ("FINISHED", "FAILED"):
+            elif committed and (
+                run.info.status not in ("FINISHED", "FAILED") or not run.data.params
+            ):
                 unsettled.append(number)
                 continue
+            if run.data.tags.get("mlflow.parentRunId") != parent.info.run_id:
+                self._client.set_tag(run.info.run_id, "mlflow.parentRunId", parent.info.run_id)
             if closing and run.info.status == "RUNNING":
                 self._client.set_terminated(run.info.run_id, "KILLED")
         unsettled += [
             n for n, (config_hash, done) in trials.items() if done and (n, config_hash) not in seen
         ]
         self.in_doubt = False
+        if not parent.data.params:
+            unsettled.insert(0, STUDY)
         if unsettled:
             self._again(unsettled)
 
@@ -139,15 +159,17 @@ class Sender:
                 tags.update(message["tags"])
             elif message["kind"] == "tags":
                 tags.update(message["tags"])
-            elif message["kind"] == "table":
-                tags["mlflow.loggedArtifacts"] = self._tables(run_id, Path(message["path"]).name)
+        tables = [Path(m["path"]).name for m in messages if m["kind"] == "table"]
+        if tables:
+            tags["mlflow.loggedArtifacts"] = self._tables(run_id, tables)
         params, changed = self._new_params(key, run_id, params)
-        self._log(run_id, self._new_metrics(key, run_id, metrics), params, {**tags, **changed})
+        points = self._new_metrics(key, run_id, metrics)
+        self._log(key, run_id, points, params, {**tags, **changed})
         for message in messages:
-            if message["kind"] in ("artifact", "table") and Path(message["path"]).exists():
-                with _tolerant(f"artifact {message['path']}"):
-                    self._client.log_artifact(run_id, message["path"], message.get("to") or None)
-            self._send_described(run_id, message)
+            try:
+                self._send_described(run_id, message)
+            except Exception as error:
+                self._refusals.judge(message, error, lambda: self._check(key))
         last = next((m for m in reversed(messages) if m["kind"] in ("start", "end")), None)
         if last is not None and last["kind"] == "end":
             end = max(last["time"], self._begun.get(key, 0))
@@ -156,21 +178,23 @@ class Sender:
             self._params.pop(key, None)
             self._new.discard(key)
         elif last is not None and key not in self._new:
-            # A run that goes on after an interruption.
-            self._client.update_run(run_id, status="RUNNING")
+            # A run that goes on after an interruption, or that was made before its name was known.
+            self._client.update_run(run_id, status="RUNNING", name=last["name"][:LONGEST_NAME])
 
     def _send_described(self, run_id: str, message: Message) -> None:
-        """What is there for a reader: each kind may arrive twice."""
+        """Files, and what is there for a reader: each may arrive twice."""
         from engram.sweeps.tracking import model, pages
 
         assert self.experiment_id is not None
-        with _tolerant(f"{message['kind']} of run {run_id}"):
-            if message["kind"] == "experiment":
-                pages.tag_experiment(self._client, self.experiment_id, message["tags"])
-            elif message["kind"] == "inputs":
-                pages.log_inputs(self._client, run_id, message["datasets"])
-            elif message["kind"] == "model" and Path(message["path"]).exists():
-                model.send(self._client, self.experiment_id, run_id, message)
+        kind = message["kind"]
+        if kind in ("artifact", "table") and Path(message["path"]).exists():
+            self._client.log_artifact(run_id, message["path"], message.get("to") or None)
+        elif kind == "experiment":
+            pages.tag_experiment(self._client, self.experiment_id, message["tags"])
+        elif kind == "inputs":
+            pages.log_inputs(self._client, run_id, message["datasets"])
+        elif kind == "model" and Path(message["path"]).exists():
+            model.send(self._client, self.experiment_id, run_id, message)
 
     def _new_metrics(self, key: Key, run_id: str, metrics: list[tuple]) -> list[tuple]:
         """Those that the run does not have yet."""
@@ -195,33 +219,42 @@ class Sender:
         if key not in self._params:
             self._params[key] = dict(self._client.get_run(run_id).data.params)
         known = self._params[key]
-        words = {k: str(v)[:LONGEST_PARAM] for k, v in params.items()}
-        changed = {f"engram.now.{k}": v for k, v in words.items() if known.get(k, v) != v}
+        words = {k: batches.word(v) for k, v in params.items()}
+        changed = {
+            f"engram.now.{k}": v for k, v in words.items() if not batches.same(known.get(k, v), v)
+        }
         new = {k: v for k, v in words.items() if k not in known}
         known.update(new)
         return new, changed
 
-    def _log(self, run_id: str, metrics: list[tuple], params: dict, tags: dict) -> None:
-        from mlflow.entities import Metric, Param, RunTag
+    def _log(self, key: Key, run_id: str, metrics: list, params: dict, tags: dict) -> None:
+        number, config_hash = key
 
-        entities = [Metric(k, v, t, s) for k, v, t, s in metrics]
-        words = [Param(k, v) for k, v in params.items()]
-        labels = [RunTag(k, str(v)[:LONGEST_TAG]) for k, v in tags.items()]
-        if len(words) <= ENTRIES_PER_BATCH >= len(labels) and (
-            len(entities) + len(words) + len(labels) <= METRICS_PER_BATCH
-        ):
-            with _tolerant(f"batch of run {run_id}, which is sent in parts"):
-                self._client.log_batch(run_id, entities, words, labels)
-                return
-        # Apart, so that a param which MLflow refuses for good takes no metric with it.
-        for start in range(0, len(words), ENTRIES_PER_BATCH):
-            with _tolerant(f"params of run {run_id}"):
-                self._client.log_batch(run_id, params=words[start : start + ENTRIES_PER_BATCH])
-        while entities or labels:
-            room = METRICS_PER_BATCH - min(len(labels), ENTRIES_PER_BATCH)
-            with _tolerant(f"batch of run {run_id}"):
-                self._client.log_batch(run_id, entities[:room], tags=labels[:ENTRIES_PER_BATCH])
-            entities, labels = entities[room:], labels[ENTRIES_PER_BATCH:]
+        def never(error: Exception) -> bool:
+            if hopeless(error):
+                self._check(key)  # what was refused may be the run, not what it was sent
+                return True
+            return False
+
+        def refuse(kind: str, name: str, value: Any, error: Exception) -> None:
+            message = {"kind": kind, "trial": number, "hash": config_hash, name: value}
+            self._refusals.judge(message, error, lambda: None)
+
+        batches.log(self._client, run_id, metrics, params, tags, never, refuse)
+
+    def _check(self, key: Key) -> None:
+        """Raise where the server does not answer as it does otherwise, or the run is no longer there."""
+        self._client.get_experiment(self.experiment_id)
+        if key in self._runs:
+            try:
+                gone = self._client.get_run(self._runs[key]).info.lifecycle_stage == "deleted"
+            except Exception as error:
+                if not hopeless(error):
+                    raise
+                gone = True
+            if gone:
+                del self._runs[key]
+                raise Gone(f"the run of {key[0]} was deleted")
 
     def _run(self, key: Key, messages: list[Message]) -> str | None:
         """The run of a trial (or the parent), found by its tags or else created; None where nothing needs one."""
@@ -240,12 +273,7 @@ class Sender:
                     parent = self._run((STUDY, ""), [])
                     own |= {"mlflow.parentRunId": parent or "", "engram.kind": "trial"}
                     own |= {"engram.trial": str(number), "engram.config_hash": config_hash}
-                tags = {
-                    k: str(v)[:LONGEST_TAG] for k, v in {**start.get("tags", {}), **own}.items()
-                }
-                found = self._client.create_run(
-                    self.experiment_id, start["time"], tags, start.get("name")
-                )
+                found = self._create(start, own)
                 # A parent that was not there has no children either: they need not be looked for.
                 self._alone = self._alone or number == STUDY
                 self._new.add(key)
@@ -255,6 +283,20 @@ class Sender:
             if key[0] != STUDY:
                 self._on_run(key[0], found.info.run_id)
         return self._runs[key]
+
+    def _create(self, start: Message, own: dict[str, str]) -> Any:
+        """A new run; without the tags that it starts with where they are refused: they are sent after it."""
+        name = start.get("name")
+        tags = {
+            k: str(v)[: batches.LONGEST_TAG] for k, v in {**start.get("tags", {}), **own}.items()
+        }
+        try:
+            return self._client.create_run(self.experiment_id, start["time"], tags, name)
+        except Exception as error:
+            if not hopeless(error):
+                raise
+            name = name and name[:LONGEST_NAME]
+            return self._client.create_run(self.experiment_id, start["time"], own, name)
 
     def _find(self, key: Key) -> Any:
         number, config_hash = key
@@ -266,10 +308,11 @@ class Sender:
         )
         return found[0] if found else None
 
-    def _tables(self, run_id: str, name: str) -> str:
+    def _tables(self, run_id: str, names: list[str]) -> str:
+        """The tag that lists a run's tables, with these among them."""
         tag = self._client.get_run(run_id).data.tags.get("mlflow.loggedArtifacts", "[]")
         tables = {entry["path"]: entry for entry in json.loads(tag)}
-        tables[name] = {"path": name, "type": "table"}
+        tables |= {name: {"path": name, "type": "table"} for name in names}
         return json.dumps(list(tables.values()))
 
     def _connect(self) -> None:
@@ -279,21 +322,8 @@ class Sender:
             self.experiment_id = experiment(self._client, self.experiment, self.artifacts)
 
 
-@contextlib.contextmanager
-def _tolerant(what: str) -> Iterator[None]:
-    """A message that MLflow refuses for good must not hold up those behind it."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except MlflowException as error:
-        if error.error_code not in (
-            "INVALID_PARAMETER_VALUE",
-            "BAD_REQUEST",
-            "RESOURCE_ALREADY_EXISTS",
-        ):
-            raise
-        log.warning("MLflow refused %s: %s", what, str(error).splitlines()[0])
+class Gone(RuntimeError):
+    """A run that was deleted while it was written to: it is looked for again, or made again."""
 
 
 def _point(key: Key, step: int, value: float) -> tuple:

@@ -10,9 +10,12 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from engram.sweeps.state.names import study_name
+from engram.sweeps.tracking import embedded
+from engram.sweeps.tracking.embedded import Unusable
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it lost batches where it was on
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
@@ -23,26 +26,42 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # a repeated crea
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 
+# What MLflow says of a store that it will never be able to use, whoever waits.
+NEVER = (
+    "out-of-date database schema",
+    "can't locate revision",
+    "file is not a database",
+    "disk image is malformed",
+)
 _IMPORTING = threading.Lock()  # two threads that import MLflow at once break it for good
 
 
 def connect(uri: str) -> Any:
-    """A client. An embedded store is made once, under a lock: two at once would break it for good."""
+    """A client. An embedded store is made once, aside and under a lock; Unusable where it cannot be used."""
     _quiet_libraries()
     with _IMPORTING:
         from mlflow.tracking import MlflowClient
 
-    with _store_lock(uri):
+    path = embedded.database(uri)
+    if path is None:
+        return MlflowClient(uri)
+    with embedded.locked(path):
+        embedded.prepare(path)
         client = MlflowClient(uri)
-        if uri.startswith("sqlite"):
+        try:
             client.search_experiments(max_results=1)
+        except Exception as error:
+            if any(words in str(error).lower() for words in NEVER):
+                raise Unusable(embedded.advice(str(error))) from error
+            raise
         return client
 
 
 def find_study(uri: str, name: str | None) -> tuple[Any, Any] | None:
     """(client, parent run) of an execution, the newest when name is None; None where there is none."""
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        return None
+    path = embedded.database(uri)
+    if (path is not None and not path.exists()) or (name is not None and study_name(name)):
+        return None  # a name that no execution can have is never put into a query
     client = connect(uri)
     query = "tags.`engram.kind` = 'study'" + (f" and tags.`engram.name` = '{name}'" if name else "")
     experiments = [e.experiment_id for e in client.search_experiments()]
@@ -91,20 +110,6 @@ def experiment(client: Any, name: str, artifacts: str | None) -> str:
     elif found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return found.experiment_id
-
-
-@contextlib.contextmanager
-def _store_lock(uri: str) -> Iterator[None]:
-    if not uri.startswith("sqlite:///"):
-        yield
-        return
-    import fcntl
-
-    path = Path(uri.removeprefix("sqlite:///"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_suffix(".lock"), "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _quiet_libraries() -> None:

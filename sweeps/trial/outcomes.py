@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -35,17 +36,21 @@ def pruned(progress: Any, replicas: int) -> dict[str, Any]:
     }
 
 
+def grouped(group: str, metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics under the name of a group, as MLflow's pages group their charts; those without a value left out."""
+    return {f"{group}/{name}": value for name, value in metrics.items() if value is not None}
+
+
 def final_metrics(record: dict) -> dict[str, float]:
-    """Each measure with its interval, under the names of the contract."""
-    metrics = {}
+    """Each measure (final/NAME) and the ends of its interval (interval/NAME_low, interval/NAME_high)."""
+    final: dict[str, Any] = {}
+    ends: dict[str, Any] = {}
     for name, measure in record["measures"].items():
         if measure:
-            metrics[name] = measure["mean"]
-            metrics[f"{name}_low"], metrics[f"{name}_high"] = measure["low"], measure["high"]
-    for name in ("seconds", "parameters"):
-        if name in record:
-            metrics[name] = record[name]
-    return {k: v for k, v in metrics.items() if v is not None}
+            final[name] = measure["mean"]
+            ends[f"{name}_low"], ends[f"{name}_high"] = measure["low"], measure["high"]
+    final |= {name: record[name] for name in ("seconds", "parameters") if name in record}
+    return {**grouped("final", final), **grouped("interval", ends)}
 
 
 def packed(arrays: dict[str, np.ndarray]) -> bytes:

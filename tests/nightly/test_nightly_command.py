@@ -161,7 +161,7 @@ def test_rolling_data_limits_and_retention(tmp_path, ray_here, receiver: Receive
     assert not study_dir(pruned.night).exists()
     place = place_of(loading.load(path))
     client, run = store.find_study(place.uri, pruned.night)
-    assert "best_validation_error" in run.data.metrics
+    assert "best/validation_error" in run.data.metrics
     assert run.data.tags["engram.night.verdict"] == "too few nights"
     assert store.read_json(client, run.info.run_id, "trials.json")
     query = f"tags.`engram.name` = '{pruned.night}' and tags.`engram.kind` = 'trial'"

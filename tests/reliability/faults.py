@@ -135,12 +135,13 @@ def assert_recorded_once(uri: str, trials: int, epochs: set[int], experiment: st
     assert {r.info.status for r in runs} == {"FINISHED"}
     assert {r.data.tags["engram.status"] for r in runs} <= {"completed", "diverged", "pruned"}
     for run in runs:
+        assert {"final/test_error", "interval/test_error_low"} <= run.data.metrics.keys()
         for name in run.data.metrics:
             steps = [m.step for m in client.get_metric_history(run.info.run_id, name)]
             assert len(steps) == len(set(steps)), (
                 f"{name} of trial {run.data.tags['engram.trial']}: {steps}"
             )
-            if name in ("train_error", "test_error", "validation_loss"):
+            if name in ("curve/train_error", "curve/test_error", "curve/validation_loss"):
                 assert set(steps) == epochs
 
 
