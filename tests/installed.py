@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.command_line import ROOT
 
 PACKAGES = ("engram", "sweeps", "models", "data", "measures")
-BUILT_FROM = (*PACKAGES, "pyproject.toml", "README.md", "LICENSE", "orchestrate.py")
+BUILT_FROM = (*PACKAGES, "pyproject.toml", "README.md", "LICENSE")
 BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
 
 

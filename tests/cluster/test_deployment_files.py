@@ -9,16 +9,18 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
 
-from engram.sweeps.commands import line
+from engram.sweeps.commands import line, options
 from engram.sweeps.study import loading as studies
 from tests.cluster.heads import RAY
 from tests.command_line import ROOT
+from tests.installed import BUILT_FROM
 
 UP = ["cluster.yaml", "deploy/local.yaml"]
 KUBERAY = {"deploy/kuberay-job.yaml": "RayJob", "deploy/kuberay-nightly.yaml": "RayCronJob"}
@@ -172,16 +174,19 @@ def test_both_kubernetes_files_describe_one_cluster():
 
 def test_the_job_is_a_command_that_parses():
     words = shlex.split(job_of(read("deploy/kuberay-job.yaml"))["entrypoint"])
-    assert words[:2] == ["python", "/app/orchestrate.py"]
-    arguments = line.parser().parse_args(words[2:])
-    assert studies.load(arguments.study, arguments.set).resources.gpu == 0.25
+    assert words[0] == "engram"
+    arguments = line.parser().parse_args(words[1:])
+    assert studies.load(options.request(arguments)).resources.gpu == 0.25
 
 
 def test_the_image_has_what_the_command_needs():
+    """What is copied for the wheel is what a wheel is built from (tests/test_packaging.py builds one)."""
     text = (ROOT / "deploy/Dockerfile").read_text()
-    copied = set(re.findall(r"^COPY (\S+) ", text, re.MULTILINE))
-    assert copied == {"requirements.lock", "orchestrate.py", "sweeps", "models", "data", "measures"}
-    assert all((ROOT / name).exists() for name in copied)
+    copied = [line.split()[1:-1] for line in re.findall(r"^COPY (?!--).*", text, re.MULTILINE)]
+    assert {name for names in copied for name in names} == {*BUILT_FROM, "requirements.lock"}
+    assert "--requirement /tmp/requirements.lock" in text
+    commands = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert json.loads(text.rpartition("CMD ")[2])[0] in commands
 
 
 # -- MLflow as a service ----------------------------------------------------------------------------
