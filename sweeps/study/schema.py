@@ -1,6 +1,6 @@
 """The study file's shape for editors (JSON Schema) and for people (docs/study_file.md).
 
-`python -m sweeps.schema` rewrites the page; a test fails where it is out of step.
+`python -m engram.sweeps.study.schema` rewrites the page; a test fails where it is out of step.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from engram.problems import shown
 from engram.sweeps.study.configuration import Study
 from engram.sweeps.study.fields import Kind, kind
 from engram.sweeps.study.sections import ALIASES, SECTIONS, SWEPT_SECTIONS
-from engram.sweeps.study.space import DISTRIBUTIONS, HELD_FIXED
+from engram.sweeps.study.space import DISTRIBUTIONS, HELD_FIXED, NOT_SWEPT
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "study_file.md"
 
@@ -73,7 +73,7 @@ def _sweep(description: str | None) -> dict[str, Any]:
     keys: dict[str, Any] = {}
     for section in SWEPT_SECTIONS:
         for name, field in SECTIONS[section].model_fields.items():
-            if f"{section}.{name}" not in HELD_FIXED:
+            if f"{section}.{name}" not in (*HELD_FIXED, *NOT_SWEPT):
                 keys[f"{section}.{name}"] = _axis(f"{section}.{name}", field)
     case = {key: keys[key]["anyOf"][0]["items"] for key in keys}
     for alias, key in ALIASES.items():
@@ -95,6 +95,25 @@ def _sweep(description: str | None) -> dict[str, Any]:
         "description": description,
         "additionalProperties": False,
         "properties": keys,
+        "patternProperties": {r"^(model|training)\.options\.[A-Za-z_]\w*$": _option_axis()},
+    }
+
+
+def _option_axis() -> dict[str, Any]:
+    """A sweep of one option of a person's class, or of an optimizer."""
+    pair = {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "number"}}
+    scalar = {"type": ["number", "string", "boolean", "null"]}
+    return {
+        "anyOf": [
+            {"type": "array", "minItems": 1, "uniqueItems": True, "items": scalar},
+            {
+                "type": "object",
+                "minProperties": 1,
+                "maxProperties": 1,
+                "additionalProperties": False,
+                "properties": dict.fromkeys(DISTRIBUTIONS, pair),
+            },
+        ]
     }
 
 
@@ -198,7 +217,7 @@ HEAD = """\
 # The study file
 
 A study is one YAML file: a question, a base configuration, what to sweep, and how to search.
-Every key has a default but `name`. This page is written by `python -m sweeps.schema` from the
+Every key has a default but `name`. This page is written by `python -m engram.sweeps.study.schema` from the
 definitions that validate a study; `python orchestrate.py schema` prints the same as JSON Schema for
 editors.
 
@@ -240,8 +259,10 @@ included:
 | `{logint: [16, 512]}` | whole numbers, evenly in their logarithm |
 
 Any key may be swept, text and `null` included (`training.clip: [null, 1.0]`), except
-`data.validation` (the validation examples are held out once for the whole study) and `replicas.*`
-(all trials share subsets and seeds, so that they are compared in pairs). Four keys have short names:
+`data.validation` (the validation examples are held out once for the whole study), `replicas.*`
+(all trials share subsets and seeds, so that they are compared in pairs) and `model.freeze`. An argument
+of your own class, or of the optimizer, is swept by its name: `model.options.heads: [2, 4, 8]`,
+`training.options.nesterov: [true, false]`. Four keys have short names:
 `dropout`, `lr` or `learning_rate`, `weight_decay`, `train_size` or `dataset_size`.
 
 Values that only make sense together are listed as cases, a key left out taking its base value; a
