@@ -166,8 +166,8 @@ def footnotes(board: Board, top: int | None) -> list[str]:
     if board.by.startswith(HELD_OUT):
         completed = sum(row.record["status"] == "completed" for row in board.rows)
         notes.append(
-            f"selected on validation, test reported; the best of {completed} flatters itself by about "
-            f"{intervals.expected_best(max(1, completed)):.1f} standard deviations of the noise"
+            f"selected on validation, reported on test; by luck alone the best of {completed} looks about "
+            f"{intervals.expected_best(max(1, completed)):.1f} standard deviations of the noise better than it is"
         )
     elif board.by == "test_error":
         notes.append(
