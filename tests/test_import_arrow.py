@@ -31,7 +31,7 @@ ARROW: dict[str, set[str]] = {
     "study": STUDY,
     "trial": TRIAL,
     "search": TRAINS,
-    "tracking": {"state", "study"},
+    "tracking": {"state", "study", "measures"},
     "cluster": TRAINS,
     "results": RESULTS,
     "running": RUNNING,

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from engram import files
+from engram.measures import catalog
+from engram.measures.measure import HELD_OUT
 from engram.sweeps.results import evidence, report
 from engram.sweeps.results.evidence import Evidence, is_number
 from engram.sweeps.results.record import Record
@@ -67,11 +69,19 @@ class Review(Listener):
 
     def _experiment_tags(self) -> dict[str, str]:
         study = self.study
-        by = "validation_error" if study.selects else "test_error"
+        objective, direction = next(iter(study.search.objective.items()))
+        metric = objective in {m.name for m in catalog.of_predictions(study.measured.own)}
+        held_out = objective if metric else "error"
+        by = f"{HELD_OUT}{held_out}" if study.selects else "test_error"
         numeric = [key for key, axis in study.sweep.items() if _numeric(axis)]
         measures = list(dict.fromkeys([by, *(name for name, _ in SHOWN)]))
         return pages.experiment_tags(
-            study.name, study.question, measures, list(study.sweep), numeric
+            study.name,
+            study.question,
+            measures,
+            list(study.sweep),
+            numeric,
+            metric and direction == "max",
         )
 
     # -- the end --------------------------------------------------------------------------------

@@ -11,21 +11,29 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from engram.measures import catalog
+
 VIEW = "engram"  # key of the prepared view, as in ?viewStateShareKey=engram
 LONGEST_NOTE = 7900
-LONGEST_QUESTION, LONGEST_VIEW = 3500, 5000  # a tag of an experiment holds 5,000 characters
+LONGEST_QUESTION, LONGEST_VIEW = 3000, 5000  # a tag of an experiment holds 5,000 characters
 DIGEST_DIGITS = 32  # MLflow takes 36
 SECTION = "engram"
 
 
 def experiment_tags(
-    name: str, question: str, measures: Sequence[str], axes: Sequence[str], numeric: Sequence[str]
+    name: str,
+    question: str,
+    measures: Sequence[str],
+    axes: Sequence[str],
+    numeric: Sequence[str],
+    highest_first: bool = False,
 ) -> dict[str, str]:
     """Description, kind and prepared view of an experiment.
 
-    measures: to show, first the one that selects; axes: the swept keys; numeric: those of
-    them that are numbers.
+    measures: to show, first the one that selects; highest_first: whether its highest value is the best;
+    axes: the swept keys; numeric: those of them that are numbers.
     """
+    meant = [f"- `{m}`: {found.sentence}" for m in measures if (found := catalog.find(m))]
     asked = html.escape(question or name, quote=False)
     description = "\n\n".join(
         [
@@ -34,13 +42,14 @@ def experiment_tags(
             "and how to reproduce them; `report.html` among its artifacts has the pictures too. Each *child run* "
             "is one configuration, trained as several replicas; its metrics are means over them: `final/…` at the "
             "end, `interval/…_low` and `_high` the ends of their 95 % interval, `curve/…` by epoch.",
+            "\n".join(meant),
             "Filter by `tags.engram.verdict = 'overfit'` or `tags.engram.status = 'diverged'`.",
         ]
     )
     return {
         "mlflow.note.content": description,
         "mlflow.experimentKind": "custom_model_development",
-        f"mlflow.sharedViewState.{VIEW}": _fitting(_view(measures, axes, numeric)),
+        f"mlflow.sharedViewState.{VIEW}": _fitting(_view(measures, axes, numeric, highest_first)),
     }
 
 
@@ -54,7 +63,9 @@ def _fitting(view: dict[str, Any]) -> str:
     return text
 
 
-def _view(measures: Sequence[str], axes: Sequence[str], numeric: Sequence[str]) -> dict[str, Any]:
+def _view(
+    measures: Sequence[str], axes: Sequence[str], numeric: Sequence[str], highest_first: bool
+) -> dict[str, Any]:
     """Trials alone, the best first, with the columns that matter and charts of the swept settings."""
     columns = ["tags.`engram.rank`", "tags.`engram.tie_group`"]
     columns += [f"params.`{axis}`" for axis in axes]
@@ -64,7 +75,7 @@ def _view(measures: Sequence[str], axes: Sequence[str], numeric: Sequence[str]) 
     return {
         "searchFilter": "tags.`engram.kind` = 'trial'",
         "orderByKey": f"metrics.`final/{measures[0]}`",
-        "orderByAsc": True,
+        "orderByAsc": not highest_first,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
@@ -100,7 +111,7 @@ def _charts(by: str, axes: Sequence[str], numeric: Sequence[str]) -> list[dict[s
             "uuid": f"{SECTION}-{name}",
             "metricKey": f"curve/{name}",
             "selectedMetricKeys": [f"curve/{name}"],
-            "displayName": f"{_words(name)} by epoch",
+            "displayName": f"{catalog.title(name)} by epoch",
             "xAxisKey": "step",
             "useGlobalXaxisKey": False,
         }
@@ -111,7 +122,7 @@ def _charts(by: str, axes: Sequence[str], numeric: Sequence[str]) -> list[dict[s
             **common,
             "type": "SCATTER",
             "uuid": f"{SECTION}-{axis}-{name}",
-            "displayName": f"{_words(name)} by {axis}",
+            "displayName": f"{catalog.title(name)} by {axis}",
             "xaxis": {"key": axis, "type": "PARAM"},
             "yaxis": {"key": f"final/{name}", "type": "METRIC"},
         }
@@ -124,17 +135,13 @@ def _charts(by: str, axes: Sequence[str], numeric: Sequence[str]) -> list[dict[s
                 **common,
                 "type": "PARALLEL",
                 "uuid": f"{SECTION}-parallel",
-                "displayName": f"all settings and {_words(by)}",
+                "displayName": f"all settings and {catalog.title(by)}",
                 "selectedParams": list(axes),
                 "selectedMetrics": [f"final/{by}"],
                 "showAllRuns": True,
             }
         )
     return charts
-
-
-def _words(metric: str) -> str:
-    return metric.replace("_", " ")
 
 
 def view_path(experiment_id: str) -> str:
