@@ -81,7 +81,7 @@ def signals(stop: Stop) -> Iterator[None]:
         if stop.requested:
             raise KeyboardInterrupt
         program.warn(
-            "stopping: finished trials are kept, running ones are saved; Ctrl-C again leaves at once"
+            "stopping: finished trials are kept, running ones are saved; Ctrl-C again quits at once"
         )
         stop.ask(f"{signal.Signals(number).name} received", program.INTERRUPTED)
 
