@@ -61,6 +61,9 @@ def run(
     and KeyboardInterrupt where it was interrupted: run it again to go on. May be called from any thread; one
     study runs at a time in a process, and a second call waits for the first.
     """
+    import warnings
+
+    warnings.filterwarnings("ignore", message="IProgress not found")  # for bars that nobody sees
     from engram import session
 
     return session.run(study, name, address)

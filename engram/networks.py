@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,9 @@ class Predictions:
     """What each replica of a trial says of the test set; unpacks into values, targets, ids.
 
     values: [R, N, C], probabilities of the classes, or predicted values; targets: labels [N], or values [N, C].
-    ids: [N], your own ids of the rows where the dataset has them, else positions in the test set.
-    replicas: [R], their numbers: those that diverged are left out. source: where the values are from.
+    Values are in the unit that was trained in (a table's target is standardized), as on the leaderboard.
+    ids: [N], your own ids of the rows: the values of an index column, names of files, else positions in what you
+    gave. replicas: [R], their numbers: those that diverged are left out. source: where the values are from.
     """
 
     trial: int
@@ -40,8 +41,19 @@ class Predictions:
     targets: np.ndarray
     ids: np.ndarray
     replicas: np.ndarray
-    classification: bool
     source: str
+    dataset: Dataset = field(repr=False)
+
+    @property
+    def classification(self) -> bool:
+        return self.dataset.classes is not None
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """The values [R, N, C], by the name that they have in a classification."""
+        if not self.classification:
+            raise AttributeError("a regression has no probabilities: see values")
+        return self.values
 
     @property
     def predicted(self) -> np.ndarray:
@@ -56,24 +68,25 @@ class Predictions:
         return np.square(self.values - self.targets).mean(axis=(1, 2))
 
     def frame(self) -> pd.DataFrame:
-        """One row an example and replica: id, replica, target, predicted, and p_0, p_1... of the classes.
+        """One row an example and replica, to be merged with your own table on `id`.
 
-        Of a regression: id, replica, target_0..., predicted_0.... Merge it with your own table on `id`.
+        Columns: id, replica, target, predicted, and a probability p_CLASS of each class, by your own names where
+        classes have any. Of a regression: id, replica, target_0..., predicted_0..., in your own unit.
         """
         count, examples, width = self.values.shape
         columns: dict[str, Any] = {
             "id": np.tile(self.ids, count),
             "replica": np.repeat(self.replicas, examples),
         }
-        flat = self.values.reshape(-1, width)
         if self.classification:
-            columns["target"] = np.tile(self.targets, count)
-            columns["predicted"] = flat.argmax(1)
-            columns |= {f"p_{c}": flat[:, c] for c in range(width)}
+            names = np.array(self.dataset.class_names or range(width))
+            columns["target"] = np.tile(names[self.targets], count)
+            columns["predicted"] = names[self.predicted].ravel()
+            columns |= {f"p_{name}": self.values[..., c].ravel() for c, name in enumerate(names)}
         else:
-            targets = np.tile(self.targets, (count, 1))
-            columns |= {f"target_{c}": targets[:, c] for c in range(width)}
-            columns |= {f"predicted_{c}": flat[:, c] for c in range(width)}
+            targets, values = map(self.dataset.in_own_unit, (self.targets, self.values))
+            columns |= {f"target_{c}": np.tile(targets[:, c], count) for c in range(width)}
+            columns |= {f"predicted_{c}": values[..., c].ravel() for c in range(width)}
         return pd.DataFrame(columns)
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -91,7 +104,7 @@ class Membership:
     """Which examples each replica was trained on; unpacks into member, ids.
 
     member: bool [R, N], over the pool without what was held out for validation. ids: [N], your own ids of the
-    rows where the dataset has them, else positions in the pool. positions: [N], always those.
+    rows, as in Predictions; positions: [N], where they stand in the pool.
     """
 
     trial: int
@@ -141,10 +154,10 @@ class Networks:
             record["trial"],
             values.astype(np.float32),
             targets,
-            _ids(dataset, "test_ids", len(targets)),
+            dataset.test_ids,
             np.array(self._alive(record, state)[: len(values)]),
-            dataset.classes is not None,
             source,
+            dataset,
         )
 
     def _computed(
@@ -179,8 +192,7 @@ class Networks:
         dataset, configuration = self.dataset(record), self._configuration(record)
         made = trial.prepare(configuration, dataset, torch.device("cpu"))
         inside = subsets.members(made.members, len(dataset.targets))[:, made.pool_ids]
-        ids = _ids(dataset, "ids", len(dataset.targets))[made.pool_ids]
-        return Membership(record["trial"], inside, ids, made.pool_ids)
+        return Membership(record["trial"], inside, dataset.ids[made.pool_ids], made.pool_ids)
 
     def model(self, record: Record, replica: int) -> Any:
         """See `Results.model`."""
@@ -264,6 +276,8 @@ class Networks:
         if self._trained is None or self._trained[0] != record["trial"]:
             made = trial.prepare(self._configuration(record), dataset, torch.device("cpu"))
             made.trainer.cohort.load_state_dict(state["trainer"]["cohort"])
+            if attributes := state["trainer"].get("attributes"):
+                made.trainer.cohort.load_attributes(attributes)
             self._trained = record["trial"], made
         return self._trained[1]
 
@@ -275,9 +289,3 @@ class Networks:
         if state is None:
             return [None] * (count - diverged)
         return [int(r) for r in np.flatnonzero(~state["trainer"]["diverged"].numpy())]
-
-
-def _ids(dataset: Dataset, name: str, count: int) -> np.ndarray:
-    """A person's own row ids, where the dataset has them; positions otherwise."""
-    own = getattr(dataset, name, None)
-    return np.arange(count) if own is None else np.asarray(own)

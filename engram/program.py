@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -32,6 +33,32 @@ def words() -> list[str]:
     if is_checkout():
         return [sys.executable, str(SCRIPT)]
     return [sys.executable, "-P", "-m", "engram"]  # -P: no folder's own engram.py is meant
+
+
+def others_first(path: list[str]) -> list[str]:
+    """A path without a checkout's root, which holds `models`, `data` and `tests`: they may be a person's own names.
+
+    `engram` has been found and needs it no more. It stays where the root itself is what a person works in.
+    """
+    root = SCRIPT.parent
+    if not is_checkout() or Path.cwd() == root:
+        return path
+    return [entry for entry in path if not entry or Path(entry).resolve() != root]
+
+
+def python(statement: str) -> list[str]:
+    """The words that run a statement in another process, with this one's path and this very `engram`."""
+    path, package = json.dumps(sys.path), json.dumps(str(PACKAGE / "__init__.py"))
+    return [sys.executable, "-P", "-c", _ANOTHER.format(path=path, package=package) + statement]
+
+
+_ANOTHER = """\
+import importlib.util, sys
+sys.path[:] = {path}
+found = importlib.util.spec_from_file_location("engram", {package})
+sys.modules["engram"] = module = importlib.util.module_from_spec(found)
+found.loader.exec_module(module)
+"""
 
 
 def warn(line: str) -> None:

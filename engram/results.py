@@ -9,6 +9,7 @@ import difflib
 import html
 import io
 import platform
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from engram import files, networks
+from engram import files, networks, program
 from engram.networks import Membership, Predictions
 from engram.sweeps.results import boards, compare, evidence, findings, tables
 from engram.sweeps.results.boards import Board, Row
@@ -32,6 +33,7 @@ ABOUT = ("replicas", "parameters", "train_examples", "epochs", "steps", "seconds
 
 def of(name: str | None, tracking_uri: str | None = None) -> Results:
     """See `engram.open`."""
+    sys.path[:] = program.others_first(sys.path)
     found = evidence.gather(name, tracking_uri)
     return Results(found, paths.study_dir(found.name) if tracking_uri is None else None)
 

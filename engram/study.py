@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from engram import program
 from engram.problems import Place, Problem, StudyError
 from engram.sweeps.running import estimate
 from engram.sweeps.running import plan as page
@@ -49,6 +51,7 @@ class Study(configuration.Study):
 
 def load(study: str | Path | Mapping[str, Any], values: Mapping[str, Any] | None = None) -> Study:
     """See `engram.load`."""
+    sys.path[:] = program.others_first(sys.path)
     options = tuple(f"{key}={_text(key, value)}" for key, value in (values or {}).items())
     asked: Any = study
     if isinstance(study, Mapping):

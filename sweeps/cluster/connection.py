@@ -49,7 +49,8 @@ def connected(
     say: takes lines for people, where starting takes long.
     """
     if ray.is_initialized():
-        yield
+        with _as_it_is(address, study):
+            yield
         return
     address = address or os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
@@ -99,6 +100,22 @@ def _start(address: str, options: dict[str, Any], say: Callable[[str], None]) ->
             time.sleep(pause)
 
 
+@contextmanager
+def _as_it_is(address: str | None, study: Study) -> Iterator[None]:
+    """A Ray that somebody has initialised in this process: used, and left running."""
+    own = ray.get_runtime_context().gcs_address
+    if address not in (None, "local", "auto", own):
+        rule = f"is not where this process is connected already: Ray is initialised, at {own}"
+        fix = "call ray.shutdown() first, or leave the address out"
+        raise StudyError([Problem(Place("run"), rule, fix, "address", address)])
+    from engram.sweeps.cluster import tune_workers
+
+    with tempfile.TemporaryDirectory(prefix="engram-") as folder, _importable(Path(folder), study):
+        with tune_workers.importing(os.environ["PYTHONPATH"]):
+            yield
+        gc.collect()  # what Tune leaves to its cycles, while Ray still knows it
+
+
 def _take_back(handlers: dict[int, Any]) -> None:
     """Ray has put its own in place: handlers that end the process at once, and a log of its own."""
     if threading.current_thread() is threading.main_thread():
@@ -116,7 +133,8 @@ def _importable(folder: Path, study: Study) -> Iterator[None]:
     ours.mkdir()
     (ours / "engram").symlink_to(program.PACKAGE)
     given = os.environ.get("PYTHONPATH")
-    entries = [str(ours), *own_code.folders(study), *(given.split(os.pathsep) if given else ())]
+    theirs = program.others_first(given.split(os.pathsep) if given else [])
+    entries = [str(ours), *own_code.folders(study), *theirs]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, entries)))
     try:
         yield

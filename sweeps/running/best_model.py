@@ -10,17 +10,17 @@ import hashlib
 import json
 import logging
 import math
-import os
+import pickle
 import signal
+import subprocess
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 
-from engram import files
+from engram import files, program
 from engram.data.dataset import Dataset
 from engram.sweeps.results.record import Record
 from engram.sweeps.running import checkpoints
@@ -39,15 +39,17 @@ class Saving:
     folder: Path
     tag: str
     replica: int
-    process: BaseProcess | None
+    process: subprocess.Popen[bytes] | None
 
     def wait(self) -> str | None:
         """How it is serialized, "pt2" or "pickle", once it is there; None where it could not be saved."""
         if self.process is not None:
-            self.process.join(LONGEST_S)
-            if self.process.is_alive():
+            try:
+                self.process.wait(LONGEST_S)
+            except subprocess.TimeoutExpired:
                 log.warning("the best model was not saved within %.0f s", LONGEST_S)
                 self.process.kill()
+                self.process.wait()
         return _serialization(self.folder, self.tag)
 
 
@@ -56,17 +58,19 @@ class Saver:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._process: BaseProcess | None = None
-        self._connection: Connection
+        self._process: subprocess.Popen[bytes] | None = None
 
     def prepare(self) -> None:
         """Let the process load what it takes to save a network, before it is known which."""
         if self._process is None:
-            spawn = get_context("spawn")
-            self._connection, other = spawn.Pipe()
-            self._process = spawn.Process(target=_serve, args=(other, self.folder), daemon=True)
-            self._process.start()
-            other.close()
+            # Not by multiprocessing, which would run a person's script once more from its top.
+            words = program.python(
+                "from engram.sweeps.running import best_model; best_model.serve()"
+            )
+            with open(self.folder / "model.log", "wb") as said:
+                self._process = subprocess.Popen(
+                    [*words, str(self.folder)], stdin=subprocess.PIPE, stdout=said, stderr=said
+                )
 
     def begin(self, record: Record, configuration: Configuration, data: Dataset) -> Saving | None:
         """Start to save the network of a finished trial; None where its final weights were not kept.
@@ -89,13 +93,20 @@ class Saver:
         self.prepare()
         outputs = data.classes or int(np.prod(data.targets.shape[1:], dtype=int))
         network = configuration.model, data.inputs.shape[1:], outputs, data.kind == "image"
-        self._connection.send((tag, data.test_inputs[:EXAMPLES], network, weights, replica))
+        self._tell((tag, data.test_inputs[:EXAMPLES], network, weights, replica))
         return Saving(self.folder / MODEL, tag, replica, self._process)
+
+    def _tell(self, message: tuple) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        with self._process.stdin as there:
+            pickle.dump(message, there)
 
     def close(self) -> None:
         """Let a process that was prepared for nothing end."""
-        if self._process is not None:
-            self._connection.close()
+        if self._process is not None and self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.close()
 
 
 def median_replica(record: Record) -> int:
@@ -111,20 +122,18 @@ def median_replica(record: Record) -> int:
     return int(np.argsort(values, kind="stable")[(len(values) - 1) // 2])
 
 
-def _serve(connection: Connection, folder: Path) -> None:
+def serve() -> None:
     """In the process of its own: load, wait to be told, save. What libraries say goes to the log."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides
-    said = os.open(folder / "model.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    for stream in (1, 2):
-        os.dup2(said, stream)
     logging.basicConfig(level=logging.WARNING)
+    folder = Path(sys.argv[-1])
     from engram.models.family import build
     from engram.sweeps.tracking import model as models
     from engram.sweeps.trial import checkpoint
 
     models.load_what_saving_takes()
     try:
-        tag, example, network, weights, replica = connection.recv()
+        tag, example, network, weights, replica = pickle.load(sys.stdin.buffer)
     except EOFError:
         return
     module = build(*network)

@@ -1,8 +1,11 @@
-"""What a person sees while a study runs: a live table on a terminal, one line per event elsewhere."""
+"""What a person sees while a study runs: a live table on a terminal and in Jupyter, one line per event elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +21,8 @@ from engram.sweeps.trial.messages import Progress
 
 SHOWN_RUNNING = 12
 BAR_WIDTH = 30
+NOTEBOOK_EVERY_S = 0.5
+NOTEBOOK_WIDTH = 100
 
 
 @dataclass
@@ -48,18 +53,24 @@ class Display(Listener):
         self.opened = time.monotonic()
         self.first_started: float | None = None
         self.console = Console(stderr=False)
-        self.live = Live(
-            get_renderable=self._table, console=self.console, refresh_per_second=4, transient=True
-        )
-        self.on_terminal = self.console.is_terminal
+        self.live: Live | _Notebook | None = None
+        if self.console.is_jupyter:
+            self.live = _Notebook(self._table)
+        elif self.console.is_terminal:
+            self.live = Live(
+                get_renderable=self._table,
+                console=self.console,
+                refresh_per_second=4,
+                transient=True,
+            )
 
     def __enter__(self) -> Display:
-        if self.on_terminal:
+        if self.live is not None:
             self.live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.on_terminal:
+        if self.live is not None:
             self.live.stop()
 
     def say(self, line: str) -> None:
@@ -67,6 +78,10 @@ class Display(Listener):
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     # -- events ---------------------------------------------------------------------------------
+
+    def ticked(self, running: int) -> None:
+        if isinstance(self.live, _Notebook):
+            self.live.refresh()
 
     def started(self, trial: Proposal) -> None:
         self.first_started = self.first_started or time.monotonic()
@@ -81,6 +96,9 @@ class Display(Listener):
     def left(self, trial: Proposal) -> None:
         self.running.pop(trial.number, None)
 
+    def set_aside(self, spot: str, why: str) -> None:
+        self.say(f"set aside for this study: {spot}; trials fail there, and not elsewhere: {why}")
+
     def committed(self, trial: Proposal, record: Record) -> None:
         was = self.running.pop(trial.number, None)
         status, name = record["status"], label(trial.params)
@@ -88,7 +106,7 @@ class Display(Listener):
         value = record["selection"].get(self.objective)
         if status == "completed" and value is not None and self._better(value):
             self.best = (value, name)
-        if not self.on_terminal or status == "failed":
+        if self.live is None or status == "failed":
             seconds = time.monotonic() - was.since if was else 0.0
             self.say(
                 f"trial {trial.number:>3}  {name}  {_outcome(record)}  {seconds:.1f} s  [{self._position()}]"
@@ -156,6 +174,48 @@ class Display(Listener):
         if self.note:
             parts.append(Text(self.note, "yellow"))
         return Group(*parts)
+
+
+class _Notebook:
+    """The table as one output of a notebook's cell, drawn again in its place; the last state stays.
+
+    Rich's own Live needs ipywidgets there.
+    """
+
+    def __init__(self, table: Callable[[], Group]):
+        self.table, self.handle, self.drawn = table, None, 0.0
+
+    def start(self) -> None:
+        from IPython.display import HTML, display
+
+        self.handle = display(HTML(self._html()), display_id=True)
+
+    def refresh(self, force: bool = False) -> None:
+        now = time.monotonic()
+        if self.handle is None or not (force or now - self.drawn >= NOTEBOOK_EVERY_S):
+            return
+        from IPython.display import HTML
+
+        self.drawn = now
+        with contextlib.suppress(Exception):  # nobody may be looking any more
+            self.handle.update(HTML(self._html()))
+
+    def stop(self) -> None:
+        self.refresh(force=True)
+
+    def _html(self) -> str:
+        page = Console(
+            record=True,
+            file=io.StringIO(),
+            width=NOTEBOOK_WIDTH,
+            force_jupyter=False,
+            color_system="truecolor",
+        )
+        page.print(self.table())
+        style = "line-height: normal; white-space: pre; overflow-x: auto"
+        return page.export_html(
+            inline_styles=True, code_format=f'<pre style="{style}">{{code}}</pre>'
+        )
 
 
 def _outcome(record: dict[str, Any]) -> str:
