@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -22,6 +23,7 @@ MAY_CHANGE = {401, 403, 408, 409, 423, 425, 429, 499}
 # The server read the message, and says what is wrong with it.
 CERTAIN = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
 LONGEST_REASON = 500
+RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def status_of(error: BaseException) -> int | None:
@@ -63,14 +65,22 @@ class Refusals:
 
     def __init__(self, folder: Path):
         self.path = folder / FILE
-        self.count = 0  # by this process
         self.reason = ""  # of the first
+        self._now: set[str] = set()  # those refused to this process
+        self._believed: set[tuple[str, str]] = (
+            set()
+        )  # kinds of messages, each with the answer to it
         self._journal: journal.Journal | None = None
         self._kept: set[str] = set()
         self._tries: Counter[str] = Counter()
         if self.path.exists():
             lines = (content for content, _ in journal.read(self.path))
             self._kept = {_digest(line["message"]) for line in lines if line and "message" in line}
+
+    @property
+    def count(self) -> int:
+        """Messages that were refused to this process."""
+        return len(self._now)
 
     def judge(self, message: Message, error: Exception, healthy: Callable[[], object]) -> None:
         """Set a message aside if it will never be taken; otherwise raise: it is tried again.
@@ -79,19 +89,22 @@ class Refusals:
         """
         if not hopeless(error):
             raise error
-        digest = _digest(message)
+        digest, reason = _digest(message), reason_of(error)
+        alike = str(message["kind"]), RUN_ID.sub("", reason)
         self._tries[digest] += 1
         healthy()
-        if self._tries[digest] < TRIES and getattr(error, "error_code", None) not in CERTAIN:
-            raise TryAgain(reason_of(error)) from error
-        self._keep(digest, message, reason_of(error))
+        certain = getattr(error, "error_code", None) in CERTAIN or alike in self._believed
+        if self._tries[digest] < TRIES and not certain:
+            raise TryAgain(reason) from error
+        self._believed.add(alike)
+        self._keep(digest, message, reason)
 
     def holds(self, message: Message) -> bool:
         """Whether a message was set aside, by this process or another."""
         return bool(self._kept) and _digest(message) in self._kept
 
     def _keep(self, digest: str, message: Message, reason: str) -> None:
-        self.count += 1
+        self._now.add(digest)
         self.reason = self.reason or reason
         if digest in self._kept:
             return  # refused and kept before: a message may be sent twice
