@@ -1,11 +1,10 @@
-"""Memory: what says that it ran out, how it is given back, and what a process keeps of what it frees."""
+"""Memory: how it is given back, how it is shared, and what a process keeps of what it frees."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import platform
-import re
 
 import torch
 
@@ -13,26 +12,7 @@ import torch
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 KEPT, LARGEST = 128 * 2**20, 32 * 2**20
 
-# Every name that memory failures have, in what errors say. Libraries that allocate behind torch's back report
-# their own: cuBLAS by a status, cuDNN by finding no engine whose workspace fits.
-RAN_OUT = re.compile(
-    r"out of memory"  # CUDA, HIP, MPS and XPU, torch's own allocators and the runtimes'
-    r"|(can't|cannot|could not|failed to) allocate memory|not enough memory: you tried"  # DefaultCPUAllocator
-    r"|(CUBLAS|CUDNN|CUSOLVER|CUSPARSE|HIPBLAS|ROCBLAS|MIOPEN)_STATUS_ALLOC_FAILED|CUFFT_ALLOC_FAILED"
-    r"|rocblas_status_memory_error|miopenStatusAllocFailed|cudaErrorMemoryAllocation|hipErrorOutOfMemory"
-    r"|(CUBLAS|CUDNN|HIPBLAS)_STATUS_NOT_INITIALIZED"  # their handles are the first that they allocate
-    r"|CUDNN_STATUS_NOT_SUPPORTED|unable to find an engine|unable to find a valid cuDNN algorithm"
-    r"|bad allocation|std::bad_alloc",
-    re.IGNORECASE,
-)
 CONTEXT = 0.5 * 2**30  # of a GPU's memory: what a process holds beside its tensors
-
-
-def ran_out(error: BaseException) -> bool:
-    """Whether an error says that there was too little memory, of whatever device."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and RAN_OUT.search(str(error)) is not None
 
 
 def give_back() -> None:

@@ -6,12 +6,14 @@ import math
 import socket
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import ray
 
 from engram.problems import Problem
 from engram.sweeps.cluster.autoscaler import node_groups
+from engram.sweeps.cluster.health import Health
 from engram.sweeps.study.configuration import Study
 
 # Set by an autoscaler on the nodes that it starts.
@@ -21,15 +23,39 @@ RECENT_S = 60.0  # a lost node is news for so long
 ANSWER_S = 2.0
 
 
-def trials_at_once(study: Study) -> int:
-    """Trials to ask for at the same time: as many as fit, or as the study says.
+def trials_at_once(study: Study, health: Health | None = None) -> int:
+    """Trials to ask for at the same time: as many as fit where nothing is set aside, or as the study says.
 
     Of a cluster that can grow, as many again: an autoscaler adds nodes for what waits.
     """
     if study.resources.concurrent != "auto":
         return int(study.resources.concurrent)
-    now = max(1, sum(_fit(study, node["Resources"]) for node in _nodes()))
+    now = max(1, sum(_fit(study, resources) for resources in _sound(health or Health())))
     return 2 * now if _grows() else now
+
+
+def _sound(health: Health) -> Iterator[dict[str, float]]:
+    """Resources of the nodes that are there, without what is set aside."""
+    bad = Counter(spot.node for spot in health.aside)
+    for node in _nodes():
+        if bad and node["NodeID"] in health.nodes_aside:
+            continue
+        there = node["Resources"]
+        lost = bad[node["NodeID"]] if bad else 0
+        yield {**there, "GPU": there.get("GPU", 0.0) - lost} if lost else there
+
+
+def avoidable(study: Study, unwanted: set[str], never: set[str]) -> list[str]:
+    """Nodes for a trial to stay away from: those it would rather not have, and those that are set aside.
+
+    Nothing of this where no other node could ever take it.
+    """
+    there = {node["NodeID"]: node["Resources"] for node in _nodes()}
+    for nodes in (unwanted | never, never):
+        left = [resources for node, resources in there.items() if node not in nodes]
+        if any(_fit(study, resources) for resources in left):
+            return sorted(nodes & there.keys())
+    return []
 
 
 def no_room(study: Study) -> Problem | None:

@@ -19,6 +19,9 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from engram.sweeps.cluster import capacity, pruning
+from engram.sweeps.cluster.faults import Ended, Spot
+from engram.sweeps.cluster.health import Health
+from engram.sweeps.cluster.reserve import Reserve
 from engram.sweeps.cluster.trainable import CohortTrainable
 from engram.sweeps.cluster.tune_workers import as_they_are
 from engram.sweeps.cluster.work import Work
@@ -30,6 +33,7 @@ LOOK_S = 5.0  # between two looks at how many trials fit: nodes come and go
 MANY = "100000"
 WAITING_S = 60.0  # without a running trial before people are told
 NODE_DIED = "its node died"
+NODE_ID = "ray.io/node-id"  # the label that Ray gives each node
 log = logging.getLogger(__name__)
 
 
@@ -52,14 +56,12 @@ def train(
         work.refuse(str(problem), "no node has room for a trial")
         return
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = MANY  # the bridge says how many
-    bridge = _Bridge(study, work)
+    bridge = _Bridge(study, work, Health())
     watcher = _Watcher(study, work, bridge)
     shared = tune.with_parameters(CohortTrainable, datasets=dict(datasets))
     datasets.update({key: data.without_pool() for key, data in datasets.items()})
-    trainable = tune.with_resources(
-        shared,
-        {"cpu": study.resources.cpu, "gpu": study.resources.gpu},
-    )
+    room = {"CPU": study.resources.cpu, "GPU": study.resources.gpu}
+    trainable = tune.with_resources(shared, lambda config: _asked(room, config["avoided"]))
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -84,6 +86,14 @@ def train(
         tuner.fit()
 
 
+def _asked(room: dict[str, float], avoided: list[str]) -> tune.PlacementGroupFactory:
+    """What an actor needs, on any node but those that are avoided."""
+    if not avoided:
+        return tune.PlacementGroupFactory([room])
+    elsewhere = {NODE_ID: f"!in({','.join(avoided)})"}
+    return tune.PlacementGroupFactory([room], bundle_label_selector=[elsewhere])
+
+
 class _Unpickled:
     """Tune pickles its callbacks for a restore that never comes: it gets an empty object instead."""
 
@@ -97,9 +107,9 @@ class _Unpickled:
 class _Bridge(_Unpickled, Searcher):
     """Tune asks, the work answers; at most `capacity` trials at a time."""
 
-    def __init__(self, study: Study, work: Work):
+    def __init__(self, study: Study, work: Work, health: Health):
         super().__init__(metric=None, mode=None)
-        self.study, self.work = study, work
+        self.study, self.work, self.health = study, work, health
         self._capacity, self._looked = 1, -LOOK_S
         self.trials: dict[str, int] = {}  # {Tune's name: number} of those in training
         # Those that Tune has given up and the watcher has not heard of.
@@ -110,7 +120,10 @@ class _Bridge(_Unpickled, Searcher):
         """Trials at the same time, on the nodes that are there now."""
         if time.monotonic() - self._looked >= LOOK_S:
             self._looked = time.monotonic()
-            before, self._capacity = self._capacity, capacity.trials_at_once(self.study)
+            before, self._capacity = (
+                self._capacity,
+                capacity.trials_at_once(self.study, self.health),
+            )
             if self._capacity != before:
                 log.info("%d trials at a time", self._capacity)
         return self._capacity
@@ -119,8 +132,12 @@ class _Bridge(_Unpickled, Searcher):
         full = len(self.trials) >= self.capacity
         config = None if full or self.work.stopping else self.work.next()
         if config is None:
-            return None if self.trials else Searcher.FINISHED
+            later = self.trials or (self.work.waiting and not self.work.stopping)
+            return None if later else Searcher.FINISHED
         self.trials[trial_id] = config["trial"]
+        unwanted, never = self.health.failed_on(config["trial"]), self.health.nodes_aside
+        found = capacity.avoidable(self.study, unwanted, never) if unwanted or never else []
+        config["avoided"] = found
         # By reference: Tune copies and writes down whatever is in a configuration.
         for name in ("restore", "earlier"):
             config[name] = None if config[name] is None else [ray.put(config[name])]
@@ -150,6 +167,8 @@ class _Watcher(_Unpickled, tune.Callback):
         self.study, self.work, self.bridge = study, work, bridge
         # {Tune's name: (trial, when it started)} of those in training.
         self.started: dict[str, tuple[Any, float]] = {}
+        self.spots: dict[int, Spot] = {}  # where trials in training have been heard of
+        self.health, self.reserve = bridge.health, Reserve(study.resources.gpu or 1.0)
         self.overdue: set[str] = set()
         self.losses = capacity.Losses()
         self.heard = time.monotonic()
@@ -170,19 +189,30 @@ class _Watcher(_Unpickled, tune.Callback):
         taken = {
             name: result.pop(name, None) for name in ("progress", "saved", "finished", "failure")
         }
+        spot, notes = result.pop("spot", None), result.pop("notes", None)
         number = self.bridge.trials.get(trial.trial_id)
         if number is None or self.over:
             return
         if result.get("done"):
             self.started.pop(trial.trial_id, None)
+        for note in notes or ():
+            log.warning("trial %d: %s", number, note)
+        if spot is not None:
+            self.spots[number] = spot
         self._tell(number, bool(result.get("done")), **taken)
 
     def _tell(
         self, trial: int, done: bool, progress: Any, saved: Any, finished: Any, failure: Any
     ) -> None:
         if failure is not None:
+            self._blame(trial, failure)
             self.work.failed(trial, failure)
             return
+        if (spot := self.spots.get(trial)) is not None and (progress or finished):
+            works = (
+                self.health.completed(trial, spot) if finished else self.health.got_further(spot)
+            )
+            self._set_aside(works)
         # A trial that is pruned here is committed before its last report is noted.
         pruned = done and finished is None
         if saved is not None:
@@ -199,13 +229,37 @@ class _Watcher(_Unpickled, tune.Callback):
         number = self.bridge.lost.pop(trial.trial_id, None)
         if number is None or self.over:
             return
+        ended = _ended(trial)
+        if ended is not None:
+            self.spots[number] = ended.spot
+            of_device = ended.trouble.kind == "device"
+            self._blame(number, ended.trouble.text, of_device)
+            (self.work.faulted if of_device else self.work.failed)(number, str(ended))
+            return
         limit = self.study.faults.time_limit_s
         why = (
             f"it took longer than faults.time_limit_s, {limit} s"
             if trial.trial_id in self.overdue
             else self._why(trial)
         )
+        if why != NODE_DIED and trial.trial_id not in self.overdue:
+            self._blame(number, why)
         self.work.lost(number, why, node=why == NODE_DIED)
+
+    def _blame(self, trial: int, why: str, of_device: bool = False) -> None:
+        """Remember where a trial failed, and set that aside where it is the place that fails."""
+        spot = self.spots.pop(trial, None)
+        if spot is None:
+            return
+        self._set_aside(self.health.failed(trial, spot, why.strip().splitlines()[-1], of_device))
+        if self.health.hopeless is not None:
+            self.work.hopeless(self.health.hopeless)
+
+    def _set_aside(self, spots: list[Spot]) -> None:
+        for spot in spots:
+            self.work.set_aside(str(spot), self.health.aside[spot])
+            if spot.gpus:
+                self.reserve.hold(spot)
 
     def _why(self, trial: Any) -> str:
         """Why a worker is gone, as far as Ray knows."""
@@ -221,6 +275,7 @@ class _Watcher(_Unpickled, tune.Callback):
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         running = [trial for trial, _ in self.started.values()]  # `trials` is all there ever were
         self.work.tick(len(running))
+        self.reserve.tick()
         limit = self.study.faults.time_limit_s
         for trial in running:
             late = limit is not None and time.monotonic() - self.started[trial.trial_id][1] > limit
@@ -274,6 +329,15 @@ class _Stopper(_Unpickled, tune.Stopper):
 
     def stop_all(self) -> bool:
         return self.watcher.over
+
+
+def _ended(trial: Any) -> Ended | None:
+    """The error by which a trial's actor ended itself; None where it ended otherwise."""
+    with contextlib.suppress(Exception):  # Tune's file of it may be missing or cut short
+        error = trial.get_pickled_error()
+        cause = getattr(error, "cause", None)
+        return cause if isinstance(cause, Ended) else None
+    return None
 
 
 def _trial_folder(trial: Any) -> str:

@@ -11,6 +11,7 @@ class Work(Protocol):
     """Trials to train, and ears for what becomes of them. A trial is known by its number.
 
     stopping: no new trial is wanted, running ones are to be saved. at_once: nor is anything saved any more.
+    waiting: there are trials for which it is too soon to be tried again.
     """
 
     @property
@@ -18,6 +19,9 @@ class Work(Protocol):
 
     @property
     def at_once(self) -> bool: ...
+
+    @property
+    def waiting(self) -> bool: ...
 
     def next(self) -> dict[str, Any] | None:
         """What the next trial is trained with (see CohortTrainable; `restore` and `earlier` as bytes or None)."""
@@ -49,3 +53,12 @@ class Work(Protocol):
 
     def lost(self, trial: int, why: str, node: bool) -> None:
         """An attempt ended without a word, with its worker, or with its whole node."""
+
+    def faulted(self, trial: int, why: str) -> None:
+        """An attempt ended by an error of its device, which is no fault of the trial."""
+
+    def set_aside(self, spot: str, why: str) -> None:
+        """Nothing more is trained on a node or device: why, the last error there."""
+
+    def hopeless(self, why: str) -> None:
+        """Nothing can be trained any more, on any device."""

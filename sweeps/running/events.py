@@ -28,6 +28,9 @@ class Listener:
     def committed(self, trial: Proposal, record: Record) -> None:
         """The trial is over: it completed, diverged, was pruned, or failed for good."""
 
+    def set_aside(self, spot: str, why: str) -> None:
+        """Nothing more is trained on a node or device, named; why: the last error there."""
+
     def last_run(self) -> None:
         """No further trial will start."""
 

@@ -37,6 +37,7 @@ from engram.sweeps.trial import datasets
 
 SEND_AT_END_S, SEND_AFTER_FAILURE_S = 30.0, 10.0
 LOG = "run.log"
+RETRY_FAILED = "--set faults.retry_failed=true"
 log = logging.getLogger(__name__)
 
 
@@ -271,6 +272,12 @@ class Execution:
                 f"stopped with {len(self.search.records())} of {of} trials finished{why}; to go on:"
             )
             say(f"  {_command(self.study, self.name, self.folder)}")
+        failed = sum(record["status"] == "failed" for record in self.search.records())
+        if failed:
+            again = _command(self.study, self.name, self.folder)
+            once_more = "" if self.study.faults.retry_failed else f" {RETRY_FAILED}"
+            say(f"{failed} failed; to train what failed again, with the same result for the rest:")
+            say(f"  {again}{once_more}")
         say(f"more of {self.name}:")
         say(f"  {engram} leaderboard {self.name} --by variance")
         say(f"  {engram} report {self.name} --out report.html")

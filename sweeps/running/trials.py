@@ -7,6 +7,7 @@ neither Ray nor MLflow nor how anything is shown.
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,11 @@ from engram.sweeps.trial.messages import Finished, Progress, Saved
 
 LONGEST_WHY = 2000
 MOST_NODES = 20  # that a trial may lose before it is suspected itself
+MOST_FAULTS = 6  # of devices, that a trial may meet before it is
+WAIT_S, LONGEST_WAIT_S = (
+    1.0,
+    60.0,
+)  # before the second attempt of a trial; doubled with each further one
 log = logging.getLogger(__name__)
 
 
@@ -49,6 +55,9 @@ class Trials:
         self.committed: set[int] = set()  # by this process
         self.last: dict[int, Progress] = {}  # what each running trial told last
         self.nodes_lost: Counter[int] = Counter()  # under each trial
+        self.faults: Counter[int] = Counter()  # of devices, under each trial
+        self.left: Counter[int] = Counter()  # attempts without a result, of each trial
+        self.later: list[tuple[float, int]] = []  # (when, trial) of those to be tried again
 
     # -- what those who train ask ---------------------------------------------------------------
 
@@ -60,10 +69,20 @@ class Trials:
     def at_once(self) -> bool:
         return self.stop.now
 
+    @property
+    def waiting(self) -> bool:
+        return bool(self.later)
+
     def next(self) -> dict[str, Any] | None:
-        """What the next trial is trained with, an interrupted one first; None where there is none to start."""
+        """What the next trial is trained with, an interrupted one first; None where there is none to start now."""
         with self.stop.when_full():
+            for due, number in sorted(self.later, reverse=True):
+                if due <= time.monotonic():
+                    self.later.remove((due, number))
+                    self.search.retry(number)
             proposal = self.search.ask()
+            if proposal is None and self.later:
+                return None
             if proposal is None:
                 for listener in self.listeners:
                     listener.last_run()
@@ -184,6 +203,27 @@ class Trials:
                 # bit in stacks of two and more, on a CPU; one replica alone runs other kernels (test_cohort.py).
                 self._set_back(proposal, why, max(2, stack) if proposal.setbacks.count else None)
 
+    def faulted(self, trial: int, why: str) -> None:
+        """An attempt met a fault of its device: it is made again elsewhere, and does not count."""
+        proposal = self.training[trial]
+        log.error("trial %d, attempt %d met a fault:\n%s", trial, proposal.attempt, why)
+        with self.stop.when_full():
+            self.faults[trial] += 1
+            if trial not in self.committed and self.faults[trial] <= MOST_FAULTS:
+                self._leave(proposal)
+            else:
+                self._set_back(proposal, why, None)
+
+    def set_aside(self, spot: str, why: str) -> None:
+        log.error("%s is set aside: %s", spot, why)
+        with self.stop.when_full():
+            for listener in self.listeners:
+                listener.set_aside(spot, why)
+
+    def hopeless(self, why: str) -> None:
+        reason = f"every attempt ends in an error of its device ({why})"
+        self.stop.ask(reason, program.FAILED)
+
     # -- how trials end -------------------------------------------------------------------------
 
     def _set_back(self, proposal: Proposal, why: str, stack: int | None) -> None:
@@ -202,11 +242,14 @@ class Trials:
             self.stop.ask(reason, program.FAILED)
 
     def _leave(self, proposal: Proposal) -> None:
-        """Put a trial back: there will be another attempt."""
-        self.last.pop(proposal.number, None)
+        """Put a trial back: there will be another attempt, after a longer wait each time."""
+        number = proposal.number
+        self.last.pop(number, None)
         for listener in self.listeners:
             listener.left(proposal)
-        self.search.retry(proposal.number)
+        wait_s = min(LONGEST_WAIT_S, WAIT_S * 2.0 ** self.left[number])
+        self.left[number] += 1
+        self.later.append((time.monotonic() + wait_s, number))
 
     def _commit(
         self,

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from engram import files
-from engram.models import memory
+from engram.models import memory, trouble
 from engram.models.cohort import default_stack
 from engram.models.config import ModelConfig, TrainingConfig
 from engram.models.probe import seconds_per_step
@@ -122,7 +122,7 @@ def _seconds(cohort: Cohort, stack: int) -> float | None:
             clock=time.thread_time if cohort.device.type == "cpu" else time.perf_counter,
         )
     except Exception as error:
-        if not memory.ran_out(error):
+        if trouble.kind(error) != "memory":
             raise
     # Out of the handler, whose error holds the cohort that did not fit.
     memory.give_back()

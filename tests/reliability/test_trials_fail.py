@@ -108,6 +108,7 @@ def test_a_trial_that_raises_is_tried_again_and_then_fails_alone(trouble):
     assert "after 2 attempts" in records["RaisesAlways"]["error"]
     assert "thirteen" in records["RaisesAlways"]["error"]
     assert "thirteen" in done.stdout
+    assert "--set faults.retry_failed=true" in done.stdout
 
 
 def test_a_trial_that_hangs_is_ended_at_its_limit_and_tried_again(trouble):
@@ -160,6 +161,58 @@ def test_failing_fast_stops_the_study(tmp_path):
     done = faults.finish(study, tmp_path / "runs", code=1)
     assert "faults.on_failure is stop" in done.stdout
     assert len(faults.board(tmp_path / "runs", "trouble")) == 1
+
+
+POISONED = '''\
+import os
+from pathlib import Path
+
+import torch
+
+HIT = Path(__file__).parent / "hit"
+poisoned = False
+
+
+class Net(torch.nn.Module):
+    """One uncorrectable error, once: from then on everything fails in this process, as with CUDA."""
+
+    def __init__(self, shape, outputs, width=8):
+        super().__init__()
+        self.hidden, self.last = torch.nn.Linear(40, width), torch.nn.Linear(width, outputs)
+        self.width = width
+
+    def forward(self, inputs):
+        global poisoned
+        if self.training and self.width == 5 and not HIT.exists():
+            HIT.touch()
+            poisoned = True
+        if poisoned:
+            raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+        return self.last(torch.relu(self.hidden(inputs)))
+'''
+
+
+def test_a_poisoned_process_costs_one_attempt(tmp_path):
+    (tmp_path / "poisoned.py").write_text(POISONED)
+    widths = list(range(4, 16))
+    study = faults.write(
+        tmp_path,
+        f"""\
+name: poisoned
+data: {{train_size: 200}}
+model: {{family: "poisoned:Net"}}
+training: {{epochs: 3, batch_size: 50}}
+replicas: {{count: 2}}
+sweep: {{model.width: {widths}}}
+faults: {{retries: 0}}
+""",
+    )
+    faults.finish(study, tmp_path / "runs")
+    assert {e["status"] for e in faults.board(tmp_path / "runs", "poisoned")} == {"completed"}
+    log = faults.log(tmp_path / "runs")
+    assert log.count("met a fault") == 1
+    assert log.count(" starts, attempt") == len(widths) + 1
+    assert "is set aside" not in log, "there is no other place to go to"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -9,6 +9,7 @@ import time
 import psutil
 import pytest
 import ray
+from mlflow.tracking import MlflowClient
 from ray.cluster_utils import Cluster
 
 from tests.reliability import faults
@@ -84,3 +85,63 @@ def test_a_node_lost_in_mid_trial(tmp_path):
     assert "goes on from a checkpoint" in log
     faults.assert_same_board(faults.board(home, "long"), expected)
     faults.assert_recorded_once(faults.store(home), 2, set(range(10, 201, 10)), "long")
+
+
+BAD = """\
+import os
+
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, shape, outputs, width=16, dropout=0.0):
+        super().__init__()
+        if os.environ.get("BAD_NODE"):
+            raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+        self.layers = nn.Sequential(nn.Linear(40, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, outputs))
+
+    def forward(self, inputs):
+        return self.layers(inputs)
+"""
+ONE_OF_TWO = """\
+name: badnode
+data: {train_size: 400}
+model: {family: "bad:Net", width: 24}
+training: {epochs: 20}
+replicas: {count: 3}
+sweep:
+  model.dropout: [0.0, 0.2, 0.5]
+  training.lr: [0.001, 0.003, 0.01, 0.03]
+faults: {retries: 0}
+"""
+
+
+def test_a_bad_node_of_two_is_set_aside_and_named(tmp_path):
+    (tmp_path / "bad.py").write_text(BAD)
+    study, home = faults.write(tmp_path, ONE_OF_TWO), tmp_path / "runs"
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+    )
+    try:
+        bad = cluster.add_node(num_cpus=2, env_vars={"BAD_NODE": "1"})
+        cluster.add_node(num_cpus=2)
+        run = faults.Run(study, home, "--address", cluster.address)
+        assert run.wait() == 0, run.text
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    name = f"Ray's node {bad.node_id[:8]}"
+    board = faults.board(home, "badnode")
+    assert [entry["status"] for entry in board] == ["completed"] * 12
+    assert f"{name})" in run.text
+    assert "set aside for this study" in run.text
+    log = faults.log(home)
+    assert f"{name}) is set aside: " in log
+    after = log.partition("is set aside")[2]
+    assert after.count("met a fault") <= 2, "only those that were there already"
+    client = MlflowClient(faults.store(home))
+    experiment = client.get_experiment_by_name("badnode").experiment_id
+    (parent,) = client.search_runs([experiment], "tags.`engram.kind` = 'study'")
+    assert name in parent.data.tags["engram.set_aside"]
+    assert "uncorrectable ECC" in parent.data.tags["engram.set_aside"]
