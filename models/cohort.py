@@ -3,12 +3,13 @@
 The state (parameters, buffers, gradients) is always stored stacked, [R, ...], so a stock elementwise
 optimizer on it *is* R independent optimizers, and a checkpoint looks the same however the replicas
 were run. Only the forward and backward passes are cut in parts: one part of R replicas (vmap), several
-of fewer, or one replica at a time (the plain module, with torch's fused recurrent kernels).
-This file knows nothing of data, losses or schedules.
+of fewer, or one replica at a time (the module itself, with torch's fused recurrent kernels).
+models/plain.py is the reference that this way has to agree with. Knows nothing of data, losses or schedules.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,11 +19,12 @@ from torch.func import functional_call, vmap
 
 from engram.models import families
 from engram.models.dropout import Dropout
-from engram.models.families import is_own
+from engram.models.families import ModelError
 from engram.models.recurrent import Recurrent
 
 State = dict[str, Tensor]
 MOST_ON_CPU = 32  # replicas in one pass: more outgrow its caches
+MOST_CALLS = 2**16  # of one dropout layer in one pass
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,20 @@ class Part:
     def replicas(self) -> slice:
         return slice(self.start, self.stop)
 
+    @property
+    def trained(self) -> list[Tensor]:
+        """The parameters that are not frozen."""
+        return [p for p in self.parameters.values() if p.requires_grad]
+
 
 class Cohort:
     """The stacked networks of one trial.
 
     modules: R networks of one architecture, each with its own initialization.
-    stack: replicas per pass; None: all when they can be stacked, else one.
-    Attributes: `parameters`, `buffers` (name -> [R, ...]), `replicas`, `stack`, `unstackable` (the
-    reason why only one at a time is possible, or None), `parameter_count` (of one replica).
+    stack: replicas per pass; None: all. reason: why it runs this way, where there is more to say.
+    Attributes: `parameters`, `buffers` (name -> [R, ...]), `frozen` (names that are not trained),
+    `replicas`, `stack`, `way` ("stacked": takes stacked parameters as they are, "vmapped": through vmap),
+    `parameter_count` (of one replica).
     """
 
     def __init__(
@@ -53,25 +61,21 @@ class Cohort:
         modules: Sequence[nn.Module],
         device: torch.device,
         stack: int | None = None,
-        example: Tensor | None = None,
+        reason: str | None = None,
     ):
         self.replicas = len(modules)
         self.device = device
         # Stacked where the modules are, and moved once: the first one is moved only afterwards.
-        self.parameters = self._stacked([dict(m.named_parameters()) for m in modules])
-        self.buffers = self._stacked([dict(m.named_buffers()) for m in modules])
+        self.parameters = stacked([dict(m.named_parameters()) for m in modules], device)
+        self.buffers = stacked([dict(m.named_buffers()) for m in modules], device)
+        self.frozen = frozen(modules)
         self.module = modules[0].to(device)
         self.parameter_count = sum(p.numel() for p in modules[0].parameters())
         self.dropouts = [n for n, m in self.module.named_modules() if isinstance(m, Dropout)]
+        self._layers = [self.module.get_submodule(name) for name in self.dropouts]
         self.direct = getattr(self.module, "takes_stacked_parameters", False)
-        self.unstackable = None if example is None else self._refusal(example.to(device))
-        self.split(1 if self.unstackable else stack or self.replicas)
-
-    def _stacked(self, states: list[dict[str, Tensor]]) -> State:
-        return {
-            name: torch.stack([state[name].detach() for state in states]).to(self.device)
-            for name in states[0]
-        }
+        self.way, self.reason = "stacked" if self.direct else "vmapped", reason
+        self.split(stack or self.replicas)
 
     def split(self, stack: int) -> None:
         """Run at most `stack` replicas in one pass from now on; nothing else changes."""
@@ -79,16 +83,17 @@ class Cohort:
         for module in self.module.modules():
             if isinstance(module, Recurrent):
                 module.fused = self.stack == 1
+        trained = {n: p for n, p in self.parameters.items() if n not in self.frozen}
         for parameter in self.parameters.values():
             parameter.requires_grad_(False)
             parameter.grad = None
         if self.stack == self.replicas and self.replicas > 1:
-            for parameter in self.parameters.values():
+            for parameter in trained.values():
                 parameter.requires_grad_(True)
             self.parts = [Part(0, self.replicas, self.parameters, self.buffers)]
             return
         # Leaves are views of the storage, and their gradients views of one stacked gradient.
-        for parameter in self.parameters.values():
+        for parameter in trained.values():
             parameter.grad = torch.zeros_like(parameter)
         starts = range(0, self.replicas, self.stack)
         self.parts = [self._part(start, min(start + self.stack, self.replicas)) for start in starts]
@@ -97,13 +102,17 @@ class Cohort:
         index: slice | int = start if self.stack == 1 else slice(start, stop)
         leaves = {}
         for name, parameter in self.parameters.items():
-            leaf = parameter[index].detach().requires_grad_(True)
-            assert parameter.grad is not None
-            leaf.grad = parameter.grad[index]
-            leaves[name] = leaf
+            leaves[name] = leaf = parameter[index].detach()
+            if name not in self.frozen:
+                assert parameter.grad is not None
+                leaf.requires_grad_(True).grad = parameter.grad[index]
         return Part(
             start, stop, leaves, {name: buffer[index] for name, buffer in self.buffers.items()}
         )
+
+    def trained(self) -> list[Tensor]:
+        """The stacked parameters that an optimizer may change."""
+        return [p for name, p in self.parameters.items() if name not in self.frozen]
 
     def zero_grad(self) -> None:
         """Forget gradients: dropped where one part owns them, zeroed in place where parts share them."""
@@ -113,16 +122,30 @@ class Cohort:
             elif parameter.grad is not None:
                 parameter.grad.zero_()
 
+    def clip(self, limit: float) -> None:
+        """Scale each replica's gradient to a norm of at most `limit`, on its own."""
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        norm = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)  # [R]
+        scale = (limit / (norm + 1e-6)).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(scale.view(-1, *[1] * (gradient.dim() - 1)))
+
     def set_streams(self, streams: Tensor) -> None:
         """Give each dropout layer its streams for one step: int32 [layers, R]."""
         for layer, name in enumerate(self.dropouts):
             self.buffers[f"{name}.stream" if name else "stream"].copy_(streams[layer])
 
-    def forward(self, part: Part, inputs: Tensor, shared: bool = False) -> Tensor:
+    def seed(self, part: Part, key: int) -> None:
+        """Nothing: what is random here is drawn from the replicas' own streams."""
+
+    def forward(self, part: Part, inputs: Tensor, shared: bool = False, turn: int = 0) -> Tensor:
         """Outputs [r, B, ...] of the part's r replicas.
 
         inputs: [r, B, ...], each replica its own batch; or [B, ...] with `shared`, all the same.
+        turn: which of several passes of one step.
         """
+        for layer in self._layers:
+            layer.calls = turn * MOST_CALLS
         if self.stack == 1:
             own = inputs if shared else inputs[0]
             return self._call(part.parameters, part.buffers, own)[None]
@@ -149,42 +172,58 @@ class Cohort:
         for name, tensor in {**self.parameters, **self.buffers}.items():
             tensor.copy_(state[name])
 
+    def attributes(self) -> dict:
+        """Nothing besides parameters and buffers changes in a network that runs this way."""
+        return {}
+
+    def load_attributes(self, state: dict) -> None:
+        """See `attributes`."""
+
     def replica(self, index: int) -> nn.Module:
-        """One replica as an ordinary module of its own, on the CPU."""
-        import copy
-
+        """One replica as an ordinary module of its own, on the CPU, in eval mode."""
         module = copy.deepcopy(self.module).cpu()
-        state = {**self.parameters, **self.buffers}
-        module.load_state_dict({n: state[n][index].detach().cpu() for n in module.state_dict()})
-        return module.eval()
+        return put(module, {**self.parameters, **self.buffers}, index).eval()
 
-    def _refusal(self, example: Tensor) -> str | None:
-        """Why the module cannot be stacked, found by trying: None when stacked and single runs agree.
 
-        example: a batch [B, ...]. Module-wide state (batch statistics) and randomness that is not
-        the replica's own both show here.
-        """
-        count = min(2, self.replicas)
-        parameters = {n: p[:count].detach() for n, p in self.parameters.items()}
-        buffers = {n: b[:count].clone() for n, b in self.buffers.items()}
-        inputs = example.expand(count, *example.shape)
-        self.module.train(True)
-        try:
-            with torch.no_grad():
-                stacked = vmap(self._call)(parameters, buffers, inputs)
-                for index in range(count):
-                    own = {n: b[index].clone() for n, b in self.buffers.items()}
-                    its = {n: p[index] for n, p in parameters.items()}
-                    alone = self._call(its, own, inputs[index])
-                    if not torch.allclose(
-                        stacked[index], alone, rtol=1e-3, atol=1e-4, equal_nan=True
-                    ):
-                        return "stacked and single passes disagree"
-                    if any(not torch.equal(own[n], buffers[n][index]) for n in own):
-                        return "its buffers change differently when stacked"
-        except (RuntimeError, ValueError, NotImplementedError) as error:
-            return str(error).strip().splitlines()[0]
-        return None
+def stacked(states: list[State], device: torch.device) -> State:
+    """Tensors of the same names, each stacked on a leading axis; ModelError where they differ in shape."""
+    found = {}
+    for name, first in states[0].items():
+        each = [state.get(name) for state in states]
+        if any(tensor is None or tensor.shape != first.shape for tensor in each):
+            raise ModelError(
+                f"its replicas differ in shape at {name}: every replica must be the same architecture"
+            )
+        found[name] = torch.stack([tensor.detach() for tensor in each if tensor is not None])
+    return {name: tensor.to(device) for name, tensor in found.items()}
+
+
+def frozen(modules: Sequence[nn.Module]) -> frozenset[str]:
+    """Names of the parameters that the modules do not train; ModelError where they do not agree."""
+    each = [
+        frozenset(name for name, p in module.named_parameters() if not p.requires_grad)
+        for module in modules
+    ]
+    if any(names != each[0] for names in each):
+        raise ModelError("its replicas freeze different parameters")
+    return each[0]
+
+
+@torch.no_grad()
+def put(module: nn.Module, state: State, index: int) -> nn.Module:
+    """Give a module the parameters and buffers of one replica out of a stacked state, in place.
+
+    By parameter and not by `load_state_dict`: a tied weight has two names there and one here, and a buffer
+    that is not persistent has none.
+    """
+    for prefix, child in module.named_modules():
+        for name in [name for name, buffer in child._buffers.items() if buffer is None]:
+            full = f"{prefix}.{name}" if prefix else name
+            if full in state:  # it came to be while training
+                child._buffers[name] = state[full][index].clone()
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        tensor.copy_(state[name][index])
+    return module
 
 
 def default_stack(family: str, device: torch.device, replicas: int, image: bool = False) -> int:
@@ -195,5 +234,5 @@ def default_stack(family: str, device: torch.device, replicas: int, image: bool 
     """
     if device.type != "cpu":
         return replicas
-    one_by_one = not is_own(family) and families.family(family).one_by_one(image)
+    one_by_one = not families.is_own(family) and families.family(family).one_by_one(image)
     return 1 if one_by_one else min(replicas, MOST_ON_CPU)

@@ -15,6 +15,7 @@ class Dropout(nn.Module):
     depend on how many replicas stand beside it. Here the mask is a function of the buffer `stream`
     (set before each step) and the position. The rate is met to 1/65536. A rate of 1 gives zeros.
     A stream for each replica, int32 [R], takes inputs [R, ...]: as vmap would, at a fraction of its cost.
+    One layer that is called at several places, or at every time step, draws anew at each call of a step.
     Source: Srivastava et al. 2014, JMLR 15:1929.
     """
 
@@ -23,6 +24,7 @@ class Dropout(nn.Module):
     def __init__(self, rate: float):
         super().__init__()
         self.rate = float(rate)
+        self.calls = 0  # since the pass began; whoever runs the network sets it back
         self.register_buffer("stream", torch.zeros((), dtype=torch.int32))
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -32,7 +34,9 @@ class Dropout(nn.Module):
             return inputs * 0.0
         threshold = round(self.rate * 65536)
         count = inputs[0].numel() if self.stream.dim() else inputs.numel()
-        bits = streams.uniform_bits(self.stream, count).view(inputs.shape)
+        stream = streams.again(self.stream, self.calls) if self.calls else self.stream
+        self.calls += 1
+        bits = streams.uniform_bits(stream, count).view(inputs.shape)
         keep = (bits - (threshold - 1)).clamp(0, 1)  # bits >= threshold, which converts slowly
         return inputs * (keep.to(inputs.dtype) * (1.0 / (1.0 - self.rate)))
 
@@ -41,10 +45,14 @@ class Dropout(nn.Module):
 
 
 def adopt(module: nn.Module) -> nn.Module:
-    """Replace every `nn.Dropout` of a user's module by one on the replica's own stream, in place."""
-    for name, child in module.named_children():
-        if type(child) is nn.Dropout:
-            setattr(module, name, Dropout(child.p))
-        else:
-            adopt(child)
+    """Replace every `nn.Dropout` of a person's module by one on the replica's own stream, in place.
+
+    A layer that stands at several places stays one layer. Whether the network then still computes what it
+    did is for the rehearsal to say (models/rehearsal.py).
+    """
+    new: dict[nn.Module, Dropout] = {}
+    for parent in list(module.modules()):
+        for name, child in parent._modules.items():
+            if type(child) is nn.Dropout:
+                parent._modules[name] = new.setdefault(child, Dropout(child.p))
     return module

@@ -88,6 +88,14 @@ TABLE: dict[str, Family] = {
 }
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a kind of network runs: "stacked" (the house's), "vmapped" or "plain", and why where it is plain."""
+
+    way: str
+    reason: str | None = None
+
+
 def is_own(name: str) -> bool:
     """Whether a family is a person's own class, package.module:Class."""
     return ":" in name

@@ -2,60 +2,173 @@
 
 from __future__ import annotations
 
-import importlib
+import fnmatch
 import inspect
+import typing
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
-from engram.models.config import ModelConfig
-from engram.models.dropout import adopt
-from engram.models.families import ModelError, family, is_own
+from engram.models import start
+from engram.models.config import SHAPE_KEYS, ModelConfig
+from engram.models.explain import in_their_code
+from engram.models.families import ModelError, Shape, family, is_own
+from engram.models.named import named
+from engram.problems import nearest
+
+__all__ = ["ModelError", "build", "built_with", "misfit", "user_class"]
 
 
-def build(
-    config: ModelConfig, shape: tuple[int, ...], outputs: int, image: bool = False
-) -> nn.Module:
-    """One freshly initialized network from torch's current random state.
+def build(config: ModelConfig, shape: Shape, outputs: int, image: bool = False) -> nn.Module:
+    """One freshly initialized network from torch's current random state, started and frozen as the study says.
 
     shape: of one example; outputs: classes, or values to predict; image: inputs are [H, W] or [C, H, W].
     """
-    options: dict[str, Any] = {
-        "width": config.width,
-        "depth": config.depth,
-        "activation": config.activation,
-        "dropout": config.dropout,
-    }
     if is_own(config.family):
-        return adopt(_user_module(config.family, shape, outputs, options))
-    row = family(config.family)
-    if config.depth < row.least_depth:
-        raise ModelError(f"model.depth = {config.depth}: {config.family} needs at least one layer")
-    return row.build(shape, outputs, image, options)
+        module = _user_module(config, shape, outputs)
+    else:
+        row = family(config.family)
+        if config.depth < row.least_depth:
+            raise ModelError(
+                f"model.depth = {config.depth}: {config.family} needs at least one layer"
+            )
+        if config.options:
+            raise ModelError(
+                f"model.options.{next(iter(config.options))} is for a class of your own; {config.family} takes none"
+            )
+        options = {key: getattr(config, key) for key in SHAPE_KEYS}
+        module = row.build(shape, outputs, image, options)
+    if config.start is not None:
+        start.load(module, config.start)
+    _freeze(module, config.freeze)
+    return module
 
 
 def user_class(path: str) -> type[nn.Module]:
     """The `nn.Module` subclass that `package.module:Class` names; ModelError when there is none."""
-    module_name, _, class_name = path.partition(":")
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ModelError(f"model.family = {path!r} cannot be imported: {error}") from error
+    found = named(path, "model.family")
     if not (inspect.isclass(found) and issubclass(found, nn.Module)):
         raise ModelError(f"model.family = {path!r} is not a subclass of torch.nn.Module")
+    if any(base.__name__ == "LightningModule" for base in found.__mro__):
+        raise ModelError(
+            f"model.family = {path!r} is a LightningModule, and its own training step would never be called: name "
+            "the torch.nn.Module inside it, and say its loss, optimizer and schedule under training"
+        )
     return found
 
 
-def _user_module(path: str, shape: tuple[int, ...], outputs: int, options: dict) -> nn.Module:
-    """Call Class(shape, outputs, ...) with those of width, depth, activation, dropout that it takes."""
-    cls = user_class(path)
-    accepted = inspect.signature(cls).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+def misfit(cls: type[nn.Module], given: dict[str, Any]) -> tuple[str, str, str] | None:
+    """(argument, rule, fix) where a class cannot be called with these arguments; None where it can.
+
+    Besides them it is given shape and outputs. Names and annotations are looked at; nothing is called."""
+    takes = arguments_of(cls)
+    parameters = inspect.signature(cls).parameters.values()
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    listed = ", ".join(takes) or "nothing besides shape and outputs"
+    for name, value in given.items():
+        if name not in takes:
+            if open_ended:
+                continue
+            close = nearest(name, takes)
+            hint = f"did you mean '{close}'? " if close else ""
+            return name, f"is no argument of {cls.__name__}", f"{hint}it takes {listed}"
+        wrong = _wrong_type(cls, name, value)
+        if wrong:
+            return name, f"does not fit {cls.__name__}, which wants {wrong}", ""
+    missing = [n for n, p in takes.items() if p.default is p.empty and n not in given]
+    if missing:
+        key = missing[0] if missing[0] in SHAPE_KEYS else f"options.{missing[0]}"
+        return missing[0], f"is needed by {cls.__name__} and has no default", f"set model.{key}"
+    return None
+
+
+def arguments_of(cls: type[nn.Module]) -> dict[str, inspect.Parameter]:
+    """What a class takes by name, besides shape and outputs."""
+    parameters = inspect.signature(cls).parameters.values()
+    single = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return {p.name: p for p in single[2:] if p.kind is not p.POSITIONAL_ONLY}
+
+
+def _wrong_type(cls: type, name: str, value: Any) -> str | None:
+    """The annotation that a value does not fit, in words; None where it fits, or where there is none to check."""
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
     try:
-        return cls(
-            shape, outputs, **{k: v for k, v in options.items() if takes_any or k in accepted}
+        hint = typing.get_type_hints(cls.__init__).get(name)
+        adapter = TypeAdapter(hint, config=ConfigDict(strict=True)) if hint is not None else None
+    except Exception:  # a type that pydantic does not know, or a name that is not defined
+        return None
+    if adapter is None:
+        return None
+    try:
+        adapter.validate_python(
+            tuple(value) if isinstance(value, list) and "tuple" in str(hint).lower() else value
         )
-    except TypeError as error:
-        raise ModelError(
-            f"model.family = {path!r} must be callable as Class(shape, outputs, ...): {error}"
-        ) from error
+    except ValidationError:
+        return getattr(hint, "__name__", str(hint)) if inspect.isclass(hint) else str(hint)
+    return None
+
+
+def built_with(config: ModelConfig) -> dict[str, Any]:
+    """Every argument that a person's class is built with, its own defaults included, besides shape and outputs."""
+    if not is_own(config.family):
+        return {key: getattr(config, key) for key in SHAPE_KEYS}
+    signature = inspect.signature(user_class(config.family))
+    bound = signature.bind((), 0, **_accepted(config, signature))
+    bound.apply_defaults()
+    found = dict(list(bound.arguments.items())[2:])
+    return {
+        key: value if isinstance(value, bool | int | float | str | None) else repr(value)
+        for key, value in found.items()
+    }
+
+
+def _accepted(config: ModelConfig, signature: inspect.Signature) -> dict[str, Any]:
+    """What the study says, without those of width, depth, activation, dropout that the class does not take.
+
+    A study that compares a class with families may say these for the others."""
+    accepted = signature.parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    return {
+        key: value
+        for key, value in config.given().items()
+        if takes_any or key in accepted or key not in SHAPE_KEYS
+    }
+
+
+def _user_module(config: ModelConfig, shape: Shape, outputs: int) -> nn.Module:
+    """Class(shape, outputs, ...) with what the study sets or sweeps, and nothing else."""
+    cls = user_class(config.family)
+    options = _accepted(config, inspect.signature(cls))
+    said = "".join(f", {name}={value!r}" for name, value in options.items())
+    with in_their_code(cls, f"the call {cls.__name__}({tuple(shape)}, {outputs}{said})"):
+        module = cls(tuple(shape), outputs, **options)
+    if any(is_lazy(p) for p in module.parameters()):
+        with in_their_code(cls, f"forward(inputs [2, {', '.join(map(str, shape))}])"):
+            with torch.no_grad():  # sizes of lazy layers come from a first look at inputs
+                module.eval()(torch.zeros(2, *shape))
+            module.train()
+        left = [name for name, p in module.named_parameters() if is_lazy(p)]
+        if left:
+            raise ModelError(f"{config.family} does not use its lazy layer of {left[0]} in forward")
+    if not any(True for _ in module.parameters()):
+        raise ModelError(f"{config.family} has no parameters: there is nothing to train")
+    return module
+
+
+def _freeze(module: nn.Module, patterns: tuple[str, ...]) -> None:
+    """Leave parameters untrained whose names match; ModelError for a pattern that matches none."""
+    names = dict(module.named_parameters())
+    for pattern in patterns:
+        found = fnmatch.filter(names, pattern)
+        if not found:
+            raise ModelError(
+                f"model.freeze: {pattern!r} matches no parameter; they are {', '.join(list(names)[:12])}"
+                + (", ..." if len(names) > 12 else "")
+            )
+        for name in found:
+            names[name].requires_grad_(False)
+    if names and not any(p.requires_grad for p in names.values()):
+        raise ModelError("every parameter is frozen: there is nothing to train")

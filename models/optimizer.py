@@ -1,7 +1,7 @@
 """SGD, Adam and AdamW of torch on stacked parameters: elementwise, so R independent optimizers in one.
 
 Their functional forms with fused kernels. The optimizer classes around them do the same arithmetic and import torch's
-compiler: over a second in each process, for nothing.
+compiler: over a second in each process, for nothing. Other optimizers are in optimizers.py.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from engram.models.config import TrainingConfig
+from engram.models.families import ModelError
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Adam: Kingma & Ba 2015; torch's defaults
+KNOWN = ("sgd", "adam", "adamw")
 
 
 class Optimizer:
@@ -24,8 +26,10 @@ class Optimizer:
     """
 
     def __init__(self, parameters: list[Tensor], config: TrainingConfig):
-        if config.optimizer not in ("sgd", "adam", "adamw"):
-            raise ValueError(f"training.optimizer = {config.optimizer!r} is no known optimizer")
+        if config.optimizer not in KNOWN:
+            raise ModelError(
+                f"training.optimizer = {config.optimizer!r} is none of {', '.join(KNOWN)}"
+            )
         self.parameters, self.config = parameters, config
         self.lr = config.lr
         self.state: list[dict[str, Tensor]] = [{} for _ in parameters]

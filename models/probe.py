@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 import torch
 
-from engram.models.cohort import Cohort, default_stack
+from engram.models import ways
+from engram.models.cohort import default_stack
 from engram.models.config import ModelConfig, TrainingConfig
+from engram.models.families import Way
 from engram.models.family import build
 from engram.models.training import Examples, Trainer
 
@@ -26,12 +28,13 @@ def seconds_per_step(
     *,
     image: bool = False,
     stack: int | None = None,
+    how: Way = ways.STACKED,
     device: torch.device | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
     """Seconds of one optimizer step of a whole cohort, without evaluations, on one thread.
 
-    outputs: classes, or None for one value to predict; clock: time.thread_time counts, on a CPU, what the
+    outputs: classes, or None for one value to predict; how: the way that the networks run; clock: time.thread_time counts, on a CPU, what the
     step itself took and not what other programs took meanwhile. Measured on at most LONGEST_S of steps, so
     good to a few tens of per cent on a busy machine.
     """
@@ -41,8 +44,7 @@ def seconds_per_step(
     targets = torch.zeros(batch, dtype=torch.int64) if outputs else torch.zeros(batch, 1)
     modules = [build(model, shape, outputs or 1, image) for _ in range(replicas)]
     stack = stack or default_stack(model.family, device, replicas, image)
-    own = ":" in model.family
-    cohort = Cohort(modules, device, stack, inputs[:4] if own else None)
+    cohort = ways.cohort(modules, device, stack, how)
     members = torch.arange(batch).expand(replicas, batch)
     config = training.model_copy(
         update={"epochs": STEPS, "steps": None, "batch_size": batch, "early_stopping": None}

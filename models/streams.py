@@ -50,6 +50,11 @@ def step_streams(keys: Tensor, purposes: int, first_step: int, steps: int) -> Te
     return _mix(_mix(counter[:, :, None] ^ low) ^ high)
 
 
+def again(stream: Tensor, call: int) -> Tensor:
+    """The streams of a further call in the same step: int32 of the same shape, unlike any other call's."""
+    return _mix(stream ^ (((call * 0x01000193) + 0x9E3779B9 + 2**31) % 2**32 - 2**31))
+
+
 def uniform_bits(stream: Tensor, count: int) -> Tensor:
     """`count` uniform 16-bit integers in [0, 65536) per stream: int32 [...] -> int32 [..., count].
 

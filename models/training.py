@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from engram.models import streams
 from engram.models.cohort import Cohort, Part
 from engram.models.config import TrainingConfig
-from engram.models.optimizer import Optimizer
+from engram.models.losses import example_losses, mean_loss, training_loss
+from engram.models.optimizers import optimizer
+from engram.models.plain import PlainCohort
+from engram.models.schedules import schedule
 
-# Augmentation: (inputs [R, B, ...], uniforms [R, B, K]) -> inputs; and K for a shape.
-Augment = tuple[Callable[[Tensor, Tensor], Tensor], int]
+# Augmentation: (inputs [R, B, ...], uniforms [R, B, K]) -> inputs, or inputs and the share [R, B] of each example's
+# own target, the next example's being the rest; and K for a shape.
+Augment = tuple[Callable[[Tensor, Tensor], Any], int]
 EVALUATION_FLOATS = 2**22  # activations per evaluation pass: bounds memory, not results
 # Examples per evaluation pass on a CPU, over all its replicas, and at least of each: what its caches like best.
 CPU_EXAMPLES, CPU_EXAMPLES_OF_EACH = 2048, 128
@@ -72,7 +77,7 @@ class EarlyStopping:
 
 def steps_of(config: TrainingConfig, train_size: int) -> tuple[int, int]:
     """(steps in an epoch, steps in all) for a training set of this size."""
-    per_epoch = math.ceil(train_size / config.batch_size)
+    per_epoch = math.ceil(train_size / config.step_size)
     return per_epoch, config.steps or config.epochs * per_epoch
 
 
@@ -94,7 +99,7 @@ class Trainer:
 
     def __init__(
         self,
-        cohort: Cohort,
+        cohort: Cohort | PlainCohort,
         pool: Examples,
         members: Tensor,
         sets: dict[str, Examples],
@@ -123,7 +128,13 @@ class Trainer:
         self._epoch_order: tuple[int, Tensor] | None = None
         self.diverged = torch.zeros(cohort.replicas, dtype=torch.bool)
         self.early_stopping = self._early_stopping()
-        self.optimizer = Optimizer(list(cohort.parameters.values()), config)
+        self.optimizer = optimizer(cohort, config)
+        self.loss = training_loss(config, self.pool.targets[self.members.flatten()])
+        self.schedule = schedule(config, self.total_steps)
+        self.average: dict[str, Tensor] = {}
+        if config.ema is not None:
+            self.average = {n: p.detach().clone() for n, p in cohort.parameters.items()}
+        self._averaged_now = False
 
     # -- what a newcomer reads first ------------------------------------------------------------
 
@@ -151,6 +162,7 @@ class Trainer:
         report = self.evaluate()
         self._update_early_stopping(report)
         if self.finished:
+            self._keep_average()
             self._restore_best()
         self.seconds += time.perf_counter() - started
         return report
@@ -158,7 +170,7 @@ class Trainer:
     def train_epoch(self, epoch: int, first: int, last: int) -> None:
         """Steps [first, last) of an epoch; each replica in its own order."""
         order = self._order(epoch)  # [R, m] pool indices
-        size = self.config.batch_size
+        size = self.config.step_size
         purposes = len(self.cohort.dropouts) + 1
         step_streams = streams.step_streams(self.key_tensor, purposes, self.step, last - first)
         for position in range(first, last):
@@ -166,8 +178,8 @@ class Trainer:
             self.cohort.set_streams(stream[1:])
             self._train_step(order[:, position * size : (position + 1) * size], stream[0])
 
-    def _train_step(self, batch: Tensor, augmentation_stream: Tensor) -> None:
-        """One optimizer step of all replicas; batch: pool indices [R, B]."""
+    def _train_step(self, batch: Tensor, augmentation_stream: Tensor) -> list[Tensor]:
+        """One optimizer step of all replicas; batch: pool indices [R, B]. The losses of its parts."""
         flat = batch.reshape(-1)
         inputs = self.pool.inputs.index_select(0, flat).view(
             *batch.shape, *self.pool.inputs.shape[1:]
@@ -175,31 +187,62 @@ class Trainer:
         targets = self.pool.targets.index_select(0, flat).view(
             *batch.shape, *self.pool.targets.shape[1:]
         )
+        shares = None
         if self.augment is not None:
             transform, count = self.augment
             numbers = streams.uniforms(augmentation_stream, batch.shape[1] * count)
             inputs = transform(inputs, numbers.view(*batch.shape, count))
-        self._set_learning_rate()
+            if isinstance(inputs, tuple):
+                inputs, shares = inputs
+        if self.schedule is not None:
+            self.optimizer.lr = self.config.lr * self.schedule(self.step)
         self.cohort.zero_grad()
+        losses = []
         for part in self.cohort.parts:
-            self._loss(part, inputs[part.replicas], targets[part.replicas]).backward()
+            # Randomness of a person's module: tied to the replica and the step.
+            self.cohort.seed(part, streams.key(self.keys[part.start], "module", self.step))
+            mixed = None if shares is None else shares[part.replicas]
+            losses.append(
+                self._backward(part, inputs[part.replicas], targets[part.replicas], mixed)
+            )
         if self.config.clip is not None:
-            self._clip(self.config.clip)
+            self.cohort.clip(self.config.clip)
         self.optimizer.step()
         self.step += 1
+        if self.average:
+            self._update_average()
+        return losses
 
-    def _loss(self, part: Part, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Sum over the part's replicas of each one's mean loss: their gradients stay apart."""
-        if self.cohort.unstackable:
-            # Randomness inside a user's module: tie torch's own stream to the replica and step.
-            torch.manual_seed(streams.key(self.keys[part.start], "module", self.step))
+    def _backward(
+        self, part: Part, inputs: Tensor, targets: Tensor, shares: Tensor | None
+    ) -> Tensor:
+        """Gradients of the sum over the part's replicas of each one's mean loss: they stay apart. That sum."""
+        size, whole = self.config.batch_size, inputs.shape[1]
+        if whole <= size:
+            loss = self._loss(part, inputs, targets, shares)
+            loss.backward()
+            return loss.detach()
+        losses = []
+        for turn, start in enumerate(range(0, whole, size)):
+            piece = slice(start, min(start + size, whole))
+            mixed = None if shares is None else shares[:, piece]
+            loss = self._loss(part, inputs[:, piece], targets[:, piece], mixed, turn)
+            loss = loss * ((piece.stop - piece.start) / whole)
+            loss.backward()
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
+
+    def _loss(
+        self, part: Part, inputs: Tensor, targets: Tensor, shares: Tensor | None, turn: int = 0
+    ) -> Tensor:
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
         ):
-            outputs = self.cohort.forward(part, inputs)
-        loss = example_losses(outputs.float(), targets).mean(1).sum()
+            outputs = self.cohort.forward(part, inputs, turn=turn)
+        outputs = outputs.float()
+        loss = mean_loss(self.loss, outputs, targets, shares).sum()
         if self.config.l1 > 0:
-            loss = loss + self.config.l1 * sum(p.abs().sum() for p in part.parameters.values())
+            loss = loss + self.config.l1 * sum(p.abs().sum() for p in part.trained)
         return loss
 
     # -- evaluation -----------------------------------------------------------------------------
@@ -208,9 +251,10 @@ class Trainer:
     def evaluate(self) -> Report:
         """Error and loss of each replica on its own training subset and on each shared set, in eval mode."""
         error, loss = {}, {}
-        error["train"], loss["train"] = self._scores(self.pool, self.members)
-        for name, examples in self.sets.items():
-            error[name], loss[name] = self._scores(examples, None)
+        with self._averaged():
+            error["train"], loss["train"] = self._scores(self.pool, self.members)
+            for name, examples in self.sets.items():
+                error[name], loss[name] = self._scores(examples, None)
         self.diverged = self.diverged | ~torch.stack(list(loss.values())).isfinite().all(0)
         stopped = (
             self.early_stopping.stopped if self.early_stopping else torch.zeros_like(self.diverged)
@@ -247,8 +291,9 @@ class Trainer:
         """Outputs [R, N, C] (logits, or values) on shared examples, in eval mode, float32 on the CPU."""
         examples = examples.to(self.device)
         pieces: dict[int, list[Tensor]] = {}
-        for part, outputs, _ in self._passes(examples, None):
-            pieces.setdefault(part.start, []).append(outputs.cpu())
+        with self._averaged():
+            for part, outputs, _ in self._passes(examples, None):
+                pieces.setdefault(part.start, []).append(outputs.cpu())
         return torch.cat([torch.cat(piece, 1) for _, piece in sorted(pieces.items())])
 
     def _passes(self, examples: Examples, members: Tensor | None):
@@ -257,6 +302,8 @@ class Trainer:
         count = len(examples) if members is None else members.shape[1]
         per_example = max(examples.inputs[0].numel(), 256)
         for part in self.cohort.parts:
+            # What is random in evaluation too begins anew, so that one evaluation is as another.
+            self.cohort.seed(part, streams.key(self.keys[part.start], "evaluation", self.step))
             replicas = part.stop - part.start
             size = max(1, EVALUATION_FLOATS // (per_example * replicas))
             if self.device.type == "cpu":
@@ -281,30 +328,41 @@ class Trainer:
             self._epoch_order = epoch, self.members.gather(1, torch.stack(orders).to(self.device))
         return self._epoch_order[1]
 
-    def _set_learning_rate(self) -> None:
-        config = self.config
-        if config.schedule == "constant" and config.warmup == 0:
-            return
-        warmup = round(config.warmup * self.total_steps)
-        factor = 1.0
-        if self.step < warmup:
-            factor = (self.step + 1) / warmup
-        elif config.schedule != "constant":
-            progress = (self.step - warmup) / max(1, self.total_steps - warmup)
-            factor = (
-                1 - progress
-                if config.schedule == "linear"
-                else (1 + math.cos(math.pi * progress)) / 2
-            )
-        self.optimizer.lr = config.lr * factor
+    # -- averaged weights -----------------------------------------------------------------------
 
-    def _clip(self, limit: float) -> None:
-        """Scale each replica's gradient to a norm of at most `limit`, on its own."""
-        gradients = [p.grad for p in self.cohort.parameters.values() if p.grad is not None]
-        norm = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)  # [R]
-        scale = (limit / (norm + 1e-6)).clamp(max=1.0)
-        for gradient in gradients:
-            gradient.mul_(scale.view(-1, *[1] * (gradient.dim() - 1)))
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """One step of the exponential average; a young one forgets faster, as in TensorFlow's and timm's."""
+        assert self.config.ema is not None
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        for name, parameter in self.cohort.parameters.items():
+            self.average[name].lerp_(parameter.detach(), 1 - decay)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The averaged weights in place of the last ones, for a while; in place, since parts are views."""
+        if not self.average or self._averaged_now:
+            yield
+            return
+        live = {name: p.detach().clone() for name, p in self.cohort.parameters.items()}
+        self._put(self.average)
+        self._averaged_now = True
+        try:
+            yield
+        finally:
+            self._averaged_now = False
+            self._put(live)
+
+    @torch.no_grad()
+    def _put(self, weights: dict[str, Tensor]) -> None:
+        for name, parameter in self.cohort.parameters.items():
+            parameter.copy_(weights[name])
+
+    def _keep_average(self) -> None:
+        """The averaged weights are what training ends in."""
+        if self.average:
+            self._put(self.average)
+            self.average = {}
 
     # -- early stopping -------------------------------------------------------------------------
 
@@ -331,7 +389,11 @@ class Trainer:
         state.waited = torch.where(better, 0, state.waited + 1)
         state.stopped = state.stopped | (state.waited >= state.patience)
         improved = better.to(self.device)
-        for name, tensor in {**self.cohort.parameters, **self.cohort.buffers}.items():
+        for name, tensor in {
+            **self.cohort.parameters,
+            **self.cohort.buffers,
+            **self.average,
+        }.items():
             kept = state.best.get(name, tensor.detach())
             chosen = improved.view(-1, *[1] * (tensor.dim() - 1))
             state.best[name] = torch.where(chosen, tensor.detach(), kept).clone()
@@ -354,6 +416,10 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "diverged": self.diverged.cpu().clone(),
         }
+        if attributes := self.cohort.attributes():
+            state["attributes"] = attributes
+        if self.average:
+            state["average"] = {n: t.detach().cpu().clone() for n, t in self.average.items()}
         if self.early_stopping is not None:
             stop = self.early_stopping
             state["early_stopping"] = {
@@ -366,6 +432,10 @@ class Trainer:
     def load_state_dict(self, state: dict) -> None:
         """Go on from a state made by `state_dict`; KeyError or RuntimeError when it does not fit."""
         self.cohort.load_state_dict(state["cohort"])
+        self.cohort.load_attributes(state.get("attributes", {}))
+        self.average = {
+            n: t.to(self.device, copy=True) for n, t in state.get("average", {}).items()
+        }
         self.step, self.seconds = state["step"], state["seconds"]
         self.diverged = state["diverged"]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -373,11 +443,3 @@ class Trainer:
             for name, value in state["early_stopping"].items():
                 setattr(self.early_stopping, name, value)
             self.early_stopping.best = {n: t.to(self.device) for n, t in state["best"].items()}
-
-
-def example_losses(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Loss of each example [R, B]: cross-entropy of logits [R, B, C], or squared error averaged over values."""
-    if targets.is_floating_point():
-        return (outputs - targets).square().flatten(2).mean(2)
-    # Along the last axis, a softmax of few classes takes a CPU three to nine times as long.
-    return F.cross_entropy(outputs.transpose(1, 2), targets, reduction="none")

@@ -232,8 +232,8 @@ BAD = {
     "a class that is no module": Bad(
         "name: bad\nmodel: {family: user_net:Plain}", 2, ("torch.nn.Module",)
     ),
-    "a class that cannot be built": Bad(
-        "name: bad\nmodel: {family: user_net:Net}", 2, ("cannot be built",)
+    "a class that cannot be used": Bad(
+        "name: bad\nmodel: {family: user_net:Net}", 2, ("cannot be used",)
     ),
     "a module that breaks": Bad(
         "name: bad\nmodel: {family: broken:Net}", 2, ("ZeroDivisionError",)

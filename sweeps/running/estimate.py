@@ -17,6 +17,7 @@ from engram.data import catalog, subsets
 from engram.data.config import DataConfig
 from engram.data.dataset import Facts
 from engram.models import families
+from engram.models.families import Way
 from engram.sweeps.study.configuration import Configuration, Study
 from engram.sweeps.study.data_checks import NOT_THE_SOURCE
 from engram.sweeps.study.sections import Range, Scalar, Values
@@ -46,7 +47,7 @@ class Load:
     training_flops: float  # of these, without evaluations
     bytes: float
     stack: int
-    unstackable: str | None
+    how: Way
 
     @property
     def arithmetic_s(self) -> float:
@@ -133,9 +134,14 @@ def _load(configuration: Configuration) -> Load:
 
     data, training, count = configuration.data, configuration.training, configuration.replicas.count
     facts = _facts(data.model_copy(update=NOT_THE_SOURCE))
-    network = _network(configuration.model.model_dump_json(), facts)
+    network = _network(
+        configuration.model.model_dump_json(),
+        configuration.training.model_dump_json(),
+        data.model_dump_json(),
+        facts,
+    )
     _, steps = steps_of(training, data.train_size)
-    batch = min(training.batch_size, data.train_size)
+    batch = min(training.step_size, data.train_size)
     examples = steps * batch * count
     held = subsets.held_out(facts.pool or 2 * data.train_size, data.validation)
     looked_at = (data.train_size + held + facts.test) * count
@@ -160,8 +166,8 @@ def _load(configuration: Configuration) -> Load:
         flops,
         2.0 * network.parameters * network.reuse * 3 * examples,
         memory,
-        1 if network.unstackable else stack,
-        network.unstackable,
+        1 if network.how.way == "plain" else stack,
+        network.how,
     )
 
 
@@ -171,7 +177,7 @@ class _Network:
     image: bool
     parameters: int
     reuse: int  # how often a weight is used for one example
-    unstackable: str | None
+    how: Way
 
     def stack(self, count: int) -> int:
         import torch
@@ -183,24 +189,40 @@ class _Network:
 
 
 @functools.cache
-def _network(model: str, facts: Facts) -> _Network:
-    """Builds two networks of a configuration to count its weights and to try stacking them."""
+def _network(model: str, training: str, data: str, facts: Facts) -> _Network:
+    """Builds a network of a configuration to count its weights, and rehearses a person's own."""
     import torch
 
-    from engram.models.cohort import Cohort
-    from engram.models.config import ModelConfig
+    from engram.models import ways
+    from engram.models.config import ModelConfig, TrainingConfig
     from engram.models.family import build
+    from engram.sweeps.study.trying import examples
 
     config = ModelConfig.model_validate_json(model)
-    own = families.is_own(config.family)  # the house's families stack; a user's class is tried
+    recipe, source = (
+        TrainingConfig.model_validate_json(training),
+        DataConfig.model_validate_json(data),
+    )
+    image = facts.kind == "image"
+    how = ways.STACKED
+    if families.is_own(config.family):
+        some = examples(source)
+        how = ways.way(
+            config,
+            recipe,
+            some.shape,
+            some.outputs,
+            image,
+            some.examples,
+            source.train_size,
+            torch.device("cpu"),
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        example = torch.randn(4, *facts.shape) if own else None
-        image = facts.kind == "image"
-        modules = [build(config, facts.shape, facts.classes or 1, image) for _ in "ab"]
-    cohort = Cohort(modules, torch.device("cpu"), None, example)
+        module = build(config, facts.shape, facts.classes or 1, image)
+    count = sum(parameter.numel() for parameter in module.parameters())
     reuse = int(families.uses(config.family, facts.shape))
-    return _Network(config.family, image, cohort.parameter_count, reuse, cohort.unstackable)
+    return _Network(config.family, image, count, reuse, how)
 
 
 def _measured(loads: tuple[Load, ...]) -> tuple[float, ...]:
@@ -233,6 +255,7 @@ def _measured_s(load: Load) -> float:
         facts.classes,
         image=facts.kind == "image",
         stack=load.stack,
+        how=load.how,
     )
     return load.steps * step_s * load.flops / load.training_flops
 

@@ -88,9 +88,9 @@ def _replicas(made: Plan) -> list[str]:
         how = "trained in one stack"
     else:
         how = f"trained in stacks of {_span(stacks)}"
-    reasons = sorted({load.unstackable for load in made.loads if load.unstackable})
+    reasons = sorted({load.how.reason for load in made.loads if load.how.reason})
     found = [f"{replicas.count} per trial{networks}{split}; {how}"]
-    return found + [f"cannot be stacked: {reason}" for reason in reasons]
+    return found + [f"one by one: {reason}" for reason in reasons]
 
 
 def _data(made: Plan) -> list[str]:

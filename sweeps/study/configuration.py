@@ -70,19 +70,25 @@ class Configuration(BaseModel):
     replicas: ReplicasConfig = Field(default_factory=ReplicasConfig)
 
     def dotted(self) -> dict[str, Scalar]:
-        """All values in one flat dict: {"model.dropout": 0.2, ...}."""
-        return {
-            f"{section}.{key}": value
-            for section, values in self.model_dump().items()
-            for key, value in values.items()
-        }
+        """All values in one flat dict: {"model.dropout": 0.2, "model.options.heads": 4, ...}.
+
+        Of a person's own class, without the keys of `model` that the study leaves to the class.
+        """
+        found: dict[str, Scalar] = {}
+        for section, values in self.model_dump().items():
+            for key, value in values.items():
+                if isinstance(value, dict):
+                    found |= {f"{section}.{key}.{name}": _flat(own) for name, own in value.items()}
+                else:
+                    found[f"{section}.{key}"] = _flat(value)
+        return found
 
     @property
     def epochs(self) -> int:
         """Passes over the training set, the last one begun included where `training.steps` counts instead."""
         if self.training.steps is None:
             return self.training.epochs
-        per_epoch = math.ceil(self.data.train_size / self.training.batch_size)
+        per_epoch = math.ceil(self.data.train_size / self.training.step_size)
         return math.ceil(self.training.steps / per_epoch)
 
     @property
@@ -90,6 +96,8 @@ class Configuration(BaseModel):
         """Twelve hex digits, the same for the same experiment on any machine and in any session."""
         values = self.dotted()
         del values["replicas.stack"]  # how replicas are executed leaves the result alone
+        if isinstance(values["model.start"], str):  # what a file holds counts, not where it lies
+            values["model.start"] = values["model.start"].rpartition("@")[2]
         for key in values.keys() - FIRST_KEYS:
             if values[key] == _default(key):
                 del values[key]
@@ -101,7 +109,14 @@ def _default(key: str) -> Any:
     section, _, name = key.partition(".")
     model = Configuration.model_fields[section].annotation
     field = model.model_fields.get(name) if model is not None else None
-    return MISSING if field is None else field.get_default(call_default_factory=True)
+    return MISSING if field is None else _flat(field.get_default(call_default_factory=True))
+
+
+def _flat(value: Any) -> Scalar:
+    """One value of a flat dict: several are one text, none of several is null."""
+    if isinstance(value, list | tuple):
+        return ", ".join("null" if item is None else str(item) for item in value) or None
+    return value
 
 
 class Study(BaseModel):
@@ -204,7 +219,11 @@ class Study(BaseModel):
         sections: dict[str, Any] = {}
         for section, values in changes.items():
             base = getattr(self, section)
-            sections[section] = type(base)(**{**base.model_dump(), **values})
+            said = {name: getattr(base, name) for name in base.model_fields_set}
+            for key, value in values.items():
+                name, dot, option = key.partition(".")
+                said[name] = {**said.get(name, {}), option: value} if dot else value
+            sections[section] = type(base)(**said)
         return Configuration(**sections, replicas=self.replicas)
 
     def grid(self) -> list[dict[str, Scalar]]:
@@ -250,6 +269,16 @@ class Study(BaseModel):
             return max((value for value in axis.values if value is not None), default=None)
         section, _, name = key.partition(".")
         return getattr(getattr(self, section), name)
+
+    def taken(self, key: str) -> tuple[Scalar, ...]:
+        """All values that a key takes in the study; of a distribution, its bounds."""
+        axis = self.sweep.get(key)
+        if isinstance(axis, Values):
+            return axis.values
+        if isinstance(axis, Range):
+            return (axis.low, axis.high)
+        section, _, name = key.partition(".")
+        return (getattr(getattr(self, section), name),)
 
 
 SHORT = {"data.train_size": "n", "training.weight_decay": "wd", "data.label_noise": "noise"}

@@ -82,12 +82,44 @@ def _data_configurations(study: Study) -> Iterator[DataConfig]:
 
 
 def _check_family(study: Study, facts: Facts | None) -> Iterator[Problem]:
-    for family in _families(study):
-        wrong = _class_misfit(family)
-        if wrong is None and facts is not None:
-            wrong = _build_misfit(study, family, facts)
-        if wrong:
-            yield Problem(study.place("model.family", family), *wrong, "model.family", family)
+    fine = True
+    for path in _families(study):
+        wrong = _class_misfit(study, path)
+        if wrong is not None:
+            fine = False
+            (rule, fix), key = wrong
+            if key == "model.family":
+                yield Problem(study.place(key, path), rule, fix, key, path)
+            else:
+                yield Problem(study.place(key), f"{key} {rule}", fix)
+    if fine and facts is not None and own_pieces(study):
+        from engram.sweeps.study import trying
+
+        yield from trying.problems(study)
+
+
+def own_pieces(study: Study) -> bool:
+    """Whether a study trains with anything besides the families and optimizers that need no trying."""
+    from engram.models.config import TrainingConfig
+
+    default = TrainingConfig()
+    plain = ("options", "loss", "label_smoothing", "class_weights", "schedule")
+    changed = [
+        name for name in plain if study.taken(f"training.{name}") != (getattr(default, name),)
+    ]
+    options = any(key.startswith(("model.options.", "training.options.")) for key in study.sweep)
+    optimizers = set(study.taken("training.optimizer")) - {"sgd", "adam", "adamw"}
+    model = study.model
+    started = any(value is not None for value in study.taken("model.start"))
+    return bool(
+        _families(study)
+        or changed
+        or options
+        or optimizers
+        or model.options
+        or model.freeze
+        or started
+    )
 
 
 def _families(study: Study) -> list[str]:
@@ -97,24 +129,32 @@ def _families(study: Study) -> list[str]:
     return [str(family) for family in families if ":" in str(family)]
 
 
-def _build_misfit(study: Study, family: str, facts: Facts) -> tuple[str, str] | None:
-    from engram.models.family import build
+def _class_misfit(study: Study, path: str) -> tuple[tuple[str, str], str] | None:
+    """((rule, fix), key) of what stands between a study and the person's class; None where it can be called."""
+    from engram.models import family
+    from engram.models.config import SHAPE_KEYS
 
-    config = study.model.model_copy(update={"family": family})
-    try:
-        build(config, facts.shape, facts.classes or 1, facts.kind == "image")
-    except Exception as error:  # whatever the user's class raises
-        fix = f"it is called as Class({facts.shape}, {facts.classes or 1}) and as much of width, depth, activation, dropout as it takes"
-        return f"cannot be built: {type(error).__name__}: {error}", fix
-    return None
-
-
-def _class_misfit(path: str) -> tuple[str, str] | None:
-    from torch import nn
-
-    found, wrong = own_code.find(path)
+    _, wrong = own_code.find(path)
     if wrong is not None:
-        return wrong
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        return "is no class of modules", "name a subclass of torch.nn.Module"
-    return None
+        return wrong, "model.family"
+    try:
+        cls = family.user_class(path)
+    except family.ModelError as error:
+        first, _, fix = str(error).partition(": ")
+        said = first.partition(" is ")[2] or first
+        return (f"is {said}", fix or "name a subclass of torch.nn.Module"), "model.family"
+    given = study.model.model_copy(update={"family": path}).given()
+    for key, axis in study.sweep.items():
+        section, _, name = key.partition(".")
+        name = name.removeprefix("options.")
+        if section == "model" and (key.startswith("model.options.") or name in SHAPE_KEYS):
+            given[name] = axis.values[0] if isinstance(axis, Values) else axis.low
+    families = study.taken("model.family")
+    if any(":" not in str(other) for other in families):  # these may be said for the others
+        takes = family.arguments_of(cls)
+        given = {k: v for k, v in given.items() if k not in SHAPE_KEYS or k in takes}
+    misfit = family.misfit(cls, given)
+    if misfit is None:
+        return None
+    name, rule, fix = misfit
+    return (rule, fix), f"model.{name}" if name in SHAPE_KEYS else f"model.options.{name}"

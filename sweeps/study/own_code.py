@@ -11,14 +11,22 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from engram.data.sources import SOURCES
 from engram.problems import nearest
 from engram.sweeps.state.names import Wrong
 from engram.sweeps.study.configuration import Study
 from engram.sweeps.study.sections import Values
 from engram.sweeps.study.values import IMPORT_PATH
 
-PREFIXES = ("openml", "idx", "npz", "csv", "parquet")  # of data.name, where no module is meant
-KEYS = ("data.name", "model.family")  # that take an import path
+PREFIXES = frozenset(source.prefix for source in SOURCES)  # of data.name, where no module is meant
+KEYS = (  # that take an import path
+    "data.name",
+    "data.augmentation",
+    "model.family",
+    "training.optimizer",
+    "training.loss",
+    "training.schedule",
+)
 
 
 def named(study: Study) -> Iterator[str]:

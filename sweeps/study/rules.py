@@ -14,7 +14,7 @@ from engram.models.families import is_own
 from engram.problems import Problem, nearest
 from engram.sweeps.study import own_code
 from engram.sweeps.study.configuration import LARGEST_GRID, Study
-from engram.sweeps.study.sections import Range, Scalar, Values
+from engram.sweeps.study.sections import Range, Scalar
 
 Found = Iterator[Problem]
 RULES: list[tuple[tuple[str, ...], Callable[[Study], Found]]] = []
@@ -43,30 +43,19 @@ def _problem(study: Study, key: str, rule: str, fix: str, value: object = ...) -
     return Problem(study.place(key, value), rule, fix, key, value)
 
 
-def _taken(study: Study, key: str) -> tuple[Scalar, ...]:
-    """All values a key takes in the study; of a distribution, its bounds."""
-    axis = study.sweep.get(key)
-    if isinstance(axis, Values):
-        return axis.values
-    if isinstance(axis, Range):
-        return (axis.low, axis.high)
-    section, _, name = key.partition(".")
-    return (getattr(getattr(study, section), name),)
-
-
 def _pairs(study: Study, first: str, second: str) -> Iterator[tuple[Scalar, Scalar]]:
     """The values that two keys take together."""
     if study.cases:
         for point in study.grid():
             values = study.configure(point).dotted()
-            yield values[first], values[second]
+            yield values.get(first), values.get(second)
     else:
-        yield from itertools.product(_taken(study, first), _taken(study, second))
+        yield from itertools.product(study.taken(first), study.taken(second))
 
 
 @reads("data.validation", "training.early_stopping", "sweep")
 def stopping_needs_validation(study: Study) -> Found:
-    for patience in _taken(study, "training.early_stopping"):
+    for patience in study.taken("training.early_stopping"):
         if patience is not None and not study.selects:
             rule = "stops on the validation loss, and data.validation is 0"
             yield _problem(
@@ -196,7 +185,7 @@ def one_objective_where_needed(study: Study) -> Found:
 
 @reads("scheduler.name", "scheduler.grace", "training.epochs", "training.steps", "sweep")
 def grace_ends_before_training(study: Study) -> Found:
-    if not study.prunes or any(steps is not None for steps in _taken(study, "training.steps")):
+    if not study.prunes or any(steps is not None for steps in study.taken("training.steps")):
         return
     longest = study.largest("training.epochs")
     assert isinstance(longest, int | float)
@@ -237,7 +226,7 @@ def depth_is_enough(study: Study) -> Found:
 
 @reads("training.optimizer", "training.momentum", "sweep")
 def swept_momentum_has_effect(study: Study) -> Found:
-    if "training.momentum" in study.sweep and "sgd" not in _taken(study, "training.optimizer"):
+    if "training.momentum" in study.sweep and "sgd" not in study.taken("training.optimizer"):
         rule = "changes nothing: momentum is sgd's, and the optimizer is not sgd"
         axis = study.sweep["training.momentum"]
         yield _problem(
@@ -252,7 +241,7 @@ def swept_momentum_has_effect(study: Study) -> Found:
 @reads("training.epochs", "training.steps", "sweep")
 def swept_epochs_have_effect(study: Study) -> Found:
     if "training.epochs" in study.sweep and all(
-        steps is not None for steps in _taken(study, "training.steps")
+        steps is not None for steps in study.taken("training.steps")
     ):
         rule = "changes nothing: training.steps stands in place of epochs"
         yield _problem(

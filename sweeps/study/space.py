@@ -17,7 +17,7 @@ from engram.sweeps.study.sections import (
     Values,
 )
 from engram.sweeps.study.study_file import Entry, kind_of
-from engram.sweeps.study.values import check
+from engram.sweeps.study.values import OPTION, check, field_of, is_option
 
 DISTRIBUTIONS = ("uniform", "loguniform", "int", "logint")
 HELD_FIXED = {
@@ -25,6 +25,11 @@ HELD_FIXED = {
     "different ones could not be ranked",
     "replicas": "all trials share the replicas' subsets and seeds, which is what lets them be compared "
     "in pairs; set replicas.* once, or write two studies",
+}
+NOT_SWEPT = {
+    "model.options": "name one of them, as in model.options.heads: [2, 4, 8]",
+    "training.options": "name one of them, as in training.options.nesterov: [true, false]",
+    "model.freeze": "it is a list; write two studies, or compare two classes",
 }
 
 
@@ -108,7 +113,12 @@ class SweepReader:
     ) -> tuple[tuple[dict[str, Scalar], ...], dict[str, Axis]]:
         """Every case with every key of all cases, and the axes these make."""
         keys = list(dict.fromkeys(self._cased))
-        cases = tuple({key: case.get(key, base[key]) for key in keys} for case in self.cases)
+        for number, case in enumerate(self.cases, 1):
+            for key in [key for key in keys if key not in case and key not in base]:
+                place = self.places[f"sweep.{key}"]
+                rule = f"{key} is in other cases and not in case {number}, where it has no value of its own"
+                self.problems.append(Problem(place, rule, f"write {key} in every case"))
+        cases = tuple({key: case.get(key, base.get(key)) for key in keys} for case in self.cases)
         axes = {
             key: Values(values=tuple(dict.fromkeys(case[key] for case in cases))) for key in keys
         }
@@ -121,6 +131,11 @@ class SweepReader:
 
     def _known(self, name: str, key: str, entry: Entry) -> bool:
         section, _, field = key.partition(".")
+        if is_option(key):
+            return True
+        if key in NOT_SWEPT:
+            self.problems.append(Problem(entry.place, f"{key} cannot be swept", NOT_SWEPT[key]))
+            return False
         if section in SWEPT_SECTIONS and field in SECTIONS[section].model_fields:
             if key in HELD_FIXED:
                 self.problems.append(
@@ -198,7 +213,7 @@ class SweepReader:
         return Values(values=tuple(seen)) if fine else None
 
     def _distribution(self, key: str, entry: Entry) -> Axis | None:
-        wanted = kind(SECTIONS[key.partition(".")[0]].model_fields[key.partition(".")[2]])
+        wanted = OPTION if is_option(key) else kind(field_of(key))
         plain = entry.plain()
         if len(entry.value) != 1 or next(iter(entry.value)) not in DISTRIBUTIONS:
             self._unknown_distribution(key, entry)

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+import math
 import re
 import zoneinfo
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from cronsim import CronSim, CronSimError
 from pydantic.fields import FieldInfo
 
 from engram.measures import catalog
+from engram.models import pieces
 from engram.models.families import TABLE as FAMILIES
 from engram.problems import Place, Problem, nearest, shown
 from engram.sweeps.state.names import Wrong, study_name
-from engram.sweeps.study.fields import kind, misfit
+from engram.sweeps.study.fields import Kind, kind, misfit
 from engram.sweeps.study.sections import SECTIONS
 
+LONGEST_QUESTION = 4000  # MLflow's tags hold no more
 IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def check(key: str, value: object, place: Place, field: FieldInfo | None = None) -> tuple:
     """(the value as its field keeps it, None) or (None, the Problem with it)."""
+    if is_option(key):
+        wrong = _option(value)
+        return (value, None) if wrong is None else (None, Problem(place, *wrong, key, value))
+    if key == "model.start" and isinstance(value, str):
+        return _start(value, place)
     if field is None:
-        section, _, name = key.partition(".")
-        field = SECTIONS[section].model_fields[name]
+        field = field_of(key)
     wrong = misfit(key, value, field)
     if wrong is None and key in RULES and value is not None:
         wrong = RULES[key](value)
@@ -44,6 +53,81 @@ def check(key: str, value: object, place: Place, field: FieldInfo | None = None)
     ):
         value = float(value)
     return value, None
+
+
+def is_option(key: str) -> bool:
+    """Whether a dotted key is a single option of a class or an optimizer, as model.options.heads is."""
+    section, _, name = key.partition(".")
+    return section in ("model", "training") and bool(re.fullmatch(r"options\.[^\W\d]\w*", name))
+
+
+def field_of(key: str) -> FieldInfo:
+    """The field of a dotted key."""
+    section, _, name = key.partition(".")
+    return SECTIONS[section].model_fields[name]
+
+
+OPTION = Kind(frozenset({int, float, str, bool, type(None)}))
+
+
+def _option(value: object) -> Wrong:
+    if isinstance(value, dict):
+        return "is a mapping, and an option is one value or a list of them", "write one value"
+    if isinstance(value, list) and any(isinstance(item, list | dict) for item in value):
+        return "is a list of lists, and an option is one value or a list of them", "write one value"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "is not a finite number", "write a number"
+    return None
+
+
+def _options(value: object) -> Wrong:
+    for name, item in value.items() if isinstance(value, dict) else ():
+        if not str(name).isidentifier():
+            return f"names '{name}', which is no argument of a function", "write {heads: 4}"
+        wrong = _option(item)
+        if wrong is not None:
+            return f"has {name}, which {wrong[0]}", wrong[1]
+    return None
+
+
+def _start(value: str, place: Place) -> tuple:
+    """The file of weights with a digest of what it holds, beside the study file or in the current folder."""
+    path, _, known = value.rpartition("@")
+    if not re.fullmatch(r"[0-9a-f]{12}", known):
+        path, known = value, ""
+    folders = (Path(place.source).parent, Path())
+    found = next(
+        (f for f in (folder / Path(path).expanduser() for folder in folders) if f.is_file()), None
+    )
+    if found is None:
+        fix = "write its path from the study file's folder, or from here"
+        return None, Problem(place, "is no file", fix, "model.start", value)
+    with found.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[: len("0123456789ab")]
+    if known and known != digest:
+        fix = f"it holds {digest} now: write model.start: {path}"
+        return None, Problem(place, "holds other weights than it did", fix, "model.start", value)
+    return f"{found.resolve()}@{digest}", None
+
+
+def _one_of(names: Iterable[str], call: str) -> Callable[[object], Wrong]:
+    """One of the names of a table, or the import path of a person's own."""
+    known = tuple(names)
+
+    def rule(value: object) -> Wrong:
+        text = str(value)
+        if text in known or IMPORT_PATH.fullmatch(text):
+            return None
+        if ":" in text or "." in text:
+            return "is not an import path", f"write it as package.module:{call}"
+        close = nearest(text, known)
+        fix = f"did you mean '{close}'? " if close else ""
+        return (
+            "is not known",
+            f"{fix}known: {', '.join(known)}, or your own as package.module:{call}",
+        )
+
+    return rule
 
 
 def _validation(value: object) -> Wrong:
@@ -130,12 +214,36 @@ def _own(value: object) -> Wrong:
 
 
 def _uri(value: object) -> Wrong:
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", str(value)):
+    fix = "write http://host:5000, sqlite:///path/to/mlflow.db, or null for the embedded store"
+    scheme, separator, rest = str(value).partition(":")
+    if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+        return "is no URI", fix
+    if scheme in ("databricks", "file") or rest.startswith("//"):
         return None
-    return (
-        "is no URI",
-        "write http://host:5000, sqlite:///path/to/mlflow.db, or null for the embedded store",
-    )
+    if rest[:1].isdigit():  # a host and its port look like a scheme
+        return "has no scheme", f"write http://{value}, or https://{value}"
+    return f"has no // after {scheme}:", fix
+
+
+def _register_as(value: object) -> Wrong:
+    """MLflow's rules for a registered model's name, and for an alias."""
+    name, at, alias = str(value).partition("@")
+    fix = "write NAME or NAME@ALIAS, as in small-net@candidate"
+    if not name.strip() or re.search(r"[/:]", name):
+        return "has an empty name, or one with / or :", fix
+    if at and (not re.fullmatch(r"[\w-]+", alias) or alias.lower() == "latest"):
+        return f"has {alias!r} for an alias: letters, digits, '_' and '-', and not latest", fix
+    if re.fullmatch(r"[vV]\d+", alias):
+        return f"has {alias!r} for an alias: it looks like a version", fix
+    return None
+
+
+def _question(value: object) -> Wrong:
+    length = len(str(value))
+    if length <= LONGEST_QUESTION:
+        return None
+    fix = f"ask it in at most {LONGEST_QUESTION:,} characters; what is longer fits in comments"
+    return f"is {length:,} characters long", fix
 
 
 CRON_FIELDS = {
@@ -203,12 +311,19 @@ RULES: dict[str, Callable[[object], Wrong]] = {
     "name": study_name,
     "data.validation": _validation,
     "model.family": _family,
+    "model.options": _options,
+    "training.options": _options,
+    "training.optimizer": _one_of(pieces.OPTIMIZERS, "Class"),
+    "training.loss": _one_of(pieces.LOSSES, "function"),
+    "training.schedule": _one_of(pieces.SCHEDULES, "function"),
     "replicas.stack": _at_least_one,
     "resources.concurrent": _at_least_one,
     "resources.gpu": _gpu,
     "search.objective": _objective,
     "measures.own": _own,
     "tracking.uri": _uri,
+    "tracking.register_as": _register_as,
+    "question": _question,
     "nightly.cron": _cron,
     "nightly.timezone": _timezone,
     "nightly.deadline": _deadline,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from engram.measures import bias_variance, convergence, cost, ensemble, intervals
-from engram.models import families
+from engram.models import families, family
 from engram.models.training import Trainer
 from engram.sweeps.study.sections import MeasuresConfig
 from engram.sweeps.trial import predicted, probes
@@ -21,6 +21,7 @@ from engram.sweeps.trial.predicted import Predicted
 from engram.sweeps.trial.record_writer import RecordWriter
 from engram.sweeps.trial.trial import Trial
 
+MOST_CLASSES = 100  # whose recall is recorded one by one
 LARGE_SHARE = 0.1  # m/n above which the variance is the one given the pool
 
 
@@ -48,11 +49,15 @@ def measure(trial: Trial, wanted: MeasuresConfig) -> Result:
         "diverged_replicas": int(diverged.sum()),
         "parameters": trainer.cohort.parameter_count,
         "stack": trainer.cohort.stack,
+        "way": trainer.cohort.way,
+        "way_reason": trainer.cohort.reason,
+        "built_with": family.built_with(trial.configuration.model),
         "epochs": last.epoch,
         "steps": last.step,
         "train_examples": trial.members.shape[1],
         "pool_examples": len(trial.pool_ids),
         "chance_error": _chance_error(trial),
+        "noise_error": _noise_error(trial),
         "random_labels": trial.configuration.data.random_labels,
         "measures": {},
         "replica_values": {},
@@ -103,6 +108,10 @@ def _measure_alive(
         targets = trainer.sets["validation"].targets.cpu().numpy()
         selection.update(_selection_bias_variance(validation, targets))
         sets[predicted.VALIDATION] = Predicted(validation, targets)
+    if trainer.classification and test.shape[-1] <= MOST_CLASSES:
+        note.record["class_recall"] = {
+            name: _class_recall(found.predictions, found.targets) for name, found in sets.items()
+        }
     predicted.take(wanted.own, sets, trial.dataset, note)
     _convergence(trial, wanted.convergence_error, alive, note)
     if wanted.predictions:
@@ -116,6 +125,21 @@ def _chance_error(trial: Trial) -> float:
     if trial.trainer.classification:
         return float(1 - np.bincount(targets).max() / len(targets))
     return float(np.var(targets, axis=0, dtype=np.float64).mean())
+
+
+def _noise_error(trial: Trial) -> float:
+    """Error on the pool's labels that known wrong labels alone make: of whoever knows the right ones."""
+    given, right = (t[trial.pool_ids] for t in (trial.targets, trial.dataset.targets))
+    if trial.trainer.classification:
+        return float((given != right).mean())
+    return float(((given - right) ** 2).mean(dtype=np.float64))
+
+
+def _class_recall(outputs: np.ndarray, labels: np.ndarray) -> list[float | None]:
+    """Share of each class's examples that are found, mean over replicas; None for a class without examples."""
+    right = outputs.argmax(-1) == labels  # [R, N]
+    found = [right[:, labels == k] for k in range(outputs.shape[-1])]
+    return [round(float(f.mean()), 5) if f.size else None for f in found]
 
 
 def _design_warnings(trial: Trial, note: RecordWriter) -> None:
@@ -242,7 +266,7 @@ def _cost(trial: Trial) -> dict[str, float]:
     trainer, record = trial.trainer, trial.history[-1]
     parameters, shape = trainer.cohort.parameter_count, trial.dataset.inputs.shape[1:]
     uses = families.uses(trial.configuration.model.family, shape)
-    seen = record.step * min(trial.configuration.training.batch_size, trial.members.shape[1])
+    seen = record.step * min(trial.configuration.training.step_size, trial.members.shape[1])
     found = {
         "multiplications_per_prediction": cost.forward_multiplications(parameters, uses=uses),
         "training_operations": cost.training_flops(parameters, max(seen, 1), uses),

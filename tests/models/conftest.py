@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from engram.models import streams
-from engram.models.cohort import Cohort
+from engram.models import streams, ways
 from engram.models.config import ModelConfig, TrainingConfig
 from engram.models.family import build
 from engram.models.training import Examples, Trainer
@@ -49,11 +48,12 @@ def make_trainer() -> Callable[..., Trainer]:
         train_size: int = 50,
         modules: list[nn.Module] | None = None,
         augment=None,
+        way=None,
     ) -> Trainer:
         pool = examples()
-        cohort = Cohort(
-            modules or networks(model, replicas), torch.device("cpu"), stack, pool.inputs[:4]
-        )
+        cpu = torch.device("cpu")
+        how = way or ways.way(model, training, SHAPE, CLASSES, False, pool, train_size, cpu)
+        cohort = ways.cohort(modules or networks(model, replicas), cpu, stack, how)
         members = torch.stack(
             [
                 torch.randperm(120, generator=streams.generator("subset", r))[:train_size]

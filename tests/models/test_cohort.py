@@ -142,16 +142,17 @@ def user(cls: type) -> ModelConfig:
 
 def test_a_users_dropout_belongs_to_the_replica(make_trainer):
     together = train(make_trainer(user(UserNet), TRAINING, [0, 1, 2]))
-    assert together.cohort.unstackable is None
+    assert together.cohort.way == "vmapped"
     assert together.cohort.dropouts
     alone = train(make_trainer(user(UserNet), TRAINING, [2]))
     torch.testing.assert_close(state(alone), state(together, 2), **TOLERANCE)
 
 
-@pytest.mark.parametrize("cls", [WithBatchNorm, WithOwnNoise])
+@pytest.mark.parametrize("cls", [WithOwnNoise])
 def test_what_cannot_be_stacked_runs_one_by_one_and_says_why(make_trainer, cls):
     together = train(make_trainer(user(cls), TRAINING, [0, 1, 2]))
-    assert together.cohort.unstackable
+    assert together.cohort.way == "plain"
+    assert together.cohort.reason
     assert together.cohort.stack == 1
     alone = train(make_trainer(user(cls), TRAINING, [2]))
     torch.testing.assert_close(state(alone), state(together, 2), **TOLERANCE)

@@ -1,0 +1,22 @@
+"""What `package.module:thing` names, imported; ModelError says what is wrong with the name."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from engram.models.families import ModelError
+
+
+def named(path: str, key: str) -> Any:
+    """The class or function of a person's own. key: of the study, for the message."""
+    module_name, _, attribute = path.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(f"{key} = {path!r} cannot be imported: {error}") from error
+    if not callable(found):
+        raise ModelError(f"{key} = {path!r} cannot be called: it is {type(found).__name__}")
+    return found

@@ -1,0 +1,215 @@
+"""The optimizer of a cohort: one over stacked parameters where it is elementwise, else one for each replica.
+
+Elementwise optimizers on stacked parameters are R independent ones; one that looks at a whole parameter (its
+rows, its norm) would mix replicas, and a person's own might, so each replica has its own.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from engram.models.cohort import Cohort
+from engram.models.config import TrainingConfig
+from engram.models.explain import in_their_code
+from engram.models.families import ModelError
+from engram.models.named import named
+from engram.models.optimizer import KNOWN, Optimizer
+from engram.models.pieces import OPTIMIZERS
+from engram.models.plain import PlainCohort
+
+
+class Steps(Protocol):
+    """What training asks of an optimizer. lr may be set between steps; the state is a nest of dicts of tensors."""
+
+    lr: float
+
+    def step(self) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def optimizer(cohort: Cohort | PlainCohort, config: TrainingConfig) -> Steps:
+    """The optimizer that a configuration names; ModelError for one that is not known or does not fit."""
+    if isinstance(cohort, PlainCohort):
+        return EachReplica([_one(part.trained, config) for part in cohort.parts])
+    if ":" not in config.optimizer and row(config.optimizer).elementwise:
+        return _one(cohort.trained(), config)
+    return EachReplica([_Views(cohort, index, config) for index in range(cohort.replicas)])
+
+
+def row(name: str) -> Any:
+    """The table's row of an optimizer; ModelError for a name that it does not have."""
+    if name not in OPTIMIZERS:
+        known = ", ".join(OPTIMIZERS)
+        raise ModelError(
+            f"training.optimizer = {name!r} is no known optimizer: {known}, or package.module:Class"
+        )
+    return OPTIMIZERS[name]
+
+
+def _one(parameters: list[Tensor], config: TrainingConfig) -> Steps:
+    if config.optimizer in KNOWN and not config.options:
+        return Optimizer(parameters, config)
+    return Torchs(parameters, config)
+
+
+def arguments(config: TrainingConfig) -> dict[str, Any]:
+    """What the optimizer's class is called with besides the parameters."""
+    cls = optimizer_class(config)
+    takes = inspect.signature(cls.__init__).parameters
+    found: dict[str, Any] = {"lr": config.lr}
+    if config.optimizer == "sgd":
+        found["momentum"] = config.momentum
+    if "weight_decay" in takes:
+        found["weight_decay"] = config.weight_decay
+    elif config.weight_decay:
+        raise ModelError(
+            f"training.weight_decay = {config.weight_decay}: {config.optimizer} has none"
+        )
+    unknown = [name for name in config.options if name not in takes]
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
+        own = [name for name in takes if name not in ("self", "params", "lr", "weight_decay")]
+        raise ModelError(
+            f"training.options.{unknown[0]}: {config.optimizer} takes no such argument; it takes {', '.join(own)}"
+        )
+    return found | {k: tuple(v) if isinstance(v, list) else v for k, v in config.options.items()}
+
+
+def optimizer_class(config: TrainingConfig) -> Any:
+    """The class of the optimizer that a configuration names."""
+    path = config.optimizer if ":" in config.optimizer else row(config.optimizer).cls
+    cls = named(path, "training.optimizer")
+    if not (inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer)):
+        raise ModelError(
+            f"training.optimizer = {config.optimizer!r} is no subclass of torch.optim.Optimizer"
+        )
+    return cls
+
+
+class Torchs:
+    """Optimizers of torch, or of a person, as they are. Muon is for matrices; it leaves the rest to AdamW."""
+
+    def __init__(self, parameters: list[Tensor], config: TrainingConfig):
+        cls, given = optimizer_class(config), arguments(config)
+        groups = [(cls, given, parameters)]
+        if config.optimizer == "muon":
+            rest = {"lr": config.lr, "weight_decay": config.weight_decay}
+            groups = [
+                (cls, given, [p for p in parameters if p.dim() == 2]),
+                (torch.optim.AdamW, rest, [p for p in parameters if p.dim() != 2]),
+            ]
+        self.optimizers = []
+        for kind, options, some in groups:
+            if some:
+                with in_their_code(kind, f"the call with {', '.join(options)}"):
+                    self.optimizers.append(kind(some, **options))
+        self.name = config.optimizer
+
+    @property
+    def lr(self) -> float:
+        return float(self.optimizers[0].param_groups[0]["lr"])
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = value
+
+    def step(self) -> None:
+        """One update."""
+        for optimizer in self.optimizers:
+            with in_their_code(type(optimizer), "step()"):
+                optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies on the CPU: {"0": {"0": {"exp_avg": ...}}} of the first optimizer's first parameter."""
+        return {
+            str(number): {
+                str(index): {name: self._kept(value, name) for name, value in state.items()}
+                for index, state in optimizer.state_dict()["state"].items()
+            }
+            for number, optimizer in enumerate(self.optimizers)
+        }
+
+    def _kept(self, value: Any, name: str) -> Any:
+        if isinstance(value, Tensor):
+            return value.detach().cpu().clone()
+        if isinstance(value, bool | int | float | str | None):
+            return value
+        raise ModelError(
+            f"{self.name} keeps {name} as {type(value).__name__}, and a checkpoint holds tensors and numbers"
+        )
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state made by `state_dict`; {} is a beginning."""
+        if not state:
+            return
+        for number, optimizer in enumerate(self.optimizers):
+            kept = {int(index): dict(values) for index, values in state[str(number)].items()}
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": kept})
+
+
+class _Views:
+    """One replica's optimizer on views of stacked parameters."""
+
+    def __init__(self, cohort: Cohort, index: int, config: TrainingConfig):
+        self.index, self.whole = index, cohort.trained()
+        self.views = [parameter[index].detach() for parameter in self.whole]
+        self.inner = _one(self.views, config)
+
+    @property
+    def lr(self) -> float:
+        return self.inner.lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self.inner.lr = value
+
+    def step(self) -> None:
+        for view, parameter in zip(self.views, self.whole, strict=True):
+            view.grad = None if parameter.grad is None else parameter.grad[self.index]
+        self.inner.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.inner.load_state_dict(state)
+
+
+class EachReplica:
+    """One optimizer for each replica."""
+
+    def __init__(self, replicas: list[Any]):
+        self.replicas = replicas
+
+    @property
+    def lr(self) -> float:
+        return float(self.replicas[0].lr)
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        for each in self.replicas:
+            each.lr = value
+
+    def step(self) -> None:
+        """One update of every replica."""
+        for each in self.replicas:
+            each.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """{replica: its optimizer's state}."""
+        return {str(index): each.state_dict() for index, each in enumerate(self.replicas)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state made by `state_dict`; {} is a beginning."""
+        if not state:
+            return
+        for index, each in enumerate(self.replicas):
+            each.load_state_dict(state[str(index)])

@@ -1,0 +1,219 @@
+"""R copies of a module, each with its own parameters, buffers and random state: the way that is always right.
+
+Whatever torch can train, this trains: the modules are called as they are, one after the other. Parameters and
+buffers are views of one stacked storage, so that everything else (early stopping, checkpoints, probes) sees
+the same tensors [R, ...] as with a stacked cohort. Knows nothing of data, losses or schedules.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engram.models.cohort import MOST_CALLS, Part, State, frozen, put, stacked
+from engram.models.dropout import Dropout
+from engram.models.explain import in_their_code
+from engram.models.families import ModelError
+
+PLAIN_TYPES = (bool, int, float, str)
+
+
+class PlainCohort:
+    """R modules with the interface of a `Cohort`. reason: why they are not stacked.
+
+    Buffers may be assigned (`self.mean = ...`) as well as changed in place. Attributes that are numbers, text
+    or tensors, and that the module changes while it trains, are kept in checkpoints with the rest.
+    """
+
+    way = "plain"
+    stack = 1
+    direct = False
+
+    def __init__(
+        self, modules: Sequence[nn.Module], device: torch.device, reason: str | None = None
+    ):
+        self.replicas, self.device, self.reason = len(modules), device, reason
+        self.modules = [module.to(device) for module in modules]
+        self.module = self.modules[0]
+        self.frozen = frozen(modules)
+        self.parameters = stacked([dict(m.named_parameters()) for m in modules], device)
+        for index, module in enumerate(self.modules):
+            for name, parameter in module.named_parameters():
+                parameter.data = self.parameters[name][index]
+        self._buffers: State = {}
+        self.parameter_count = sum(p.numel() for p in self.module.parameters())
+        self.dropouts = [n for n, m in self.module.named_modules() if isinstance(m, Dropout)]
+        self._collect()
+
+    @property
+    def buffers(self) -> State:
+        """Stacked, [R, ...]: views of what the modules hold."""
+        self._collect()
+        return self._buffers
+
+    @property
+    def parts(self) -> list[Part]:
+        return [
+            Part(r, r + 1, dict(m.named_parameters()), dict(m.named_buffers()))
+            for r, m in enumerate(self.modules)
+        ]
+
+    @torch.no_grad()
+    def _collect(self) -> None:
+        """Take in buffers that were assigned since, and make the modules' own ones views again."""
+        held = [dict(m.named_buffers()) for m in self.modules]
+        for name in [name for name in held[0] if name not in self._buffers]:
+            if any(name not in each for each in held):
+                raise ModelError(f"its buffer {name} is there in some replicas and not in others")
+            self._buffers |= stacked([{name: each[name]} for each in held], self.device)
+        for index, (module, own) in enumerate(zip(self.modules, held, strict=True)):
+            for name, storage in self._buffers.items():
+                view, tensor = storage[index], own.get(name)
+                if tensor is None or tensor.shape != view.shape or tensor.dtype != view.dtype:
+                    raise ModelError(
+                        f"its buffer {name} changes its shape or type while it is in use: a buffer must keep "
+                        "both, for replicas to be saved and compared"
+                    )
+                if tensor.data_ptr() != view.data_ptr():
+                    view.copy_(tensor)
+                    owner, _, last = name.rpartition(".")
+                    module.get_submodule(owner)._buffers[last] = view
+
+    def split(self, stack: int) -> None:
+        """Nothing: there is one replica in a pass."""
+
+    def trained(self) -> list[Tensor]:
+        """The stacked parameters that an optimizer may change."""
+        return [p for name, p in self.parameters.items() if name not in self.frozen]
+
+    def zero_grad(self) -> None:
+        """As torch's optimizers do: a parameter that a step does not use has no gradient."""
+        for module in self.modules:
+            for parameter in module.parameters():
+                parameter.grad = None
+
+    def clip(self, limit: float) -> None:
+        """Scale each replica's gradient to a norm of at most `limit`, on its own."""
+        for module in self.modules:
+            nn.utils.clip_grad_norm_(module.parameters(), limit)
+
+    def set_streams(self, streams: Tensor) -> None:
+        """For modules whose dropout was adopted: int32 [layers, R]."""
+        for layer, name in enumerate(self.dropouts):
+            for replica, module in enumerate(self.modules):
+                module.get_submodule(name).stream.copy_(streams[layer, replica])
+
+    def seed(self, part: Part, key: int) -> None:
+        """Start the random numbers of one replica's pass: torch's, numpy's and Python's."""
+        torch.manual_seed(key)
+        np.random.seed(key % 2**32)
+        random.seed(key)
+
+    def forward(self, part: Part, inputs: Tensor, shared: bool = False, turn: int = 0) -> Tensor:
+        """Outputs [1, B, ...] of the part's replica; inputs [1, B, ...], or [B, ...] with `shared`."""
+        module = self.modules[part.start]
+        for name in self.dropouts:
+            module.get_submodule(name).calls = turn * MOST_CALLS
+        own = inputs if shared else inputs[0]
+        with in_their_code(type(module), f"forward(inputs {list(own.shape)})"):
+            return checked(module(own), own, type(module))[None]
+
+    def train(self, mode: bool) -> None:
+        """Switch dropout and batch statistics on (training) or off (evaluation)."""
+        for module in self.modules:
+            module.train(mode)
+
+    def state_dict(self) -> State:
+        """Copies of parameters and buffers, stacked: name -> [R, ...] on the CPU."""
+        return {n: t.detach().cpu().clone() for n, t in {**self.parameters, **self.buffers}.items()}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: State) -> None:
+        """Copy a stacked state in; KeyError or RuntimeError when it does not fit."""
+        held = {name: tensor.to(self.device) for name, tensor in state.items()}
+        for index, module in enumerate(self.modules):
+            put(module, held, index)
+        self._collect()
+
+    def attributes(self) -> dict[str, Any]:
+        """What the modules keep besides parameters and buffers: {replica: {"module name:attribute": value}}."""
+        return {
+            str(index): {
+                name: value.detach().cpu().clone() if isinstance(value, Tensor) else value
+                for name, value in plain_state(module).items()
+            }
+            for index, module in enumerate(self.modules)
+        }
+
+    def load_attributes(self, state: dict[str, Any]) -> None:
+        """Put back what `attributes` gave."""
+        for index, kept in state.items():
+            for name, value in kept.items():
+                owner, _, last = name.rpartition(":")
+                value = value.to(self.device) if isinstance(value, Tensor) else value
+                setattr(self.modules[int(index)].get_submodule(owner), last, value)
+
+    def replica(self, index: int) -> nn.Module:
+        """One replica as an ordinary module of its own, on the CPU, in eval mode."""
+        for module in self.modules[index].modules():
+            for name, value in vars(module).items():
+                if isinstance(value, Tensor) and value.grad_fn is not None:
+                    vars(module)[name] = value.detach()  # of the last pass; it could not be copied
+        module = copy.deepcopy(self.modules[index]).cpu()
+        return put(module, {**self.parameters, **self.buffers}, index).eval()
+
+
+def plain_state(module: nn.Module) -> dict[str, Any]:
+    """Numbers, text and tensors that modules keep as ordinary attributes: "module name:attribute" -> value."""
+    return dict(_plain_state(module))
+
+
+def _plain_state(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    for prefix, child in module.named_modules():
+        for name, value in vars(child).items():
+            own = name not in ("training", "calls") and not name.startswith("_backward")
+            # A tensor with a history is the last pass's, computed anew in the next one.
+            if own and (
+                type(value) in PLAIN_TYPES or (isinstance(value, Tensor) and value.grad_fn is None)
+            ):
+                yield f"{prefix}:{name}", value
+
+
+def checked(outputs: Any, inputs: Tensor, cls: type) -> Tensor:
+    """The outputs, where they are one row of numbers an example; ModelError that says what they are instead."""
+    where = f"{cls.__module__}:{cls.__qualname__}"
+    if not isinstance(outputs, Tensor):
+        raise ModelError(f"{where} returns {_said(outputs)}")
+    if not outputs.is_floating_point():
+        raise ModelError(
+            f"{where} returns whole numbers ({outputs.dtype}), and a loss needs floating-point outputs: return the "
+            "logits, not argmax"
+        )
+    if outputs.dim() != 2 or len(outputs) != len(inputs):
+        fix = "return one row an example, [B, outputs]"
+        if outputs.shape == inputs.shape[:1]:
+            fix = "return [B, 1]: outputs.unsqueeze(-1)"
+        elif outputs.dim() > 2 and len(outputs) == len(inputs):
+            fix = "pool or flatten what is left: outputs.mean(1) of a sequence, outputs.flatten(1) of positions"
+        raise ModelError(
+            f"{where} returns outputs of shape {list(outputs.shape)} for {len(inputs)} examples: {fix}"
+        )
+    return outputs
+
+
+def _said(outputs: Any) -> str:
+    if isinstance(outputs, dict):
+        names = ", ".join(map(str, outputs))
+        logits = next((n for n in outputs if n in ("logits", "outputs", "out", "pred")), "logits")
+        return f"a dict ({names}), and a loss needs one tensor: return outputs[{logits!r}] from forward"
+    if isinstance(outputs, tuple | list):
+        return f"a {type(outputs).__name__} of {len(outputs)}, and a loss needs one tensor: return the logits alone"
+    if hasattr(outputs, "logits"):
+        return f"{type(outputs).__name__}, and a loss needs one tensor: return outputs.logits from forward"
+    return f"{type(outputs).__name__}, and a loss needs one tensor [B, outputs]"
