@@ -66,9 +66,53 @@ class DataConfig(BaseModel):
     target: str | None = Field(
         None, description="target column of a csv or parquet file; null: the last one"
     )
+    header: Literal["auto", "first", "none"] = Field(
+        "auto",
+        description="of a csv file: whether the first line is names; auto: where it has no numbers",
+    )
+    separator: Literal["auto", "comma", "semicolon", "tab", "pipe", "space"] = Field(
+        "auto", description="of a csv file: what separates fields; auto: what parts all lines alike"
+    )
+    decimal: Literal["auto", "point", "comma"] = Field(
+        "auto",
+        description="of a csv file: decimal mark; auto: a comma where no reading with points is left",
+    )
+    encoding: str = Field(
+        "auto",
+        min_length=1,
+        description="of a csv file: utf-8, latin-1, cp1252, ...; auto: UTF-8, or UTF-16 with its mark",
+    )
+    index: str = Field(
+        "auto",
+        min_length=1,
+        description="column that names the rows and is no feature: a name, first, or none; auto: a first column that plainly is one",
+    )
+    missing: Literal["refuse", "drop", "median"] = Field(
+        "refuse",
+        description="missing features of a table: refuse, drop their rows, or the median of their column over the pool",
+    )
     channels: Literal["auto", "first", "last"] = Field(
         "auto",
         description="axis of an image's channels; auto: the one of 1 to 4, first if both are",
+    )
+    image_size: StrictInt | None = Field(
+        None,
+        ge=1,
+        description="side in pixels that encoded pictures are brought to; null: as they are",
+    )
+    groups: str | None = Field(
+        None,
+        description="column of groups (patients, speakers): no group is on two sides of pool, validation and test, and subsets take whole groups",
+    )
+    order: str | None = Field(
+        None,
+        description="column of times: validation comes after what is trained on, test after both",
+    )
+    split: str | None = Field(
+        None, description="column that says train, validation or test for each row"
+    )
+    test: str | None = Field(
+        None, description="a second file with the test rows, read as the first one is"
     )
     task: Literal["auto", "classification", "regression"] = Field(
         "auto", description="auto: whole-number or text targets are classes, others are values"

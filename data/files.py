@@ -1,4 +1,4 @@
-"""Arrays out of a person's files and functions: IDX, NPZ, CSV, Parquet, package.module:function."""
+"""Arrays out of a person's files and functions: IDX, NPZ, NPY, package.module:function."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import gzip
 import importlib
 import zipfile
 import zlib
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from engram.data.config import DataConfig
 from engram.data.dataset import DataError, Dataset
-from engram.data.raw import Raw, bad
+from engram.data.raw import Raw, bad, file, split_words
 from engram.data.sources import Asked
 from engram.data.tidy import checked
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
@@ -92,9 +91,25 @@ def _read_idx(path: Path, config: DataConfig) -> np.ndarray:
     return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
 
+def npy(config: DataConfig, asked: Asked) -> Raw:
+    """npy:DIR with x.npy, y.npy and perhaps x_test.npy, y_test.npy, mapped: rows are read by need."""
+    folder = Path(config.name.partition(":")[2]).expanduser()
+    if not folder.is_dir():
+        raise bad(config, f"there is no folder {folder}", "name the folder of x.npy and y.npy")
+    arrays = {}
+    for path in sorted(folder.glob("*.npy")):
+        try:
+            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            rule = f"{path} cannot be read: {error}"
+            raise bad(config, rule, "write it with numpy.save, numbers only") from error
+        arrays[path.stem] = mapped
+    return _from_mapping(arrays, config)
+
+
 def npz(config: DataConfig, asked: Asked) -> Raw:
     """npz:FILE with arrays x, y and perhaps x_test, y_test; `kind` may say what x is."""
-    path = _file(config)
+    path = file(config)
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
@@ -105,88 +120,6 @@ def npz(config: DataConfig, asked: Asked) -> Raw:
             "write it with numpy.savez(file, x=..., y=...), arrays of numbers (no objects)",
         ) from error
     return _from_mapping(arrays, config)
-
-
-def csv(config: DataConfig, asked: Asked) -> Raw:
-    """csv:FILE with a first line of names; every column but the target holds numbers."""
-    import pandas as pd
-
-    path = _file(config)
-    try:
-        frame = pd.read_csv(path, low_memory=False)
-    except (ValueError, OSError, EOFError, zlib.error) as error:  # ParserError is a ValueError
-        raise bad(config, f"{path} cannot be read: {error}", "save it as UTF-8 CSV") from error
-    if len(frame.columns) and all(_is_number(str(name)) for name in frame.columns):
-        names = ", ".join(map(str, frame.columns[:3]))
-        raise bad(config, f"its first line is numbers ({names})", "put the column names first")
-    return table(frame, config, config.target, first_row=2)
-
-
-def parquet(config: DataConfig, asked: Asked) -> Raw:
-    """parquet:FILE; every column but the target holds numbers."""
-    import pandas as pd
-
-    path = _file(config)
-    try:
-        frame = pd.read_parquet(path)
-    except (ValueError, OSError, EOFError) as error:  # ArrowInvalid is a ValueError
-        raise bad(config, f"{path} cannot be read: {error}", "save it as Parquet") from error
-    return table(frame, config, config.target, first_row=0)
-
-
-def table(frame: pd.DataFrame, config: DataConfig, target: str | None, first_row: int) -> Raw:
-    """A data frame with its target column (None: the last) taken off, to be standardized.
-
-    first_row: the number that a message gives to the first row (of a CSV file, its line).
-    """
-    names = [str(name) for name in frame.columns]
-    frame = frame.set_axis(names, axis=1)
-    if len(names) < 2 or not len(frame):
-        raise bad(
-            config,
-            f"has {len(frame)} rows and {len(names)} columns",
-            "give rows of one feature or more and a target",
-        )
-    target = names[-1] if target is None else target
-    if target not in names:
-        raise DataError(
-            "data.target",
-            target,
-            f"{config.name} has no such column",
-            f"write one of: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}",
-        )
-    lost = frame[target].isna().to_numpy()
-    if lost.any():
-        row = int(lost.argmax()) + first_row
-        raise bad(
-            config,
-            f"row {row} has no target in column {target!r}; {lost.sum()} such rows",
-            "drop these rows",
-        )
-    features = frame.drop(columns=target)
-    for name in features.columns:
-        _refuse_text(features[name], config, first_row)
-    return Raw(
-        features.to_numpy(dtype=np.float64, na_value=np.nan),
-        frame[target].to_numpy(),
-        columns=tuple(features.columns),
-        first_row=first_row,
-        standardize=True,
-    )
-
-
-def _refuse_text(column: pd.Series, config: DataConfig, first_row: int) -> None:
-    import pandas as pd
-
-    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column):
-        return
-    wrong = pd.to_numeric(column, errors="coerce").isna() & column.notna()
-    row = int(wrong.to_numpy().argmax()) if wrong.any() else 0
-    raise bad(
-        config,
-        f"column {column.name!r} is not numeric: {column.iloc[row]!r} in row {row + first_row}",
-        "drop the column, code it as numbers, or name it as data.target",
-    )
 
 
 def function(config: DataConfig, asked: Asked) -> Raw | Dataset:
@@ -215,7 +148,7 @@ def function(config: DataConfig, asked: Asked) -> Raw | Dataset:
         return checked(found, config)
     if isinstance(found, tuple) and len(found) in (2, 4):
         found = dict(zip(("x", "y", "x_test", "y_test"), found, strict=False))
-    if not isinstance(found, dict):
+    if not isinstance(found, Mapping):
         raise bad(
             config,
             f"{name}() returned {type(found).__name__}",
@@ -224,32 +157,106 @@ def function(config: DataConfig, asked: Asked) -> Raw | Dataset:
     return _from_mapping(found, config)
 
 
-def _from_mapping(arrays: dict[str, Any], config: DataConfig) -> Raw:
-    known = ("x", "y", "x_test", "y_test", "kind")
-    unknown = [name for name in arrays if name not in known]
+# What others call the arrays: Keras, MedMNIST, scikit-learn's examples.
+NAMES = {
+    "x": ("x", "x_train", "train_images", "train_x", "images", "inputs", "features", "data"),
+    "y": ("y", "y_train", "train_labels", "train_y", "labels", "targets", "target"),
+    "x_validation": ("x_validation", "x_val", "x_valid", "val_images", "val_x"),
+    "y_validation": ("y_validation", "y_val", "y_valid", "val_labels", "val_y"),
+    "x_test": ("x_test", "test_images", "test_x"),
+    "y_test": ("y_test", "test_labels", "test_y"),
+    "ids": ("ids",),
+    "test_ids": ("test_ids", "ids_test"),
+    "kind": ("kind",),
+}
+_OURS = {other: name for name, others in NAMES.items() for other in others}
+
+
+def _from_mapping(given: Mapping[str, Any], config: DataConfig) -> Raw:
+    """Arrays by their names, ours or those of others; data.groups, order and split name arrays."""
+    roles = {key: getattr(config, key) for key in ("groups", "order", "split")}
+    for key, name in roles.items():
+        if name is not None and name not in given:
+            rule, fix = f"{config.name} has no such array", f"write one of: {', '.join(given)}"
+            raise DataError(f"data.{key}", name, rule, fix)
+    used = [name for name in roles.values() if name is not None]
+    arrays: dict[str, Any] = {}
+    unknown, notes = [], []
+    for other, array in given.items():
+        name = _OURS.get(other.lower())
+        if other in used or other in (f"{role}_test" for role in used):
+            continue
+        if name is None:
+            unknown.append(other)
+        elif name in arrays:
+            raise bad(config, f"has two arrays that could be {name}", f"call one {name}")
+        else:
+            arrays[name] = array
+            if other != name:
+                notes.append(f"{other} is {name}")
     lacking = [name for name in ("x", "y") if name not in arrays]
-    if ("x_test" in arrays) != ("y_test" in arrays):
-        lacking.append("y_test" if "x_test" in arrays else "x_test")
+    lacking += [
+        f"{'y' if f'x_{part}' in arrays else 'x'}_{part}"
+        for part in ("test", "validation")
+        if (f"x_{part}" in arrays) != (f"y_{part}" in arrays)
+    ]
     if lacking or unknown:
         rule = f"lacks {', '.join(lacking)}" if lacking else f"has also {', '.join(unknown)}"
-        raise bad(config, rule, "give x and y, perhaps x_test and y_test, and no others")
-    kind: Any = str(arrays["kind"]) if "kind" in arrays else None
-    return Raw(arrays["x"], arrays["y"], arrays.get("x_test"), arrays.get("y_test"), kind)
+        raise bad(
+            config, rule, "give x and y, perhaps x_test and y_test (or x_train ...), and no others"
+        )
+    raw = Raw(
+        arrays["x"],
+        arrays["y"],
+        arrays.get("x_test"),
+        arrays.get("y_test"),
+        kind=str(arrays["kind"]) if "kind" in arrays else None,  # type: ignore[arg-type]
+        ids=arrays.get("ids"),
+        test_ids=arrays.get("test_ids"),
+        notes=(", ".join(notes),) if notes else (),
+    )
+    for name, beside in (("ids", raw.targets), ("test_ids", raw.test_targets)):
+        own = getattr(raw, name)
+        if own is not None and len(own) != (0 if beside is None else len(beside)):
+            raise bad(config, f"{name} has {len(own)} values", "give one id per row")
+    return _with_roles(_with_validation(raw, arrays), given, config)
 
 
-def _file(config: DataConfig) -> Path:
-    path = Path(config.name.partition(":")[2]).expanduser()
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise bad(config, f"the file {path} {what}", f"looked from {Path.cwd()}; give its path")
-    if not path.stat().st_size:
-        raise bad(config, f"{path} is empty", "give a file with rows")
-    return path
+def _with_validation(raw: Raw, arrays: dict[str, Any]) -> Raw:
+    """Validation rows of the person's own behind the others, and which rows they are."""
+    if "x_validation" not in arrays:
+        return raw
+    x, y = (np.asarray(arrays[f"{name}_validation"]) for name in "xy")
+    parts = np.repeat(["train", "validation"], [len(raw.targets), len(y)])
+    ids = None if raw.ids is None else np.concatenate([raw.ids, -1 - np.arange(len(y))])
+    return replace(
+        raw,
+        inputs=np.concatenate([raw.inputs, x]),
+        targets=np.concatenate([raw.targets, y]),
+        parts=parts,
+        ids=ids,
+    )
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _with_roles(raw: Raw, given: Mapping[str, Any], config: DataConfig) -> Raw:
+    found: dict[str, Any] = {}
+    for key, ours in (("groups", "groups"), ("order", "times"), ("split", "parts")):
+        name = getattr(config, key)
+        if name is None:
+            continue
+        for suffix, place in (("", ours), ("_test", f"test_{ours}")):
+            if name + suffix not in given:
+                continue
+            beside = raw.test_targets if suffix else raw.targets
+            values = np.asarray(given[name + suffix])
+            if beside is None or values.shape != (len(beside),):
+                rule = f"{name + suffix} has shape {values.shape}"
+                raise DataError(f"data.{key}", name, rule, "give one value for each row")
+            found[place] = values
+    if "parts" in found:
+        if raw.parts is not None or raw.test_inputs is not None:
+            rule = "the data have validation or test arrays of their own"
+            raise DataError("data.split", config.split, rule, "name one split")
+        found["parts"] = split_words(found["parts"], raw, config)
+    found.pop("test_parts", None)
+    return replace(raw, **found)

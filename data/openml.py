@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from array import array
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -24,9 +25,9 @@ import numpy as np
 from engram import files
 from engram.data.config import DataConfig
 from engram.data.dataset import DataError
-from engram.data.files import table
 from engram.data.raw import Raw, bad
 from engram.data.sources import Asked
+from engram.data.tables import table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +62,9 @@ def source(config: DataConfig, asked: Asked) -> Raw:
     raw = table(frame, config, target, first_row=1)
     side = _side(raw.columns or ())
     if side:
-        return Raw(raw.inputs.reshape(-1, side, side) / 255, raw.targets, kind="image")
+        images = raw.inputs.reshape(-1, side, side) / 255
+        plain = {"columns": None, "standardize": False, "fill": False}
+        return replace(raw, inputs=images, kind="image", **plain)
     return raw
 
 

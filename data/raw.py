@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engram.data.config import DataConfig
 from engram.data.dataset import DataError, Kind
+
+# What data.split, and folders of pictures, may call the parts of a dataset.
+PARTS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
 
 
 @dataclass(frozen=True)
@@ -21,7 +34,8 @@ class Raw:
     table. lines: the line of each row in its file; first_row: the number of row 0 where there are
     no lines. standardize: features (and regression targets) to mean 0, sd 1 over the pool.
     fill: missing features become the median of the pool. groups, times, parts [n]: the columns
-    named by data.groups, data.order and data.split (train, validation, test).
+    named by data.groups, data.order and data.split (train, validation, test). target: the name of
+    the target column.
     """
 
     inputs: Any
@@ -42,6 +56,7 @@ class Raw:
     parts: np.ndarray | None = None
     test_groups: np.ndarray | None = None
     test_times: np.ndarray | None = None
+    target: str | None = None
     notes: tuple[str, ...] = ()
 
     def place(self, row: int, test: bool = False) -> str:
@@ -75,3 +90,29 @@ def finite(
         where = f"{name}[{', '.join(map(str, first))}]"
     more = f"; {len(places)} such values" if len(places) > 1 else ""
     raise bad(config, f"{where} is {what}{more}", fix)
+
+
+def split_words(values: np.ndarray, raw: Raw, config: DataConfig) -> np.ndarray:
+    """Words of a split as train, validation and test. Raises DataError for any other word."""
+    lowered = np.char.lower(values.astype(str))
+    known = np.isin(lowered, list(PARTS))
+    if not known.all():
+        row = int((~known).argmax())
+        raise DataError(
+            "data.split",
+            config.split,
+            f"{raw.place(row)} says {str(values[row])!r}",
+            "write train, validation or test in each row",
+        )
+    return np.array([PARTS[word] for word in lowered])
+
+
+def file(config: DataConfig, path: str | None = None) -> Path:
+    """The file that data.name (or another path) names. Raises DataError where there is none."""
+    found = Path(config.name.partition(":")[2] if path is None else path).expanduser()
+    if not found.is_file():
+        what = "is a folder" if found.is_dir() else "does not exist"
+        raise bad(config, f"the file {found} {what}", f"looked from {Path.cwd()}; give its path")
+    if not found.stat().st_size:
+        raise bad(config, f"{found} is empty", "give a file with rows")
+    return found

@@ -41,12 +41,17 @@ class Source:
     form: as people write it, `mnist1d` or `npz:FILE`. gives: in one phrase. reader: module:function
     below `engram.data`, imported when it is needed; reader(config, Asked) returns a Raw or a
     Dataset. facts: module:function that knows the Facts of a configuration without reading.
+    files: what follows the prefix is a path. generated: as many examples as are asked for.
+    takes: those of SPECIAL, keys of `data:`, that mean something to it.
     """
 
     form: str
     gives: str
     reader: str
     facts: str | None = None
+    files: bool = False
+    generated: bool = False
+    takes: tuple[str, ...] = ()
 
     @property
     def prefix(self) -> str:
@@ -55,6 +60,8 @@ class Source:
         return before if colon else ""
 
 
+_COLUMNS = ("groups", "order", "split")
+_TABLE = ("test", "index", "missing")
 SOURCES: tuple[Source, ...] = (
     Source(
         "mnist1d",
@@ -67,15 +74,54 @@ SOURCES: tuple[Source, ...] = (
         "as many MNIST-1D examples as are wanted",
         "published:mnist1d_stream",
         "published:mnist1d_stream_facts",
+        generated=True,
     ),
     Source("digits", "scikit-learn's 8x8 digits", "published:digits"),
-    Source("openml:NAME", "an OpenML dataset", "openml:source"),
-    Source("idx:DIR", "MNIST files, gzipped or not", "files:idx"),
-    Source("npz:FILE", "arrays x, y, perhaps x_test, y_test", "files:npz"),
-    Source("csv:FILE", "a table of text with a target column", "files:csv"),
-    Source("parquet:FILE", "a Parquet table with a target column", "files:parquet"),
+    Source("openml:NAME", "an OpenML dataset", "openml:source", takes=(*_COLUMNS, "missing")),
+    Source("idx:DIR", "MNIST files, gzipped or not", "files:idx", files=True),
+    Source(
+        "npz:FILE",
+        "arrays x, y, perhaps x_test, y_test",
+        "files:npz",
+        files=True,
+        takes=(*_COLUMNS, "channels"),
+    ),
+    Source(
+        "npy:DIR",
+        "x.npy, y.npy and their kind, read by need",
+        "files:npy",
+        files=True,
+        takes=(*_COLUMNS, "channels"),
+    ),
+    Source(
+        "csv:FILE",
+        "a table of text with a target column",
+        "tables:csv",
+        files=True,
+        takes=(*_COLUMNS, *_TABLE, "header", "separator", "decimal", "encoding"),
+    ),
+    Source(
+        "parquet:FILE",
+        "a Parquet table, or images, with a target column",
+        "tables:parquet",
+        files=True,
+        takes=(*_COLUMNS, *_TABLE, "channels", "image_size"),
+    ),
+    Source(
+        "images:DIR",
+        "pictures, a folder for each class",
+        "pictures:folders",
+        files=True,
+        takes=("image_size",),
+    ),
 )
-OWN = Source("package.module:function", "what your function returns", "files:function")
+OWN = Source(
+    "package.module:function",
+    "what your function returns",
+    "files:function",
+    takes=(*_COLUMNS, "channels"),
+)
+SPECIAL = tuple(dict.fromkeys(key for source in SOURCES for key in source.takes))
 
 
 def forms() -> str:

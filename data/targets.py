@@ -158,14 +158,16 @@ def _refuse_class_rows(values: np.ndarray, config: DataConfig) -> None:
 
 
 def _is_one_hot(targets: np.ndarray, config: DataConfig) -> bool:
-    """Two values in all, the larger one exactly once in each row: [n, K], K of 2 or more."""
+    """0 (or -1) and one larger value, which stands exactly once in each row: [n, K], K of 2 or more."""
     if config.task == "regression" or targets.ndim != 2 or targets.shape[1] < 2:
         return False
     if targets.dtype.kind not in "biuf" or not len(targets):
         return False
     low, high = targets.min(), targets.max()
     two = bool(((targets == low) | (targets == high)).all())
-    return two and low != high and bool(((targets == high).sum(axis=1) == 1).all())
+    return (
+        two and low in (0, -1) and low != high and bool(((targets == high).sum(axis=1) == 1).all())
+    )
 
 
 def _column(targets: Any, name: str, config: DataConfig) -> tuple[np.ndarray, list[str]]:

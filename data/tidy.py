@@ -13,7 +13,7 @@ import numpy as np
 from engram.data import splits
 from engram.data.config import DataConfig
 from engram.data.dataset import KINDS, DataError, Dataset, Division, assemble
-from engram.data.pictures import channels_first, shape_text, unscaled
+from engram.data.pictures import Encoded, channels_first, shape_text, unscaled
 from engram.data.raw import Raw, bad, finite
 from engram.data.targets import Targets, labelled, values_of
 
@@ -36,18 +36,19 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
     test = test[: config.test_size]
     if not raw.standardize:  # a table is scaled over its whole pool, and cut then
         pool = pool[:pool_size]
-    inputs = _inputs(raw, raw.inputs, "x", config, pool)
-    test_inputs = (
-        _inputs(raw, raw.test_inputs, "x_test", config, test)
-        if own_test
-        else _inputs(raw, raw.inputs, "x", config, test)
-    )
+    if own_test:
+        inputs = _inputs(raw, raw.inputs, "x", config, pool)
+        test_inputs = _inputs(raw, raw.test_inputs, "x_test", config, test)
+    else:  # at once: pictures decide together whether they are grey
+        both = _inputs(raw, raw.inputs, "x", config, np.concatenate([pool, test]))
+        inputs, test_inputs = both[: len(pool)], both[len(pool) :].copy()
+    notes += [note for part in (raw.inputs, raw.test_inputs) for note in getattr(part, "notes", ())]
     if inputs.shape[1:] != test_inputs.shape[1:]:
         rule = f"x_test has examples of shape {test_inputs.shape[1:]}, x of {inputs.shape[1:]}"
         raise bad(config, rule, "give both the same shape")
     values, test_values = targets.values[pool], targets.tested(test)
     kind = raw.kind or ("vector" if inputs.ndim == 2 else "image")
-    if kind == "image":
+    if kind == "image" and not isinstance(raw.inputs, Encoded):
         turned = channels_first(inputs, config)
         if turned is not inputs:
             notes.append(f"channels last: read as {shape_text(turned)}, channels first")
@@ -138,6 +139,9 @@ def _split(
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Row numbers of the pool and of the test set, in their fixed order; what was decided."""
     rows = len(raw.targets)
+    if raw.groups is not None and raw.times is not None:
+        rule, fix = "and data.groups both divide the data", "keep one of them"
+        raise DataError("data.order", config.order, rule, fix)
     if raw.test_inputs is not None:
         _refuse_overlap(raw, config)
         return splits.order(rows), splits.order(len(raw.test_targets), test=True), []

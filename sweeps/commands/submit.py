@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from engram import program
+from engram.data.sources import SOURCES
 from engram.problems import Place, Problem, StudyError
 from engram.sweeps.cluster import jobs
 from engram.sweeps.commands import options
@@ -35,7 +36,7 @@ HOME = "~/engram-runs"
 NOT_FOUND = 127
 STOP_S = 120  # a driver that is asked to stop may take this long to save what is running
 SECRET_WORDS = ("PASSWORD", "TOKEN", "SECRET", "KEY", "CREDENTIAL")
-FILES = ("npz:", "csv:", "parquet:", "idx:")
+FILES = tuple(f"{source.prefix}:" for source in SOURCES if source.files)
 NAME = "engram.name"
 
 

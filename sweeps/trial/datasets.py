@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engram.data import catalog, subsets
+from engram.data import catalog, sources, subsets
 from engram.data.config import DataConfig
 from engram.data.dataset import Dataset
 from engram.sweeps.state import paths
@@ -10,13 +10,14 @@ from engram.sweeps.study.configuration import Study
 from engram.sweeps.study.sections import Values
 
 Unsuitable = catalog.DataError
-SOURCE = ("pool_size", "test_size", "target", "task")  # what makes two datasets of one name differ
+# The keys that make two datasets of one name differ.
+SOURCE = tuple(key for key in DataConfig.model_fields if key not in ("name", *catalog.USE))
 
 
 def key(config: DataConfig) -> str:
     """What tells one dataset of a study from another: where it is from, not how it is used."""
     plain = DataConfig(name=config.name)
-    parts = [str(getattr(config, k)) for k in SOURCE if getattr(config, k) != getattr(plain, k)]
+    parts = [f"{k}={getattr(config, k)}" for k in SOURCE if getattr(config, k) != getattr(plain, k)]
     return " ".join([config.name, *parts])
 
 
@@ -46,7 +47,7 @@ def _sources(study: Study) -> list[DataConfig]:
 
 def _pool_size(study: Study, config: DataConfig) -> int | None:
     """Examples to generate: as the study says, or as many as its largest trial needs; None: all there are."""
-    if config.pool_size is not None or not catalog.describe(config).generated:
+    if config.pool_size is not None or not sources.find(config.name).generated:
         return config.pool_size
     largest, validation = int(study.largest("data.train_size")), study.largest("data.validation")  # type: ignore[arg-type]
     return subsets.pool_needed(largest, validation, study.replicas)  # type: ignore[arg-type]

@@ -1,0 +1,403 @@
+"""Tables with a target column: csv:FILE and parquet:FILE, and what their columns mean.
+
+`delimited` and `columns` decide how text is read; here columns become features, target, ids, groups.
+"""
+
+from __future__ import annotations
+
+import decimal
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engram.data import delimited, pictures
+from engram.data.columns import MISSING, NUMBER, take_index
+from engram.data.config import DataConfig
+from engram.data.dataset import DataError
+from engram.data.raw import Raw, bad, file, split_words
+from engram.data.sources import Asked
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+def csv(config: DataConfig, asked: Asked) -> Raw:
+    """csv:FILE, separated by commas, semicolons, tabs, bars or blanks; features are numbers."""
+    return _with_test(_csv, file(config), config)
+
+
+def _csv(path: Path, config: DataConfig) -> Raw:
+    text = [name for name in (config.groups, config.split) if name]
+    found = delimited.read(path, config, tuple(text))
+    raw = table(found.frame, config, config.target, ids=found.ids, lines=found.lines)
+    return replace(raw, notes=(*found.notes, *raw.notes))
+
+
+def parquet(config: DataConfig, asked: Asked) -> Raw:
+    """parquet:FILE: features are numbers, or one column of encoded images or of lists of numbers."""
+    return _with_test(_parquet, file(config), config)
+
+
+def _parquet(path: Path, config: DataConfig) -> Raw:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        content = pq.ParquetFile(path)
+        schema = content.schema_arrow
+        encoded = [f.name for f in schema if pictures.is_encoded(f.type)]
+        others = [name for name in schema.names if name not in encoded]
+        frame = _frame(content.read(columns=others), config)
+    except (ValueError, OSError, EOFError, pa.ArrowException) as error:
+        if isinstance(error, DataError):
+            raise
+        raise bad(config, f"{path} cannot be read: {error}", "save it as Parquet") from error
+    ids = None if type(frame.index).__name__ == "RangeIndex" else np.asarray(frame.index)
+    frame = frame.reset_index(drop=True)
+    said: list[str] = []
+    if ids is None and (config.index != "auto" or not encoded):
+        frame, ids = take_index(frame, False, config, said)
+    if not encoded:
+        raw = table(frame, config, config.target, ids=ids)
+        return replace(raw, notes=(*said, *raw.notes))
+    if len(encoded) > 1:
+        rule = f"has {len(encoded)} columns of encoded files: {', '.join(encoded)}"
+        raise bad(config, rule, "keep one, beside the target")
+    roles = (config.groups, config.order, config.split, config.index)
+    rest = [name for name in map(str, frame.columns) if name not in roles]
+    target = config.target or (rest[0] if len(rest) == 1 else None)
+    if target is None:
+        raise DataError(
+            "data.target",
+            "null",
+            f"{config.name} has beside {encoded[0]} the columns {', '.join(rest) or 'none'}",
+            f"write one of them: {', '.join(rest)}" if rest else "add a column of labels",
+        )
+    unused = [name for name in rest if name != target]
+    images = pictures.from_parquet(content, encoded[0], config)
+    raw = table(frame.drop(columns=unused), config, target, ids=ids, inputs=images)
+    notes = [*said, *raw.notes]
+    if unused:
+        notes.append(f"columns not used beside the images: {', '.join(unused)}")
+    return replace(raw, notes=tuple(notes))
+
+
+def _frame(found: pa.Table, config: DataConfig) -> pd.DataFrame:
+    """Columns as pandas has them; decimals as floats, dictionaries as their values."""
+    import pyarrow as pa
+
+    for i, name in enumerate(found.column_names):
+        kind = found.schema.field(i).type
+        if pa.types.is_dictionary(kind):
+            found = found.set_column(i, name, found.column(i).cast(kind.value_type))
+            kind = kind.value_type
+        if pa.types.is_decimal(kind):
+            found = found.set_column(i, name, found.column(i).cast(pa.float64()))
+        if pa.types.is_struct(kind) or pa.types.is_map(kind):
+            fix = "drop the column, or save one number per row in it"
+            raise bad(config, f"column {name!r} holds {kind} values", fix)
+    twice = {name for name in found.column_names if found.column_names.count(name) > 1}
+    if twice:
+        raise bad(config, f"has two columns named {sorted(twice)[0]!r}", "give each its own name")
+    return found.to_pandas(ignore_metadata=False)
+
+
+def _with_test(read: Any, path: Path, config: DataConfig) -> Raw:
+    """The file, and as its test set the rows of data.test, read the same way."""
+    raw: Raw = read(path, config)
+    if config.test is None:
+        return raw
+    if raw.parts is not None:
+        raise DataError("data.test", config.test, "and data.split both name test rows", "keep one")
+    try:
+        same = config.model_copy(update={"target": raw.target})
+        other: Raw = read(file(config, config.test), same)
+    except DataError as error:
+        if error.key != "data.name":
+            raise
+        raise DataError("data.test", config.test, error.rule, error.fix) from error
+    return with_test(raw, other, config)
+
+
+def with_test(raw: Raw, other: Raw, config: DataConfig) -> Raw:
+    """raw with the rows of another file as its test set; columns are matched by their names."""
+    inputs = other.inputs
+    if raw.columns is not None and other.columns is not None and raw.columns != other.columns:
+        lost = [name for name in raw.columns if name not in other.columns]
+        more = [name for name in other.columns if name not in raw.columns]
+        if lost or more:
+            rule = f"lacks column {lost[0]!r}" if lost else f"has column {more[0]!r} besides"
+            fix = f"give it the columns of {config.name}"
+            raise DataError("data.test", config.test, rule, fix)
+        inputs = inputs[:, [other.columns.index(name) for name in raw.columns]]
+    return replace(
+        raw,
+        test_inputs=inputs,
+        test_targets=other.targets,
+        test_ids=other.ids,
+        test_lines=other.lines,
+        test_groups=other.groups,
+        test_times=other.times,
+        notes=(*raw.notes, *(n for n in other.notes if n not in raw.notes)),
+    )
+
+
+def table(
+    frame: pd.DataFrame,
+    config: DataConfig,
+    target: str | None,
+    *,
+    ids: np.ndarray | None = None,
+    lines: np.ndarray | None = None,
+    first_row: int = 0,
+    inputs: Any = None,
+) -> Raw:
+    """A data frame with its target column (None: the last) taken off, to be standardized.
+
+    lines, first_row: how a message names a row. inputs: features that are elsewhere, one a row of
+    the frame; then no other column is one.
+    """
+    names = [str(name) for name in frame.columns]
+    frame = frame.set_axis(names, axis=1)
+    if not len(frame) or len(names) < (2 if inputs is None else 1):
+        raise bad(
+            config,
+            f"has {len(frame)} rows and {len(names)} columns",
+            "give rows of one feature or more and a target",
+        )
+    roles = {
+        key: _role(frame, config, key)
+        for key in ("groups", "order", "split")
+        if getattr(config, key)
+    }
+    rest = [name for name in names if name not in roles.values()]
+    target = (rest[-1] if rest else names[-1]) if target is None else target
+    if target not in names:
+        raise DataError(
+            "data.target",
+            target,
+            f"{config.name} has no such column",
+            f"write one of: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}",
+        )
+    if target in roles.values():
+        key = next(key for key, name in roles.items() if name == target)
+        raise DataError(f"data.{key}", target, "is the target too", "name another column")
+    raw = Raw(inputs, None, lines=lines, first_row=first_row, target=target)
+    targets, notes = _target(frame[target], raw, config)
+    raw = replace(
+        raw,
+        targets=targets,
+        ids=None if ids is None else _own_ids(ids),
+        groups=_values(frame, roles.get("groups"), raw, config),
+        times=_times(frame, roles.get("order"), raw, config),
+        parts=_parts(frame, roles.get("split"), raw, config),
+        notes=tuple(notes),
+    )
+    features = frame.drop(columns=[target, *roles.values()])
+    if inputs is None:
+        raw = _featured(raw, features, config)
+    return _without_missing(raw, config) if config.missing == "drop" else raw
+
+
+def _featured(raw: Raw, features: pd.DataFrame, config: DataConfig) -> Raw:
+    """The features as an array: numbers, or the lists of one column."""
+    listed = [name for name in features.columns if _holds_lists(features[name])]
+    if listed and len(features.columns) == 1:
+        return replace(raw, inputs=_stacked(features[listed[0]], raw, config))
+    for name in features.columns:
+        _refuse_text(features[name], raw, config)
+    if not len(features.columns):
+        raise bad(config, "has no feature column", "give one besides the target")
+    return replace(
+        raw,
+        inputs=features.to_numpy(dtype=np.float64, na_value=np.nan),
+        columns=tuple(features.columns),
+        standardize=True,
+        fill=config.missing == "median",
+    )
+
+
+def _without_missing(raw: Raw, config: DataConfig) -> Raw:
+    """Without the rows that have a missing feature."""
+    if not isinstance(raw.inputs, np.ndarray):
+        return raw
+    keep = ~np.isnan(raw.inputs.reshape(len(raw.inputs), -1)).any(axis=1)
+    if keep.all():
+        return raw
+    if not keep.any():
+        raise bad(config, "has a missing value in every row", "write data.missing: median")
+    lost = int((~keep).sum())
+    own = {
+        key: None if getattr(raw, key) is None else getattr(raw, key)[keep]
+        for key in ("lines", "groups", "times", "parts")
+    }
+    ids = np.arange(len(keep)) if raw.ids is None else raw.ids
+    return replace(
+        raw,
+        inputs=raw.inputs[keep],
+        targets=raw.targets[keep],
+        ids=ids[keep],
+        notes=(*raw.notes, f"{lost:,} of {len(keep):,} rows with missing values are left out"),
+        **own,
+    )
+
+
+def _target(column: pd.Series, raw: Raw, config: DataConfig) -> tuple[np.ndarray, list[str]]:
+    """The targets as numbers where all of them are, else as text: NA is the name of a class then."""
+    import pandas as pd
+
+    if _holds_lists(column):
+        value = next(v for v in column if v is not None)
+        raise bad(
+            config,
+            f"target column {column.name!r} holds lists, as {np.asarray(value).tolist()[:3]} in {raw.place(0)}",
+            "save one class or value per row in it",
+        )
+    if pd.api.types.is_datetime64_any_dtype(column):
+        raise bad(config, f"target column {column.name!r} holds dates", "save numbers or classes")
+    lost = column.isna().to_numpy()
+    notes: list[str] = []
+    values = column
+    if not pd.api.types.is_numeric_dtype(column):
+        text = column.where(~column.isna(), "").astype(str).str.strip()
+        words = ~text.str.fullmatch(NUMBER.pattern).to_numpy()
+        named = words & text.isin(MISSING).to_numpy()
+        if (words == named).all() and not words.all():  # numbers, and here and there none
+            lost = named
+            values = pd.to_numeric(text.where(~named), errors="coerce")
+            whole = values.dropna()
+            if not lost.any() and (whole % 1 == 0).all() and (whole.abs() < 2**53).all():
+                values = values.astype("int64")
+        else:
+            lost = (text == "").to_numpy()
+            called = sorted({name for name in text[named] if name})
+            if called:
+                count = int((text.isin(called)).sum())
+                notes.append(f"{', '.join(map(repr, called))} names a class ({count:,} rows)")
+            values = column.where(~column.isna(), "").astype(str)
+    if lost.any():
+        row = int(lost.argmax())
+        raise bad(
+            config,
+            f"{raw.place(row)} has no target in column {column.name!r}; {lost.sum()} such rows",
+            "drop these rows",
+        )
+    return values.to_numpy(), notes
+
+
+def _role(frame: pd.DataFrame, config: DataConfig, key: str) -> str:
+    name = str(getattr(config, key))
+    if name not in frame.columns:
+        raise DataError(
+            f"data.{key}",
+            name,
+            f"{config.name} has no such column",
+            f"write one of: {', '.join(frame.columns[:20])}",
+        )
+    return name
+
+
+def _values(
+    frame: pd.DataFrame, name: str | None, raw: Raw, config: DataConfig
+) -> np.ndarray | None:
+    if name is None:
+        return None
+    column = frame[name]
+    text = column.where(~column.isna(), "").astype(str).str.strip()
+    lost = (text == "").to_numpy()
+    if lost.any():
+        rule = f"{raw.place(int(lost.argmax()))} has no value in column {name!r}"
+        raise bad(config, f"{rule}; {lost.sum()} such rows", "fill the column in")
+    return text.to_numpy(dtype=str)
+
+
+def _times(
+    frame: pd.DataFrame, name: str | None, raw: Raw, config: DataConfig
+) -> np.ndarray | None:
+    """Numbers as they are, texts as dates."""
+    import pandas as pd
+
+    if name is None:
+        return None
+    column = frame[name]
+    if pd.api.types.is_numeric_dtype(column):
+        times = column.to_numpy(dtype=float, na_value=np.nan)
+        lost = np.isnan(times)
+    else:
+        try:
+            dates = pd.to_datetime(column, format="ISO8601", utc=True)
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                "data.order",
+                name,
+                f"its values are no times: {column.iloc[0]!r}",
+                "give numbers, or dates as 2026-01-31",
+            ) from error
+        lost = dates.isna().to_numpy()
+        times = dates.to_numpy()
+    if lost.any():
+        rule = f"{raw.place(int(lost.argmax()))} has no time in column {name!r}"
+        raise bad(config, f"{rule}; {lost.sum()} such rows", "fill the column in")
+    return np.asarray(times)
+
+
+def _parts(
+    frame: pd.DataFrame, name: str | None, raw: Raw, config: DataConfig
+) -> np.ndarray | None:
+    values = _values(frame, name, raw, config)
+    return None if values is None else split_words(values, raw, config)
+
+
+def _own_ids(ids: np.ndarray) -> np.ndarray:
+    """Index values as whole numbers where they are such, else as text."""
+    ids = np.asarray(ids)
+    if ids.dtype.kind in "iu":
+        return ids.astype(np.int64)
+    if ids.dtype.kind == "f" and np.isfinite(ids).all() and (ids % 1 == 0).all():
+        return ids.astype(np.int64)
+    if ids.dtype.kind == "O" and all(str(i).isdigit() and str(int(i)) == str(i) for i in ids):
+        return ids.astype(np.int64)
+    return ids.astype(str)
+
+
+def _holds_lists(column: pd.Series) -> bool:
+    first = next((v for v in column.head(50) if v is not None), None)
+    return isinstance(first, list | tuple | np.ndarray)
+
+
+def _stacked(column: pd.Series, raw: Raw, config: DataConfig) -> np.ndarray:
+    """A column of lists as one array; all of them alike."""
+    rows = [np.array(np.stack(v) if np.asarray(v).dtype.kind == "O" else v) for v in column]
+    for i, row in enumerate(rows):
+        if row.shape != rows[0].shape:
+            rule = (
+                f"column {column.name!r} has lists of shape {row.shape} in {raw.place(i)} and "
+                f"{rows[0].shape} in {raw.place(0)}"
+            )
+            raise bad(config, rule, "make all of one length")
+    return np.stack(rows)
+
+
+def _refuse_text(column: pd.Series, raw: Raw, config: DataConfig) -> None:
+    import pandas as pd
+
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column):
+        return
+    if _holds_lists(column):
+        rule = f"column {column.name!r} holds lists, beside other features"
+        raise bad(config, rule, "drop the column, or spread it over columns of numbers")
+    if pd.api.types.is_datetime64_any_dtype(column):
+        rule = f"column {column.name!r} holds dates"
+        raise bad(config, rule, "drop the column, code it as numbers, or name it as data.order")
+    wrong = pd.to_numeric(column, errors="coerce").isna() & column.notna()
+    row = int(wrong.to_numpy().argmax()) if wrong.any() else 0
+    value = column.iloc[row]
+    shown = float(value) if isinstance(value, decimal.Decimal) else value
+    raise bad(
+        config,
+        f"column {column.name!r} is not numeric: {shown!r} in {raw.place(row)}",
+        "drop the column, code it as numbers, or name it as data.target",
+    )

@@ -1,0 +1,470 @@
+"""Tables as people have them: each is read right, and what was decided is said, or it is refused
+with its line, its counts and what to do. Inputs after public bug reports; each stands for its kind."""
+
+import decimal
+import gzip
+import io
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from engram.data.catalog import DataError, load
+from engram.data.config import DataConfig
+
+RNG = np.random.default_rng(1)
+ROWS = 24
+A, B = RNG.normal(size=(2, ROWS)).round(3)
+Y = np.arange(ROWS) % 2
+LETTERS = np.array(["no", "yes"])[Y]
+
+
+def text(*columns, header="a,b,y", separator=",", end="", decimal=".", start=()):
+    """Rows of these columns below a header, as a program writes them."""
+    rows = []
+    for i in range(ROWS):
+        cells = [str(c[i]) for c in (*start, *columns)]
+        rows.append(separator.join(c.replace(".", decimal) for c in cells) + end)
+    return "\n".join([*([header] if header is not None else []), *rows]) + "\n"
+
+
+PLAIN = text(A, B, Y)
+SHUFFLED = RNG.permutation(ROWS) + 100
+CITIES = np.array([f"town{i}" for i in range(ROWS)])
+
+# name -> (text, keys, classes' names or None for values, a word of the notes or "")
+READ = {
+    "plain": (PLAIN, {}, ("0", "1"), ""),
+    "words": (text(A, B, LETTERS), {}, ("no", "yes"), ""),
+    "semicolon": (text(A, B, Y, header="a;b;y", separator=";"), {}, ("0", "1"), "semicolon"),
+    "tab": (text(A, B, Y, header="a\tb\ty", separator="\t"), {}, ("0", "1"), "tab"),
+    "pipe": (text(A, B, Y, header="a|b|y", separator="|"), {}, ("0", "1"), "pipe"),
+    "blanks": (text(A, B, Y, header="a   b  y", separator="   "), {}, ("0", "1"), "space"),
+    "a separator that is named": (PLAIN, {"separator": "comma"}, ("0", "1"), ""),
+    "sep= of a spreadsheet": (
+        "sep=;\n" + text(A, B, Y, header="a;b;y", separator=";"),
+        {},
+        ("0", "1"),
+        "the first line says",
+    ),
+    "decimal commas": (
+        text(A, B, Y, header="a;b;y", separator=";", decimal=","),
+        {},
+        ("0", "1"),
+        "decimal commas in 'a', 'b'",
+    ),
+    "quoted decimal commas": (
+        text([f'"{a}"' for a in A], [f'"{b}"' for b in B], Y, decimal=","),
+        {},
+        ("0", "1"),
+        "decimal commas",
+    ),
+    "trailing separators": (text(A, B, Y, end=","), {}, ("0", "1"), "24 rows end in a separator"),
+    "trailing separators and names": (
+        text(A, B, Y, header="a,b,y,", end=","),
+        {},
+        ("0", "1"),
+        "1 columns without name and values",
+    ),
+    "some trailing separators": (
+        PLAIN.replace("\n", ",\n", 5).replace(",\n", "\n", 1),
+        {},
+        ("0", "1"),
+        "4 rows end in a separator",
+    ),
+    "empty rows of a spreadsheet": (PLAIN + ",,\n,,\n", {}, ("0", "1"), "2 empty rows"),
+    "blank lines": ("\n" + PLAIN.replace("\n", "\n\n"), {}, ("0", "1"), ""),
+    "index of a data frame": (
+        text(A, B, Y, header=",a,b,y", start=[np.arange(ROWS)]),
+        {},
+        ("0", "1"),
+        "without a name, counts the rows",
+    ),
+    "index saved twice": (
+        text(A, B, Y, header="Unnamed: 0,a,b,y", start=[np.arange(ROWS)]),
+        {},
+        ("0", "1"),
+        "'Unnamed: 0', counts the rows",
+    ),
+    "a column called id": (
+        text(A, B, Y, header="Id,a,b,y", start=[np.arange(ROWS) + 1]),
+        {},
+        ("0", "1"),
+        "'Id', counts the rows",
+    ),
+    "index of some of the rows": (
+        text(A, B, Y, header=",a,b,y", start=[SHUFFLED]),
+        {},
+        ("0", "1"),
+        "names the rows",
+    ),
+    "index of words": (
+        text(A, B, Y, header=",a,b,y", start=[CITIES]),
+        {},
+        ("0", "1"),
+        "names the rows",
+    ),
+    "an index that is named": (
+        text(A, B, Y, header="town,a,b,y", start=[CITIES]),
+        {"index": "town"},
+        ("0", "1"),
+        "",
+    ),
+    "row names of R": (
+        text(A, B, Y, header='"a","b","y"', start=[[f'"{i + 1}"' for i in range(ROWS)]]),
+        {},
+        ("0", "1"),
+        "names the rows",
+    ),
+    "row names of R that are words": (
+        text(A, B, Y, start=[[f'"{c}"' for c in CITIES]]),
+        {},
+        ("0", "1"),
+        "names the rows",
+    ),
+    "row names that are told of": (
+        text(A, B, Y, start=[SHUFFLED]),
+        {"index": "first"},
+        ("0", "1"),
+        "names the rows",
+    ),
+    "no header": (text(A, B, LETTERS, header=None), {"header": "none"}, ("no", "yes"), ""),
+    "names that are numbers": (
+        text(A, B, Y, header="0,1,2"),
+        {"header": "first"},
+        ("0", "1"),
+        "",
+    ),
+    "names of an array": (
+        text(A, B, A, Y, header="0,1,2,label").replace("0,1,2,label", "0,1,2,label"),
+        {},
+        ("0", "1"),
+        "",
+    ),
+    "a name twice": (text(A, B, Y, header="a,a,y"), {}, ("0", "1"), "'a' (the second is a.1)"),
+    "a commented header": ("# " + PLAIN, {}, ("0", "1"), "#"),
+    "blanks around names and values": (
+        text([f" {a}" for a in A], [f"{b} " for b in B], [f" {w} " for w in LETTERS]).replace(
+            "a,b,y", "a , b, y "
+        ),
+        {"target": "y"},
+        ("no", "yes"),
+        "blanks around 24 class names",
+    ),
+    "blanks behind some labels": (
+        text(A, B, [w + " " * (i % 3 == 0) for i, w in enumerate(LETTERS)]),
+        {},
+        ("no", "yes"),
+        "blanks around 8 class names",
+    ),
+    "NA as a class": (
+        text(A, B, np.array(["NA", "SA"])[Y]),
+        {},
+        ("NA", "SA"),
+        "'NA' names a class (12 rows)",
+    ),
+    "None as a class": (
+        text(A, B, np.array(["None", "mild"])[Y]),
+        {},
+        ("None", "mild"),
+        "'None' names a class",
+    ),
+    "case": (
+        text(A, B, ["Yes" if i == 3 else "yes" if y else "no" for i, y in enumerate(Y)]).replace(
+            "yes\n", "Yes\n", 2
+        ),
+        {},
+        ("Yes", "no", "yes"),
+        "differ only in their case",
+    ),
+    "values": (text(A, B, B + 0.25), {}, None, ""),
+    "missing values that are filled": (
+        PLAIN.replace(f"{A[3]},{B[3]}", f",{B[3]}"),
+        {"missing": "median"},
+        ("0", "1"),
+        "1 missing values became the median",
+    ),
+    "windows": ("\ufeff" + PLAIN.replace("\n", "\r\n"), {}, ("0", "1"), ""),
+    "old macs": (PLAIN.replace("\n", "\r"), {}, ("0", "1"), ""),
+}
+
+
+def write(folder, content, suffix="csv"):
+    path = folder / f"table.{suffix}"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return f"{'parquet' if suffix == 'parquet' else 'csv'}:{path}"
+
+
+def refused(name, **keys):
+    with pytest.raises(DataError) as caught:
+        load(DataConfig(name=name, **keys))
+    return caught.value
+
+
+@pytest.mark.parametrize("name", READ)
+def test_read_right_and_said(tmp_path, name):
+    content, keys, classes, note = READ[name]
+    dataset = load(DataConfig(name=write(tmp_path, content), **keys))
+    assert dataset.class_names == classes
+    assert len(dataset.inputs) + len(dataset.test_inputs) == ROWS
+    assert dataset.inputs.shape[1] == (3 if name == "names of an array" else 2)
+    assert note in "; ".join(dataset.notes)
+    assert bool(dataset.notes) == bool(note)
+    # Row by row: A and B are told apart by their order, whatever was dropped before or behind.
+    own = [str(i) for i in dataset.ids]
+    named = {str(v): i for v, i in zip(CITIES, range(ROWS), strict=True)}
+    named |= {str(v): i for i, v in enumerate(SHUFFLED)}
+    first = 1 if name in ("row names of R", "a column called id") else 0
+    rows = np.array([named.get(o, int(o) - first if o.isdigit() else -1) for o in own])
+    raw = np.column_stack([A, B])[rows]
+    if "missing" not in keys:
+        scaled = (raw - raw.mean(0)) / raw.std(0)
+        np.testing.assert_allclose(dataset.inputs[:, :2], scaled, atol=1e-5)
+    if classes is not None and name != "case":
+        np.testing.assert_array_equal(dataset.targets, Y[rows])
+
+
+# name -> (text, keys, rule, fix)
+REFUSED = {
+    "rows one field longer": (
+        text(A, B, A, Y),
+        {},
+        "line 2 has 4 fields, and the names are 3; 24 such rows",
+        "data.index: first",
+    ),
+    "a row that is longer": (
+        PLAIN.replace("\n", ",7\n", 6).replace(",7\n", "\n", 5),
+        {},
+        "line 6 has 4 fields, and the names are 3; 1 such row",
+        "as many fields",
+    ),
+    "a row that is shorter": (
+        PLAIN + "0.5,1\n",
+        {},
+        "line 26 has 2 fields, and the names are 3; 1 such row",
+        "as many fields",
+    ),
+    "no header": (
+        text(A, B, LETTERS, header=None),
+        {},
+        "its first line looks like a row, not like names",
+        "data.header: none",
+    ),
+    "no header, all numbers": (
+        text(A, B, Y, header=None),
+        {},
+        "its first line is numbers",
+        "data.header: none",
+    ),
+    "one class each": (
+        text(A, B, CITIES),
+        {},
+        "24 different texts in 24 targets are hardly classes",
+        "task: classification",
+    ),
+    "a class with one row": (
+        text(A, B, ["odd" if i == 4 else w for i, w in enumerate(LETTERS)]),
+        {},
+        "class 'odd' (line 6) has one row",
+        "data.test",
+    ),
+    "commas that may be thousands": (
+        text([f'"{i},500"' for i in range(1, ROWS + 1)], B, Y),
+        {},
+        "may be a fraction, or thousands",
+        "data.decimal",
+    ),
+    "both decimal marks": (
+        text(["0;5"] * ROWS, B, Y, header="a|b|y", separator="|").replace(";", ","),
+        {},
+        "and other columns have points",
+        "data.decimal",
+    ),
+    "either separator": (
+        "a|b;y\n" + "u|v;w\nw|v;u\n" * 9,
+        {},
+        "can be parted by semicolon and by pipe",
+        "data.separator",
+    ),
+    "target named twice": (text(A, B, Y, header="a,y,y"), {}, "2 columns of this name", "own"),
+    "a column without a name": (text(A, B, Y, header="a,,y"), {}, "column 2 has no name", "name"),
+    "a first column without a name": (
+        text(A, B, Y, header=",b,y"),
+        {},
+        "its values are no index",
+        "data.index: first",
+    ),
+    "a missing number": (
+        PLAIN.replace(f"{A[3]},", ",", 1),
+        {},
+        "line 5, column 'a' is no number",
+        "data.missing: drop or median",
+    ),
+    "a missing target": (
+        PLAIN.replace(f"{B[3]},1", f"{B[3]},NA", 1),
+        {},
+        "line 5 has no target in column 'y'; 1 such rows",
+        "drop",
+    ),
+    "a missing class": (
+        text(A, B, LETTERS).replace(f"{B[3]},yes", f"{B[3]},", 1),
+        {},
+        "line 5 has no target",
+        "drop",
+    ),
+    "one column": ("y\n" + "1\n0\n" * 12, {}, "1 columns", "target"),
+    "nothing but a header": ("a,b,y\n", {}, "0 rows", "rows"),
+    "no text": (b"a,b\0,y\n1,2,3\n", {}, "a zero byte in line 1", "text"),
+    "another encoding": (
+        text(A, B, np.array(["caf\u00e9", "tea"])[Y]).encode("latin-1"),
+        {},
+        "line 2 has the byte 0xe9",
+        "data.encoding",
+    ),
+    "an unknown encoding": (PLAIN, {"encoding": "utf-99"}, "is no encoding", "latin-1"),
+    "an index that is not there": (PLAIN, {"index": "town"}, "0 such columns", "a, b, y"),
+    "a quote that is never closed": (PLAIN + '1,"2,1\n', {}, "line 26", ""),
+    "a group column that is not there": (PLAIN, {"groups": "site"}, "no such column", "a, b, y"),
+    "words of a split": (PLAIN, {"split": "b"}, f"line 2 says '{B[0]}'", "train, validation"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_with_place_counts_and_remedy(tmp_path, name):
+    content, keys, rule, fix = REFUSED[name]
+    error = refused(write(tmp_path, content), **keys)
+    assert rule in error.rule
+    assert fix in error.fix
+
+
+def test_encodings_and_compressed_files(tmp_path):
+    plain = load(DataConfig(name=write(tmp_path, PLAIN))).digest
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.writestr("inside.csv", PLAIN)
+    for content in (gzip.compress(PLAIN.encode()), zipped.getvalue(), PLAIN.encode("utf-16")):
+        assert load(DataConfig(name=write(tmp_path, content))).digest == plain
+    cafe = text(A, B, np.array(["caf\u00e9", "tea"])[Y]).encode("latin-1")
+    named = load(DataConfig(name=write(tmp_path, cafe), encoding="latin-1"))
+    assert named.class_names == ("caf\u00e9", "tea")
+
+
+def test_rows_with_missing_values_are_dropped_and_said(tmp_path):
+    holed = PLAIN.replace(f"{A[3]},", ",", 1).replace(f"{A[8]},", "?,", 1)
+    dataset = load(DataConfig(name=write(tmp_path, holed), missing="drop"))
+    assert sorted([*dataset.ids, *dataset.test_ids]) == [i for i in range(ROWS) if i not in (3, 8)]
+    assert dataset.notes == ("2 of 24 rows with missing values are left out",)
+
+
+def test_the_median_is_that_of_the_pool(tmp_path):
+    holed = PLAIN.replace(f"{A[3]},", ",", 1)
+    dataset = load(DataConfig(name=write(tmp_path, holed), missing="median"))
+    pool = A[dataset.ids][dataset.ids != 3]
+    filled = np.where(dataset.ids == 3, np.median(pool), A[dataset.ids])
+    expected = (filled - filled.mean()) / filled.std()
+    np.testing.assert_allclose(dataset.inputs[:, 0], expected, atol=1e-5)
+
+
+def test_a_second_file_is_the_test_set(tmp_path):
+    name = write(tmp_path, text(A, B, LETTERS))
+    other = tmp_path / "later.csv"
+    other.write_text("y;b;a\n" + "yes;1;2\nno;3;4\n" * 3)  # its own order and separator
+    dataset = load(DataConfig(name=name, test=str(other)))
+    assert (len(dataset.inputs), len(dataset.test_inputs)) == (ROWS, 6)
+    scaled = (np.array([[2, 1], [4, 3]]) - [A.mean(), B.mean()]) / [A.std(), B.std()]
+    np.testing.assert_allclose(dataset.test_inputs, scaled[dataset.test_ids % 2], atol=1e-4)
+    np.testing.assert_array_equal(dataset.test_targets, 1 - dataset.test_ids % 2)
+    other.write_text("a,c,y\n1,2,yes\n1,2,no\n")
+    error = refused(name, test=str(other))
+    assert (error.key, error.rule) == ("data.test", "lacks column 'b'")
+    other.write_text("a,b,y\n1,2,maybe\n1,2,no\n")
+    assert "class maybe, which y never has" in refused(name, test=str(other)).rule
+    assert refused(name, test=str(tmp_path / "none.csv")).key == "data.test"
+
+
+def test_groups_times_and_own_splits_are_columns(tmp_path):
+    sites = np.repeat(["north", "south", "east", "west"], 6)
+    days = [f"2026-01-{i + 1:02d}" for i in range(ROWS)]
+    parts = np.array(["train", "Test"])[np.arange(ROWS) % 4 // 3]
+    name = write(tmp_path, text(A, B, Y, sites, days, parts, header="a,b,y,site,day,part"))
+    assert "column 'site' is not numeric" in refused(name, target="y").rule
+    assert refused(name, groups="site", order="day", split="part").key == "data.order"
+    name = write(tmp_path, text(A, B, Y, sites, parts, header="a,b,y,site,part"))
+    error = refused(name, groups="site", split="part")
+    assert (error.key, error.fix[:15]) == ("data.groups", "give each group")
+    only = write(tmp_path, text(A, B, Y, sites, header="a,b,y,site"))
+    grouped = load(DataConfig(name=only, groups="site"))  # the target is the last but the group
+    assert grouped.inputs.shape[1] == 2
+    assert not set(sites[grouped.ids]) & set(sites[grouped.test_ids])
+    only = write(tmp_path, text(A, B, Y, days, header="a,b,y,day"))
+    ordered = load(DataConfig(name=only, order="day"))
+    assert ordered.ids.max() < ordered.test_ids.min()
+    only = write(tmp_path, text(A, B, Y, parts, header="a,b,y,part"))
+    split = load(DataConfig(name=only, split="part"))
+    assert set(parts[split.test_ids]) == {"Test"}
+    assert len(split.test_ids) == 6
+
+
+# Parquet
+
+
+def parquet(folder, **columns):
+    path = folder / "table.parquet"
+    pq.write_table(pa.table(columns), path)
+    return f"parquet:{path}"
+
+
+def test_decimals_categories_and_truth_values_are_numbers(tmp_path):
+    name = parquet(
+        tmp_path,
+        a=pa.array([decimal.Decimal(str(a)) for a in A]),
+        b=pa.array(B).dictionary_encode(),
+        c=pa.array(Y == 1),
+        y=pa.array(LETTERS).dictionary_encode(),
+    )
+    dataset = load(DataConfig(name=name))
+    assert dataset.class_names == ("no", "yes")
+    raw = np.column_stack([A, B, Y])[dataset.ids]
+    np.testing.assert_allclose(dataset.inputs, (raw - raw.mean(0)) / raw.std(0), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("columns", "rule"),
+    [
+        ({"a": A, "y": [[1]] * ROWS}, "target column 'y' holds lists, as [1] in row 0"),
+        ({"a": A, "b": [[1.0, 2.0]] * ROWS, "y": Y}, "column 'b' holds lists, beside other"),
+        ({"b": [[1.0] * (1 + (i == 5)) for i in range(ROWS)], "y": Y}, "shape (2,) in row 5"),
+        ({"a": [{"k": 1}] * ROWS, "y": Y}, "column 'a' holds struct"),
+        ({"a": pd.date_range("2026", periods=ROWS), "y": Y}, "column 'a' holds dates"),
+        ({"a": A, "y": pd.date_range("2026", periods=ROWS)}, "target column 'y' holds dates"),
+        ({"a": LETTERS, "y": Y}, "column 'a' is not numeric: 'no' in row 0"),
+    ],
+)
+def test_columns_that_are_no_numbers_are_named(tmp_path, columns, rule):
+    assert rule in refused(parquet(tmp_path, **columns)).rule
+
+
+def test_a_column_of_lists_alone_is_the_features(tmp_path):
+    lists = np.column_stack([A, B, A])
+    dataset = load(DataConfig(name=parquet(tmp_path, x=list(lists), y=Y)))
+    np.testing.assert_allclose(dataset.inputs, lists[dataset.ids].astype("f4"))
+
+
+def test_the_index_of_a_data_frame_names_the_rows(tmp_path):
+    frame = pd.DataFrame({"a": A, "y": Y}, index=pd.Index(CITIES, name="town"))
+    frame.to_parquet(tmp_path / "table.parquet")
+    dataset = load(DataConfig(name=f"parquet:{tmp_path / 'table.parquet'}"))
+    assert dataset.inputs.shape[1] == 1
+    assert set(dataset.ids) | set(dataset.test_ids) == set(CITIES)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("mnist1d", "groups"), ("digits", "test"), ("npz:a.npz", "header")]
+)
+def test_keys_that_mean_nothing_here_are_refused(name, key):
+    error = refused(name, **{key: "first"})
+    assert error.key == f"data.{key}"
+    assert "csv:FILE" in error.fix
