@@ -20,10 +20,11 @@ from engram.sweeps.claims import gallery
 from engram.sweeps.claims.answer import Answer, by, measure
 from engram.sweeps.claims.panels import GAP, Along
 from engram.sweeps.claims.table import markdown
+from engram.sweeps.cluster import bundle
 from engram.sweeps.commands import line
 from engram.sweeps.results import report, tables
 from engram.sweeps.results.evidence import Evidence
-from engram.sweeps.study import loading, schema, study_file
+from engram.sweeps.study import loading, own_code, schema, study_file
 from engram.sweeps.study.configuration import Study
 from engram.sweeps.trial import datasets, measuring, trial
 from tests import fake_records
@@ -222,6 +223,12 @@ def test_regression_is_measured_in_the_targets_own_unit(own_folder):
     # The square of a mean distance is at most the mean square, which is in standardized units.
     error = np.array(values["test_error"])
     assert (np.array(values["mean_absolute_error"]) <= 1.1 * 1000 * np.sqrt(error)).all()
+
+
+def test_a_function_of_ones_own_travels_to_a_cluster(own_folder):
+    study = loading.load({**QUICK, "measures": {"own": ["f1", "own_metrics:found_of_nine"]}})
+    assert [path.name for path in bundle.user_modules(study)] == ["own_metrics.py"]
+    assert str(own_folder) in own_code.folders(study)
 
 
 @pytest.mark.parametrize(

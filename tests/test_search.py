@@ -159,3 +159,10 @@ def test_records_are_read_without_owning_the_ledger(tmp_path):
     found = read_records(tmp_path / "journal", "night-1")
     assert [r["trial"] for r in found] == [0, 1]
     assert read_records(tmp_path / "none", "night-1") == []
+
+
+def test_an_objective_that_finished_trials_were_not_measured_by_is_refused(tmp_path):
+    run(Search(study(tmp_path, "random"), tmp_path / "journal"), limit=2)
+    with pytest.raises(LedgerError, match="f1 was not measured in 2 finished trials"):
+        Search(study(tmp_path, "random", objective="{f1: max}"), tmp_path / "journal")
+    Search(study(tmp_path, "random", objective="{variance: min}"), tmp_path / "journal")

@@ -20,6 +20,7 @@ from optuna.storages import JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from engram.measures import catalog
 from engram.sweeps.search import changes
 from engram.sweeps.search.committed import READY, RECORD, RUN, VERSION
 from engram.sweeps.search.ledger import (
@@ -125,6 +126,7 @@ class Generations:
             adapted.append(
                 self._adapt(frozen, values, outside, bool(keys), frozen.number in reopen)
             )
+        self._check_measured(current)
         if wrong:
             trials = current.get_trials(deepcopy=False)
             finished = sum(bool({RECORD, EARLIER} & f.user_attrs.keys()) for f in trials)
@@ -135,6 +137,22 @@ class Generations:
                 "run the changed study under another name (--name N), or undo the change",
             )
         return adapted
+
+    def _check_measured(self, current: optuna.Study) -> None:
+        """Refuse an objective that finished trials were not measured by: each would count as the worst."""
+        metrics = {measure.name for measure in catalog.of_predictions(self.study.measured.own)}
+        lacking = [
+            name
+            for record in records(current)
+            for name in metrics.intersection(self._objectives)
+            if record["status"] == "completed" and name not in record["measures"]
+        ]
+        if lacking:
+            raise refused(
+                self.path,
+                f"the objective {lacking[0]} was not measured in {lacking.count(lacking[0])} finished trials",
+                "run the study under another name (--name N), or select by what was measured",
+            )
 
     def _adapt(
         self, frozen: FrozenTrial, values: dict, outside: bool, other: bool, reopen: bool
