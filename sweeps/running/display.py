@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from engram.measures import catalog
 from engram.sweeps.running.events import Listener, Record
 from engram.sweeps.search.search import Proposal
 from engram.sweeps.study.configuration import label
@@ -168,7 +169,7 @@ class Display(Listener):
         if self.best:
             parts.append(
                 Text(
-                    f"best so far  {self.objective.replace('_', ' ')} {self.best[0]:.3f}  {self.best[1]}"
+                    f"best so far  {catalog.title(self.objective)} {self.best[0]:.3f}  {self.best[1]}"
                 )
             )
         if self.note:
@@ -225,16 +226,11 @@ def _outcome(record: dict[str, Any]) -> str:
     if record["status"] != "completed":
         return str(record["status"])
     measures = record["measures"]
-    words = []
-    for name, short in (
-        ("test_error", "test error"),
-        ("generalization_gap", "gap"),
-        ("bias2", "bias²"),
-        ("variance", "variance"),
-    ):
-        if measures.get(name):
-            words.append(f"{short} {measures[name]['mean']:.3f}")
-    return "  ".join(words)
+    return "  ".join(
+        f"{catalog.get(name).heading} {measures[name]['mean']:.3f}"
+        for name in catalog.HEADLINES
+        if measures.get(name)
+    )
 
 
 def duration(seconds: float) -> str:

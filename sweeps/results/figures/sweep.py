@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from engram.measures import importance
+from engram.measures import catalog, importance
 from engram.sweeps.results import tables
 from engram.sweeps.results.columns import superlative
 from engram.sweeps.results.evidence import Evidence, is_number
@@ -75,7 +75,7 @@ def _bars(evidence: Evidence, axis: str, values: list, there: list[Record]) -> D
         )
         bias = np.array([mean_of(r, "bias2") for r in records])
         variance = np.array([mean_of(r, "variance") for r in records])
-        bottom.bar(places, bias, 0.6, color=BIAS, edgecolor="white", label="bias²")
+        bottom.bar(places, bias, 0.6, color=BIAS, edgecolor="white", label=title_of("bias2"))
         bottom.bar(
             places,
             variance,
@@ -84,7 +84,7 @@ def _bars(evidence: Evidence, axis: str, values: list, there: list[Record]) -> D
             color=VARIANCE,
             edgecolor="white",
             hatch="///",
-            label="variance",
+            label=title_of("variance"),
         )
         bottom.set_xticks(range(len(values)), [value_text(v) for v in values])
         top.set_title(shorten(name, 30), loc="left")
@@ -132,7 +132,9 @@ def _finding(
     )
     first, last = ordered[0], ordered[-1]
     words = []
-    for measure, word in zip(STACK, ("the gap", "bias²", "variance"), strict=True):
+    for measure in STACK:
+        found = catalog.get(measure)
+        word = f"the {found.short}" if found.short else found.title
         moved = difference(last, first, measure)
         a, b = mean_of(first, measure), mean_of(last, measure)
         if moved is not None and moved.excludes(0):
