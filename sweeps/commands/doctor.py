@@ -150,9 +150,18 @@ def home() -> Finding:
 
 
 def store() -> Finding:
-    path = Path(paths.mlflow_uri().removeprefix("sqlite:///"))
-    if not path.exists():
+    from engram.sweeps.tracking import embedded
+
+    path = paths.home() / "mlflow.db"
+    found = embedded.condition(path)
+    if found == "absent":
         return Finding("ok", "store", "created by the first run")
+    if found == "half-made":
+        text = f"{path} is half-made: a process was killed while MLflow made it. It holds no run"
+        return Finding("warn", "store", text, "nothing to do: the next run makes it anew")
+    if found == "foreign":
+        fix = f"use that version, or `mlflow db upgrade {paths.mlflow_uri()}` after a backup"
+        return Finding("fail", "store", f"{path} was written by another version of MLflow", fix)
     try:
         with closing(
             sqlite3.connect(f"file:{urllib.parse.quote(str(path))}?mode=ro", uri=True, timeout=5)

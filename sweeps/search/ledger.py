@@ -56,6 +56,14 @@ class LedgerFile:
         self.path = path
         self._offsets = [0]  # where each line begins
         self._journal: journal.Journal | None = None
+        if write and not path.exists() and backup_of(path).exists():
+            copy = backup_of(path)
+            raise refused(
+                path,
+                f"the ledger is gone, and {copy.name}, its copy from the start of the last run, lies beside it",
+                f"put it back (cp {copy} {path}) to keep what was finished by then, or move {copy.name} away"
+                " too to train everything anew",
+            )
         if write:
             try:
                 self._journal = journal.Journal(path, whole=True)
@@ -108,5 +116,7 @@ def damaged(path: Path, how: str) -> LedgerError:
     return refused(
         path,
         f"the ledger cannot be trusted: {how}",
-        f"{rescue}, or move it away to start the study afresh",
+        f"{rescue}, or move both away to start the study afresh"
+        if copy.exists()
+        else f"{rescue}, or move it away to start the study afresh",
     )

@@ -43,12 +43,14 @@ def arrays_file(folder: Path, trial: int) -> Path:
 
 def mlflow_uri() -> str:
     """The embedded MLflow store."""
-    return f"sqlite:///{quoted(home() / 'mlflow.db')}"
+    return sqlite_uri(home() / "mlflow.db")
 
 
-def quoted(path: Path) -> str:
-    """A path as part of a database's address, where these three characters mean something else."""
-    return str(path).replace("%", "%25").replace("?", "%3F").replace("#", "%23")
+def sqlite_uri(path: Path) -> str:
+    """The address of an SQLite file, with the three characters quoted that mean something else there."""
+    quoted = str(path).replace("%", "%25").replace("?", "%3F").replace("#", "%23")
+    # With its driver named: MLflow makes the folder of a plain address as it is written.
+    return f"sqlite:///{path}" if quoted == str(path) else f"sqlite+pysqlite:///{quoted}"
 
 
 def artifacts_dir() -> Path:

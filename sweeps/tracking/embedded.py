@@ -20,7 +20,6 @@ from urllib.parse import quote, unquote
 
 from engram.sweeps.state import lock, paths
 
-SCHEME = "sqlite:///"
 Condition = Literal["absent", "whole", "half-made", "foreign", "damaged"]
 # Where MLflow keeps places of files.
 PLACES = (
@@ -39,9 +38,10 @@ class Unusable(RuntimeError):
 
 def database(uri: str) -> Path | None:
     """The file of an SQLite URI; None for another store."""
-    if not uri.startswith(SCHEME) or uri == SCHEME or ":memory:" in uri:
+    scheme, _, path = uri.partition(":///")
+    if scheme.partition("+")[0] != "sqlite" or not path or ":memory:" in path:
         return None
-    return Path(unquote(uri.removeprefix(SCHEME).partition("?")[0]))
+    return Path(unquote(path.partition("?")[0]))
 
 
 def condition(path: Path) -> Condition:
@@ -120,9 +120,7 @@ def _make(path: Path) -> None:
     from mlflow.store.db import utils
 
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    engine = sqlalchemy.create_engine(
-        SCHEME + paths.quoted(beside), poolclass=sqlalchemy.pool.NullPool
-    )
+    engine = sqlalchemy.create_engine(paths.sqlite_uri(beside), poolclass=sqlalchemy.pool.NullPool)
 
     @sqlalchemy.event.listens_for(engine, "connect")
     def hasten(connection: sqlite3.Connection, _: object) -> None:

@@ -243,6 +243,8 @@ class Recorder:
             self.refused = f"{where} cannot be used: {error}"
         elif any(words in str(error).lower() for words in NEVER):
             self.refused = f"{where} cannot be used: {advice(str(error))}"
+        elif type(error).__name__.startswith("Unsupported"):  # MLflow's own word for a scheme
+            self.refused = f"{where} cannot be used: MLflow knows no such store"
         elif self._register is not None and hopeless(error):
             self.refused = (
                 f"{where} does not take tracking.register_as = {self._register!r} ({reason})\n"
