@@ -17,6 +17,7 @@ import pytest
 
 from engram.sweeps.cluster import bundle
 from engram.sweeps.study import loading as studies
+from tests import own_project
 from tests.cluster.conftest import STUDY
 from tests.command_line import ROOT, engram
 from tests.reliability import faults
@@ -283,23 +284,62 @@ def test_a_bad_study_is_refused_before_anything_is_sent(text, options, words, tm
 # -- what is sent -----------------------------------------------------------------------------------
 
 
-def test_a_parcel_holds_code_and_study_alone(tmp_path, monkeypatch):
+def test_a_bundle_holds_code_and_study_alone(tmp_path, monkeypatch):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "__init__.py").write_text("from own.net import Net\n")
     (tmp_path / "own" / "net.py").write_text("import torch\nclass Net(torch.nn.Module): pass\n")
-    (tmp_path / "own" / "data.npz").write_bytes(b"0" * 10_000_000)
+    (tmp_path / "own" / "words.txt").write_text("what the package reads, it takes along\n")
+    (tmp_path / "beside.npz").write_bytes(b"0" * 10_000_000)
     monkeypatch.syspath_prepend(tmp_path)
     study = studies.load(faults.write(tmp_path, "name: x\nmodel: {family: 'own:Net'}\n"))
     box = tmp_path / "box"
     box.mkdir()
     size = bundle.pack(study, box)
-    tops = {path.name for path in box.iterdir()}
-    assert tops == {"orchestrate.py", "study.yaml", "commit.json", "own", *bundle.OURS}
+    assert {path.name for path in box.iterdir()} == {"engram", "study.yaml", "own"}
+    assert {path.name for path in (box / "own").iterdir()} == {"__init__.py", "net.py", "words.txt"}
     assert size < 2 * 2**20
     endings = {path.suffix for path in box.rglob("*") if path.is_file()}
     assert not endings & {".npz", ".pyc", ".db", ".md"}
     done = engram("schema", home=tmp_path / "h")
     in_box = subprocess.run(
-        [sys.executable, str(box / "orchestrate.py"), "schema"], capture_output=True, text=True
+        [sys.executable, "-m", "engram", "schema"], cwd=box, capture_output=True, text=True
     )
     assert in_box.stdout == done.stdout
+
+
+def test_own_packages_named_like_ours_are_sent(installed, tmp_path):
+    """The whole of a study of one's own, and nothing of the folder for a shipped one."""
+    folder, box, shipped = own_project.project(tmp_path / "mine"), tmp_path / "b", tmp_path / "s"
+    (folder / "own.yaml").write_text(own_project.OWN)
+    pack = (
+        "import sys, pathlib; from engram.sweeps.cluster import bundle\n"
+        "from engram.sweeps.study import loading\n"
+        "for study, folder in zip(sys.argv[1::2], sys.argv[2::2]):\n"
+        "    pathlib.Path(folder).mkdir()\n"
+        "    bundle.pack(loading.load(study), pathlib.Path(folder))\n"
+    )
+    done = subprocess.run(
+        [installed.python, "-c", pack, "own.yaml", str(box), "quickstart", str(shipped)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {p.name for p in box.iterdir()} == {"engram", "study.yaml", "models", "data", "measures"}
+    assert {p.name for p in (box / "models").iterdir()} == {"__init__.py", "net.py"}
+    assert {p.name for p in (box / "data").iterdir()} == {"loader.py"}
+    assert {p.name for p in shipped.iterdir()} == {"engram", "study.yaml"}
+    assert own_project.imported(folder) == set()
+
+
+@pytest.mark.hosts
+@pytest.mark.parametrize("study", ["own.yaml", "quickstart"])
+def test_own_packages_named_like_ours_run_through_a_job(head, study, installed, tmp_path):
+    """Sent by the installed program, from a folder with models, data, sweeps, measures and tests of its own."""
+    folder, there = own_project.project(tmp_path / "mine"), tmp_path / "there"
+    (folder / "own.yaml").write_text(own_project.OWN)
+    words = [] if study == "own.yaml" else own_project.TINY
+    words = ["submit", study, *words, "--address", head.address, "--home", str(there)]
+    done = installed(*words, home=tmp_path / "here", cwd=folder, **head.environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ranked by validation error" in done.stdout
