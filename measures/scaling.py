@@ -5,14 +5,15 @@ Six sizes at least, and even then the three parameters can trade against each ot
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from engram.measures import arrays, intervals
+from engram.measures import arrays, intervals, misfit
 from engram.measures.arrays import Floats
 from engram.measures.intervals import Interval
+from engram.measures.misfit import Noise, Other
 
 FEWEST_SIZES = 6
 BETA_RANGE = (-5.0, -0.01)  # searched; a fit at either end has found no power law
@@ -22,8 +23,10 @@ BETA_RANGE = (-5.0, -0.01)  # searched; a fit at either end has found no power l
 class PowerLaw:
     """ε = alpha·n^beta + gamma, alpha ≥ 0, beta < 0, gamma ≥ 0.
 
-    identified: whether the data fix the parameters; `reason` says why not (empty when they do). An
-    unidentified fit still describes the sizes measured; do not quote its exponent or its floor."""
+    identified: whether this is the right curve as far as the data can say, and they fix its parameters;
+    `reason` says why not (empty when they do). An unidentified fit still describes the sizes measured; do not quote
+    its exponent or its floor, and `predict` says nothing beyond them. reach: the largest size it may predict: as
+    far beyond the largest measured as smaller sizes were shown to foretell. others: other curves."""
 
     alpha: float
     beta: float
@@ -38,21 +41,37 @@ class PowerLaw:
     level: float = 0.95
     draws: Floats = field(default_factory=lambda: np.empty((0, 3)), repr=False)  # [B, 3]
     units: int = 1  # independent units behind the draws
+    reach: float = math.nan
+    others: tuple[Other, ...] = field(default=(), repr=False)
+    floorless: Floats = field(default_factory=lambda: np.empty((0, 3)), repr=False)  # [B, 3], γ = 0
 
     def __call__(self, n: Any) -> Floats:
         """The fitted error at size n, any shape."""
         return self.alpha * np.asarray(n, dtype=np.float64) ** self.beta + self.gamma
 
     def predict(self, n: float) -> Interval:
-        """The error at size n with its interval: of the mean over replicas, if the power law holds there."""
+        """The error at size n with its interval: of the mean over replicas, if the power law holds there.
+
+        Beyond the sizes measured the interval also holds what every other curve says that explains the data about as
+        well (AIC); it is unknown where the fit is not identified, and beyond its reach."""
         _positive("n", n)
-        return (
-            intervals.percentile_interval(
-                float(self(n)), _evaluate(self.draws, n), self.units, self.level
-            )
-            if len(self.draws)
-            else _unknown(float(self(n)), self.level)
-        )
+        own = float(self(n))
+        if not len(self.draws) or (
+            n > self.sizes[-1] and not (self.identified and n <= self.reach)
+        ):
+            return _unknown(own, self.level)
+        found = intervals.percentile_interval(own, _evaluate(self.draws, n), self.units, self.level)
+        if n <= self.sizes[-1] or not found.known:
+            return found
+        ends = [found.low, found.high]
+        for other in misfit.plausible(list(self.others)):
+            if other.name == misfit.FLOORLESS and len(self.floorless):
+                drawn = _evaluate(self.floorless, n)
+                span = intervals.percentile_interval(other.at(n), drawn, self.units, self.level)
+                ends += [span.low, span.high]
+            else:
+                ends.append(other.at(n))
+        return replace(found, low=min(ends), high=max(ends))
 
 
 @dataclass(frozen=True)
@@ -84,8 +103,10 @@ def power_law(
     sizes: [S], increasing; errors: [S], or [S, R] with replica k of each size in column k, NaN where a size
     has fewer replicas. Intervals: bootstrap over replicas, columns together (replica k shares its seeds
     across sizes) unless NaN breaks the columns; for [S], residuals with S - 3 degrees of freedom.
-    Unidentified: fewer than six sizes; errors that do not fall; β at an end of [-5, -0.01]; β's interval
-    unknown, touching those ends, or wider than |β| itself. Refuses negative errors and sizes ≤ 0.
+    Unidentified: fewer than six sizes; errors that do not fall, or clearly rise somewhere; β at an end of
+    [-5, -0.01]; β's interval unknown, touching those ends, or wider than |β| itself; residuals larger than replicas
+    explain (F test); a broken, exponential or logarithmic curve that explains the data better (AIC); the largest
+    third of the sizes not foretold by the smaller ones. Refuses negative errors and sizes ≤ 0.
     Source: Hestness et al. 2017, arXiv:1712.00409; Rosenfeld et al. 2020, arXiv:1909.12673."""
     size = arrays.floats(sizes, "sizes", ndim=1)
     if size[0] <= 0 or (np.diff(size) <= 0).any():
@@ -99,17 +120,62 @@ def power_law(
         raise ValueError(f"{len(size)} size; a curve needs at least 2")
     mean = np.nanmean(table, axis=1)
     alpha, beta, gamma = _polish(size, mean, _fit(size, mean[None])[0])
-    draws, units = _draws(size, table, (alpha, beta, gamma), samples, seed)
+    means, units = _resampled(size, table, (alpha, beta, gamma), samples, seed)
+    draws = _fit(size, means) if len(means) else np.empty((0, 3))
     spans = [
         intervals.percentile_interval(value, column, units, level)
         if len(draws)
         else _unknown(value, level)
         for value, column in zip((alpha, beta, gamma), draws.T, strict=True)
     ]
-    reason = _reason(size, mean, alpha, beta, spans[1])
+    spread = _spread(mean)
+    residuals = (alpha * size**beta + gamma - mean) / spread
+    known = misfit.noise(table, spread)
+    curves = tuple(misfit.others(size, mean, spread, residuals, known))
+    held = max(1, len(size) // 3)
+    reason = (
+        _reason(size, mean, alpha, beta, spans[1])
+        or misfit.rise(table, size)
+        or _wrong_curve(residuals, known, curves)
+        or _not_foretold(size, table, means, units, held)
+    )
     return PowerLaw(
         alpha, beta, gamma, spans[0], spans[1], spans[2], not reason, reason, size, mean, level, draws, units,
+        float(size[-1] ** 2 / size[-1 - held]), curves, _floorless(size, means),
     )  # fmt: skip
+
+
+def _floorless(size: Floats, means: Floats) -> Floats:
+    """Power laws towards 0 through resampled means [B, S]: [B, 3]."""
+    terms = np.stack([np.ones_like(size), np.log(size)], axis=1)
+    a, b = np.linalg.pinv(terms) @ np.log(np.maximum(means, 1e-12)).T
+    return np.stack([np.exp(a), b, np.zeros_like(a)], axis=1)
+
+
+def _wrong_curve(residuals: Floats, known: Noise | None, curves: tuple[Other, ...]) -> str:
+    """Why the power law is not the right curve; empty where nothing says so."""
+    if better := misfit.rival(curves):
+        return f"a curve that is {better.name} explains the errors better (AIC lower by {-better.delta:.1f})"
+    if known is not None and (p := misfit.lack_of_fit(residuals, known)) < misfit.ALPHA:
+        return (
+            f"the errors lie off the curve by more than replicas explain (lack of fit, p = {p:.2g})"
+        )
+    return ""
+
+
+def _not_foretold(size: Floats, table: Floats, means: Floats, units: int, held: int) -> str:
+    """Why smaller sizes do not foretell the largest `held`; empty where they do, or without replicas."""
+    fewer = len(size) - held
+    if units < 2 or table.shape[1] < 2 or fewer < 4:
+        return ""
+    mean = np.nanmean(table, axis=1)
+    own = _evaluate(_fit(size[:fewer], mean[None, :fewer]), size[fewer:])[0] - mean[fewer:]
+    drawn = _evaluate(_fit(size[:fewer], means[:, :fewer]), size[fewer:]) - means[:, fewer:]
+    level = 1 - misfit.FORETOLD_ALPHA / held
+    for n, estimate, column in zip(size[fewer:], own, drawn.T, strict=True):
+        if intervals.percentile_interval(float(estimate), column, units, level).excludes(0):
+            return f"the sizes up to n = {size[fewer - 1]:g} do not foretell the error at n = {n:g}"
+    return ""
 
 
 def crossings(
@@ -169,32 +235,31 @@ def _crossing_interval(
     return Interval(n, math.exp(span.low), math.exp(span.high), n * span.se, span.n, level)
 
 
-def _draws(
+def _resampled(
     size: Floats, table: Floats, fit: tuple[float, float, float], samples: int, seed: int
 ) -> tuple[Floats, int]:
-    """Refits to resampled data, [B, 3], and the number of independent units behind them."""
+    """Mean errors of resampled data, [B, S], and the number of independent units behind them."""
     generator = np.random.default_rng(seed)
     count = table.shape[1]
     if count > 1 and not np.isnan(table).any():
         chosen = generator.integers(count, size=(samples, count))
-        means = table[:, chosen].mean(axis=2).T  # [B, S]
-        return _fit(size, means), count
+        return table[:, chosen].mean(axis=2).T, count
     present = (~np.isnan(table)).sum(axis=1)
+    means = np.empty((samples, len(size)))
     if count > 1 and (present > 1).any():
-        means = np.empty((samples, len(size)))
         for s, row in enumerate(table):
             row = row[~np.isnan(row)]
             means[:, s] = row[generator.integers(row.size, size=(samples, row.size))].mean(axis=1)
-        return _fit(size, means), int(present.max())
+        return means, int(present.max())
     freedom = len(size) - 3
     if freedom < 1:
-        return np.empty((0, 3)), 1
+        return means[:0], 1
     mean = np.nanmean(table, axis=1)
     line = fit[0] * size ** fit[1] + fit[2]
     spread = _spread(mean)
     sd = math.sqrt((((mean - line) / spread) ** 2).sum() / freedom)
     means = line + sd * spread * generator.normal(size=(samples, len(size)))
-    return _fit(size, np.maximum(means, 0)), freedom + 1
+    return np.maximum(means, 0), freedom + 1
 
 
 def _fit(size: Floats, errors: Floats) -> Floats:

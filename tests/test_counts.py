@@ -302,7 +302,7 @@ def test_verdicts_are_worked_out_for_the_rows_that_are_shown(monkeypatch):
     judged: list[int] = []
     plain = verdicts._verdict
     monkeypatch.setattr(
-        verdicts, "_verdict", lambda r, b, alone: judged.append(r["trial"]) or plain(r, b, alone)
+        verdicts, "_verdict", lambda r, among: judged.append(r["trial"]) or plain(r, among)
     )
     ranked = boards.boards_of(records)
     for board in ranked:

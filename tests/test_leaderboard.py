@@ -145,10 +145,85 @@ def test_a_network_that_learned_nothing_does_not_win_by_its_gap():
 
 
 def test_verdicts_compare_within_one_dataset_size():
-    records = [record(0, 0.5, gap=0.4), record(1, 0.2, gap=0.05, size=4000)]
+    records = [record(0, 0.5, gap=0.4), record(1, 0.15, gap=0.05, size=4000)]
     words = {r.record["trial"]: r.verdict for r in boards.rank(records, "test_error").rows}
     assert words[0] == "data-limited", "the best of its own size, whatever more data does"
     assert words[1] == "good"
+
+
+def test_a_swept_noise_level_is_no_setting_to_be_worse_by():
+    records = [record(0, 0.15, gap=0.05), record(1, 0.5, gap=0.4, train=0.4)]
+    for one, noise in zip(records, (0.0, 0.4), strict=True):
+        one["params"] = {"data.label_noise": noise}
+        one["noise_error"] = noise
+    assert [r.verdict for r in boards.rank(records, "test_error").rows] == [
+        "good",
+        "data-limited",  # beside the clean one it would be overfit
+    ]
+    augmented = [record(0, 0.15, gap=0.05), record(1, 0.5, gap=0.4)]
+    for one, how in zip(augmented, ("none", "jitter"), strict=True):
+        one["params"] = {"data.augmentation": how}
+    assert [r.verdict for r in boards.rank(augmented, "test_error").rows] == ["good", "overfit"]
+
+
+def sizes(errors: dict[int, float], **fixed: float) -> dict[int, tuple[str | None, str]]:
+    """Verdicts and reasons of one configuration at several sizes."""
+    records = []
+    for n, (size, error) in enumerate(errors.items()):
+        one = record(n, error, size=size, noise=0.003)
+        one["params"] = {"data.train_size": size, **fixed}
+        records.append(one)
+    rows = boards.rank(records, "test_error").rows
+    return {row.record["train_examples"]: (row.verdict, row.reason) for row in rows}
+
+
+def test_more_data_is_said_to_help_only_where_larger_sizes_show_it():
+    """Sample-wise double descent (Nakkiran 2019): the error peaks where examples equal parameters."""
+    said = sizes({10: 0.60, 20: 0.55, 30: 0.70, 40: 0.85, 60: 0.55, 120: 0.30})
+    assert {n: "more data helps" in reason for n, (_, reason) in said.items()} == {
+        10: True,
+        20: False,
+        30: False,
+        40: True,
+        60: True,
+        120: False,
+    }
+    assert said[30][0] == "inconclusive"
+    assert "at n = 40 the same configuration has an error" in said[30][1]
+    assert "sweep data.train_size" in said[120][1]
+
+
+def test_of_many_equal_trials_the_leader_is_never_and_hardly_any_overfit():
+    overfit = 0
+    for board in range(30):
+        random = np.random.default_rng(board)
+        records = [record(n, 0.3, gap=0.2, noise=0.0) for n in range(40)]
+        for one in records:
+            for name in ("validation_error", "test_error"):
+                values = 0.3 + 0.05 * random.normal(size=8)
+                one["replica_values"][name] = values.tolist()
+                one["measures"][name]["mean"] = float(values.mean())
+        rows = boards.rank(records, "validation_error").rows
+        assert rows[0].verdict == "data-limited"
+        overfit += any(row.verdict == "overfit" for row in rows)
+    assert overfit <= 5  # 5 % of 30 are 1.5
+
+
+def test_verdicts_look_where_selection_looked():
+    """Best on validation, worse on test: the board's leader is not judged by what nobody chose by."""
+    records = [record(0, 0.30), record(1, 0.33)]
+    for one, error in zip(records, (0.40, 0.20), strict=True):
+        shifted = np.array(one["replica_values"]["test_error"])
+        shifted += error - shifted.mean()
+        one["replica_values"]["test_error"] = shifted.tolist()
+        one["measures"]["test_error"]["mean"] = error
+    rows = boards.rank(records, "validation_error").rows
+    assert [row.record["trial"] for row in rows] == [0, 1]
+    assert [row.verdict for row in rows] == ["data-limited", "overfit"]
+    assert [r.verdict for r in boards.rank(records, "test_error").rows] == [
+        "overfit",
+        "data-limited",
+    ]
 
 
 def test_order_of_records_does_not_matter():

@@ -140,10 +140,12 @@ def _capacity_sentence(records: Sequence[Record]) -> list[str]:
 def _law(curve: Curve) -> str:
     further = int(curve.records[-1]["params"][SIZE] * 4)
     name = "" if curve.name == label({}) else f"at {curve.name}, "
-    return (
+    told = (
         f"{name}the test error falls as n to the power {curve.fit.beta_interval} towards "
-        f"{curve.fit.gamma_interval}; at n = {further} it would be {curve.fit.predict(further)}"
+        f"{curve.fit.gamma_interval}"
     )
+    ahead = curve.fit.predict(further)
+    return f"{told}; at n = {further} it would be {ahead}" if ahead.known else told
 
 
 def _others(params: Mapping[str, Any]) -> dict[str, Any]:

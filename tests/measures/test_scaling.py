@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from engram.measures import scaling
+from engram.measures import misfit, scaling
 
 SIZES = np.array([100, 200, 400, 800, 1600, 3200, 6400])
 
@@ -34,13 +35,89 @@ def test_recovers_exact_laws(alpha, beta, gamma):
 
 def test_intervals_cover():
     truth = (3.0, -0.5, 0.1)
-    hits = np.zeros(4)
-    for seed in range(250):
+    hits, ahead = np.zeros(3), []
+    for seed in range(120):
         fit = scaling.power_law(SIZES, noisy(seed, law(*truth)), samples=100)
-        spans = fit.alpha_interval, fit.beta_interval, fit.gamma_interval, fit.predict(30_000)
-        wanted = (*truth, law(*truth, np.array(30_000)))
-        hits += [i.low <= t <= i.high for i, t in zip(spans, wanted, strict=True)]
-    assert ((hits / 250 >= 0.9) & (hits / 250 <= 0.99)).all(), hits / 250
+        spans = fit.alpha_interval, fit.beta_interval, fit.gamma_interval
+        hits += [i.low <= t <= i.high for i, t in zip(spans, truth, strict=True)]
+        found = fit.predict(25_600)
+        assert found.known == fit.identified
+        if found.known:
+            ahead.append(found.low <= law(*truth, np.array(25_600)) <= found.high)
+    assert ((hits / 120 >= 0.88) & (hits / 120 <= 0.99)).all(), hits / 120
+    assert len(ahead) > 90, "a true law passes its checks"
+    assert np.mean(ahead) >= 0.88
+
+
+TRUTHS = {
+    "broken": lambda n: np.where(n < 800, 0.9 * (n / 100) ** -0.15, 0.66 * (n / 800) ** -0.6),
+    "logarithmic": lambda n: 0.9 - 0.08 * np.log(n / 50),
+    "exponential": lambda n: 0.6 * np.exp(-n / 1500) + 0.1,
+    "bump": lambda n: law(3, -0.5, 0.1, n) * (1 + 0.3 * np.exp(-2 * np.log(n / 800) ** 2)),
+}
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+def test_other_truths_are_not_identified_and_foretell_nothing(name):
+    passed = 0
+    for seed in range(20):
+        fit = scaling.power_law(SIZES, noisy(seed, TRUTHS[name](SIZES), sd=0.02), samples=100)
+        passed += fit.identified
+        assert fit.identified or not fit.predict(25_600).known
+        assert fit.predict(1600).known, "the sizes measured are still described"
+    assert passed <= 2
+
+
+def test_a_prediction_allows_for_curves_that_explain_as_much():
+    """Mildly wrong truths: where the fit passes, its interval covers what is true four times further."""
+
+    def truth(n):
+        return law(3, -0.5, 0.1, n) * (1 + 0.03 * np.sin(np.log(n)))
+
+    covered = []
+    for seed in range(60):
+        fit = scaling.power_law(SIZES, noisy(seed, truth(SIZES), sd=0.05), samples=100)
+        if fit.identified:
+            ahead = fit.predict(25_600)
+            covered.append(ahead.low <= truth(25_600.0) <= ahead.high)
+    assert len(covered) > 20
+    assert np.mean(covered) >= 0.85
+
+
+def test_the_reach_is_what_smaller_sizes_were_shown_to_foretell():
+    fit = scaling.power_law(SIZES, noisy(1, law(3, -0.5, 0.1), sd=0.01))
+    assert fit.identified, fit.reason
+    assert fit.reach == 6400 * 4  # 1600 foretold 6400
+    assert fit.predict(25_600).known
+    assert not fit.predict(25_601).known
+
+
+def test_lack_of_fit_is_the_f_test():
+    """Residuals of noise alone reject at the stated rate; the noise is that of a two-way layout."""
+    random = np.random.default_rng(4)
+    rejected = []
+    for _ in range(400):
+        block = random.normal(size=8)
+        table = 1 + 0.05 * random.normal(size=(9, 8)) + 0.3 * block
+        known = misfit.noise(table, np.ones(9))
+        mean = table.mean(axis=1)
+        terms = np.stack([np.ones(9), np.arange(9), np.arange(9) ** 2], axis=1)
+        residuals = mean - terms @ np.linalg.lstsq(terms, mean, rcond=None)[0]
+        rejected.append(misfit.lack_of_fit(residuals, known) < 0.05)
+    assert 0.02 <= np.mean(rejected) <= 0.09
+    assert known.freedom == 56
+    assert known.variance[0] * 8 == pytest.approx(0.05**2, rel=0.4)
+
+
+def test_a_rise_is_tested_at_a_level_divided_among_the_steps():
+    table = np.tile([[0.5], [0.4], [0.4], [0.3]], (1, 8)) + np.zeros((4, 8))
+    noise = np.tile([-0.01, 0.01], 4)
+    t = {p: stats.t.ppf(1 - p, 7) * 0.01 * math.sqrt(8 / 7) / math.sqrt(8) for p in (0.015, 0.018)}
+    for p, words in ((0.015, "rises from n = 200 to 400"), (0.018, "")):
+        moved = table.copy()
+        moved[2] += noise + t[p]
+        assert words in misfit.rise(moved, SIZES[:4])
+        assert bool(misfit.rise(moved, SIZES[:4])) == bool(words)
 
 
 def test_residual_intervals_cover_without_replicas():
@@ -59,7 +136,7 @@ def test_residual_intervals_cover_without_replicas():
         (SIZES[:2], law(3, -0.5, 0.1)[:2], "2 sizes"),
         (SIZES, np.full(7, 0.5), "does not fall"),
         (SIZES, law(3, -0.5, 0.1)[::-1], "does not fall"),
-        (SIZES, 0.9 - 0.05 * np.log(SIZES), "end of the range|anywhere"),
+        (SIZES, 0.9 - 0.05 * np.log(SIZES), "end of the range|anywhere|logarithmic"),
         (SIZES, abs(noisy(1, law(3, -0.5, 0.1), 4, sd=0.5)), "anywhere"),
     ],
 )
