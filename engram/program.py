@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -24,8 +25,17 @@ def is_checkout() -> bool:
 
 
 def name() -> str:
-    """What a person types before a command, as they did now: `python orchestrate.py` or `engram`."""
-    return "python orchestrate.py" if Path(sys.argv[0]).name == SCRIPT.name else "engram"
+    """What a person types before a command: `engram`, or in a checkout `python orchestrate.py`, as they did now.
+
+    A script or a notebook that uses a checkout is told where that is.
+    """
+    called = Path(sys.argv[0])
+    if called.name == SCRIPT.name:
+        return "python orchestrate.py"
+    own = called.suffix == ".py" and called.name != "__main__.py"
+    if is_checkout() and (own or called.name in ("", "-c")):
+        return f"python {shlex.quote(str(SCRIPT))}"
+    return "engram"
 
 
 def words() -> list[str]:
