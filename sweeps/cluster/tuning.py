@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune.search import Searcher
 
 from engram.sweeps.cluster import capacity, pruning
@@ -334,7 +334,7 @@ class _Stopper(_Unpickled, tune.Stopper):
 def _ended(trial: Any) -> Ended | None:
     """The error by which a trial's actor ended itself; None where it ended otherwise."""
     with contextlib.suppress(Exception):  # Tune's file of it may be missing or cut short
-        error = trial.get_pickled_error()
+        error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
         cause = getattr(error, "cause", None)
         return cause if isinstance(cause, Ended) else None
     return None

@@ -6,13 +6,14 @@ Imports numerics and loads data, so only checks and plans that have a person's c
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from engram.data import catalog
 from engram.data.config import DataConfig
-from engram.models import ways
+from engram.models import trouble, ways
 from engram.models.config import ModelConfig, TrainingConfig
 from engram.models.families import ModelError, is_own
 from engram.models.training import Examples
@@ -24,6 +25,7 @@ from engram.sweeps.study.sections import Range, Values
 COUNT = 64  # examples that a network is tried on
 MOST_TRIED = 8  # kinds of network in one study
 MOST_LOOKED_AT = 2000
+log = logging.getLogger(__name__)
 # Of a study, what makes another kind of network or training; rates and sizes do not.
 OF_TRAINING = ("optimizer", "options", "loss", "label_smoothing", "class_weights", "schedule")
 
@@ -82,6 +84,10 @@ def problems(study: Study) -> Iterator[Problem]:
             )
         except ModelError as error:
             yield _problem(study, configuration, str(error))
+        except Exception as error:
+            if trouble.kind(error) == "trial":
+                raise
+            log.warning("%s could not be tried here: %s", model.family, error)
 
 
 def _problem(study: Study, configuration: Configuration, said: str) -> Problem:
