@@ -70,7 +70,7 @@ def advise(
     other replicas in the two trials is passed over for that pair (equal counts are paired, replica by
     replica). A difference counts when its interval, at a level divided among all the comparisons made
     (Bonferroni), excludes zero; the ± printed is that of one comparison at `level`. The price named is that of
-    PRICES: "costs no bias" when the whole interval is below a quarter of the gain, "raises bias by" when
+    PRICES: "costs no bias beyond 0.01" when the whole interval is below that margin, a quarter of the gain, "raises bias by" when
     that is separated as well, and otherwise that it is not resolved. CONDITIONS (more data, fewer wrong labels)
     are never compared as advice: they are no settings. Refuses a record without parameters."""
     arrays.within("level", level, 0, 1)
@@ -137,8 +137,9 @@ def _price(measure: str, cost: Interval | None, gain: Interval) -> str:
     if cost.excludes(0):
         amount = Interval(abs(cost.mean), 0, 2 * cost.half_width, cost.se, cost.n)
         return f" and {'lowers' if cost.mean < 0 else 'raises'} {word} by {amount}"
-    if cost.high < FREE_SHARE * gain.mean:
-        return f" and costs no {word.removeprefix('the ')}"
+    margin = FREE_SHARE * gain.mean
+    if cost.high < margin:  # shown not to be higher by the margin, which the sentence states
+        return f" and costs no {word.removeprefix('the ')} beyond {margin:.2g}"
     return f"; what it does to {word} is not resolved ({cost})"
 
 

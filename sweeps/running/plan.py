@@ -9,9 +9,12 @@ from collections.abc import Iterable, Iterator
 
 from engram import program
 from engram.data.dataset import Facts
+from engram.measures import equivalence
 from engram.sweeps.running.estimate import GIB, PROCESS_BYTES, Plan
 from engram.sweeps.state import paths
 from engram.sweeps.study.configuration import Study, label
+
+TYPICAL_SD = 0.02  # of the paired difference of two error rates, in studies of a few hundred test examples or more
 
 
 def lines(made: Plan, start: str | None = None) -> list[str]:
@@ -89,8 +92,20 @@ def _replicas(made: Plan) -> list[str]:
     else:
         how = f"trained in stacks of {_span(stacks)}"
     reasons = sorted({load.how.reason for load in made.loads if load.how.reason})
-    found = [f"{replicas.count} per trial{networks}{split}; {how}"]
+    found = [f"{replicas.count} per trial{networks}{split}; {how}", *_power(made)]
     return found + [f"one by one: {reason}" for reason in reasons]
+
+
+def _power(made: Plan) -> list[str]:
+    """What difference so many replicas would tell; nothing where there is nothing to compare."""
+    independent = made.study.replicas.count // made.study.replicas.inits
+    if made.trials is None or made.trials < 2 or independent < 2:
+        return []
+    least = equivalence.told(independent, TYPICAL_SD, made.trials)
+    return [
+        f"{independent} tell {least:.2g} between any of {made.trials:,} trials (power 80 %), where differences vary by "
+        f"{TYPICAL_SD} from replica to replica"
+    ]
 
 
 def _data(made: Plan) -> list[str]:

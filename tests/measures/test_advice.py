@@ -36,7 +36,7 @@ def test_costs_nothing_raises_or_is_not_resolved():
     base = trial({"a": 1}, 1, variance=0.4, bias2=0.3)
     free = trial({"a": 2}, 2, variance=0.2, bias2=0.3)
     (sentence,) = advice.sentences([base, free])
-    assert sentence.endswith("and costs no bias")
+    assert sentence.endswith("and costs no bias beyond 0.05")
     dear = trial({"a": 2}, 3, variance=0.2, bias2=0.4)
     first = next(a for a in advice.advise([base, dear]) if a.measure == "variance")
     assert "and raises bias by 0.099 ± 0.012" in first.sentence
