@@ -90,8 +90,8 @@ class Dataset:
     digest: str
     generated: bool = False
     unit: tuple[np.ndarray, np.ndarray] | None = None
-    ids: np.ndarray = field(default=None)  # type: ignore[assignment]  # positions, where not given
-    test_ids: np.ndarray = field(default=None)  # type: ignore[assignment]
+    ids: np.ndarray = field(default=None)  # type: ignore[arg-type]  # positions, where not given
+    test_ids: np.ndarray = field(default=None)  # type: ignore[arg-type]
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     division: Division | None = None
@@ -113,8 +113,8 @@ class Dataset:
 
         The ids of a person's own data stay; those of generated examples are positions.
         """
-        kept = {"ids": np.arange(0)} if self.generated else {}
-        return replace(self, inputs=self.inputs[:0].copy(), targets=self.targets[:0].copy(), **kept)
+        ids = np.arange(0) if self.generated else self.ids
+        return replace(self, inputs=self.inputs[:0].copy(), targets=self.targets[:0].copy(), ids=ids)
 
     @property
     def facts(self) -> Facts:

@@ -19,6 +19,7 @@ from engram.measures.measure import (
     LOOKS,
     POOL,
     TEST,
+    Better,
     Measure,
 )
 from engram.problems import nearest
@@ -257,7 +258,7 @@ def own(path: str) -> Measure:
     name = path.rpartition(":")[2].rpartition(".")[2]
     low = name.endswith(("_error", "_loss", "_deviance")) or name in ("error", "loss", "deviance")
     title = name.replace("_", " ")
-    better = "min" if low else "max"
+    better: Better = "min" if low else "max"
     return Measure(
         name, title, "its own", better, TEST, f"{path}, a function of the person's own",
         objective=True, of=path, asked=True, own=True,

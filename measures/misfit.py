@@ -176,4 +176,4 @@ def _broken(sizes: Floats, errors: Floats) -> Callable[[float], float]:
 def _least_squares(terms: Floats, values: Floats, spread: Floats) -> Floats:
     """Coefficients of terms [K, S] by weighted least squares."""
     found, *_ = np.linalg.lstsq((terms / spread).T, values / spread, rcond=None)
-    return found
+    return np.asarray(found, np.float64)
