@@ -114,7 +114,9 @@ class Dataset:
         The ids of a person's own data stay; those of generated examples are positions.
         """
         ids = np.arange(0) if self.generated else self.ids
-        return replace(self, inputs=self.inputs[:0].copy(), targets=self.targets[:0].copy(), ids=ids)
+        return replace(
+            self, inputs=self.inputs[:0].copy(), targets=self.targets[:0].copy(), ids=ids
+        )
 
     @property
     def facts(self) -> Facts:

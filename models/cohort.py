@@ -72,7 +72,7 @@ class Cohort:
         self.module = modules[0].to(device)
         self.parameter_count = sum(p.numel() for p in modules[0].parameters())
         self.dropouts = [n for n, m in self.module.named_modules() if isinstance(m, Dropout)]
-        self._layers = [self.module.get_submodule(name) for name in self.dropouts]
+        self._layers: list[Any] = [self.module.get_submodule(name) for name in self.dropouts]
         self.direct = getattr(self.module, "takes_stacked_parameters", False)
         self.way, self.reason = "stacked" if self.direct else "vmapped", reason
         self.split(stack or self.replicas)
