@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -26,6 +27,7 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
 
+import psutil
 import ray
 
 from engram import program
@@ -87,17 +89,27 @@ def _start(address: str, options: dict[str, Any], say: Callable[[str], None]) ->
     """
     pauses = PAUSES_S if address == "local" else ()
     for attempt, pause in enumerate((*pauses, None), 1):
+        before = {child.pid for child in psutil.Process().children(recursive=True)}
         try:
             ray.init(address=address, **options)
             return
         except Exception as error:  # whatever part of it was too slow has an error of its own
             ray.shutdown()
+            _end_half_started(before)
             if pause is None:
                 raise
             log.warning("Ray did not start, attempt %d: %s", attempt, error)
             busy = f"{os.getloadavg()[0]:.0f} processes want {os.cpu_count()} CPUs"
             say(f"Ray has not started: the machine is busy ({busy}); trying again in {pause:g} s")
             time.sleep(pause)
+
+
+def _end_half_started(before: set[int]) -> None:
+    """End what a start that failed has left running: Ray forgets it, and it slows the next one down."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if child.pid not in before and any("ray" in word for word in child.cmdline()):
+                child.kill()
 
 
 @contextmanager
