@@ -96,7 +96,7 @@ def _wrong_type(cls: type, name: str, value: Any) -> str | None:
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
     try:
-        hint = typing.get_type_hints(cls.__init__).get(name)
+        hint = typing.get_type_hints(cls.__init__).get(name)  # type: ignore[misc]
         adapter = TypeAdapter(hint, config=ConfigDict(strict=True)) if hint is not None else None
     except Exception:  # a type that pydantic does not know, or a name that is not defined
         return None
