@@ -224,13 +224,13 @@ def _without_missing(raw: Raw, config: DataConfig) -> Raw:
     """Without the rows that have a missing feature."""
     if not isinstance(raw.inputs, np.ndarray):
         return raw
-    keep = ~np.isnan(raw.inputs.reshape(len(raw.inputs), -1)).any(axis=1)
+    keep = np.asarray(~np.isnan(raw.inputs.reshape(len(raw.inputs), -1)).any(axis=1))
     if keep.all():
         return raw
     if not keep.any():
         raise bad(config, "has a missing value in every row", "write data.missing: median")
     lost = int((~keep).sum())
-    own = {
+    own: dict[str, Any] = {
         key: None if getattr(raw, key) is None else getattr(raw, key)[keep]
         for key in ("lines", "groups", "times", "parts")
     }

@@ -60,7 +60,8 @@ class Reserve:
         there = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
         strategy = NodeAffinitySchedulingStrategy(spot.node, soft=False)
         for _ in range(int(there.get(spot.node, {}).get("GPU", 0)) * self.shares):
-            actor = _Holder.options(num_gpus=self.share, scheduling_strategy=strategy).remote()
+            options = {"num_gpus": self.share, "scheduling_strategy": strategy}
+            actor = _Holder.options(**options).remote()  # type: ignore[attr-defined]
             self._asked[actor.gpus.remote()] = spot, actor
 
     def _sort(self, answer: Any, spot: Spot, actor: Any) -> None:

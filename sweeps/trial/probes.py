@@ -20,6 +20,7 @@ from engram.measures import layers as layer_measures
 from engram.measures.convergence import Convergence
 from engram.measures.intervals import Interval
 from engram.models.cohort import Cohort, State
+from engram.models.plain import PlainCohort
 from engram.models.training import Examples, Trainer
 from engram.sweeps.trial.record_writer import RecordWriter
 from engram.sweeps.trial.trial import Trial
@@ -114,7 +115,7 @@ def layers(
         note.interval(f"{kind}_trend", found.trend)
 
 
-def _layers(cohort: Cohort) -> dict[str, list[str]]:
+def _layers(cohort: Cohort | PlainCohort) -> dict[str, list[str]]:
     """Parameters by the module that owns them, from the input to the output."""
     groups: dict[str, list[str]] = {}
     for name in cohort.parameters:
@@ -123,7 +124,7 @@ def _layers(cohort: Cohort) -> dict[str, list[str]]:
 
 
 @contextmanager
-def _replaced(cohort: Cohort, state: State) -> Iterator[None]:
+def _replaced(cohort: Cohort | PlainCohort, state: State) -> Iterator[None]:
     """Other values for some parameters, for a while; in place, since parts are views of the storage."""
     kept = {name: cohort.parameters[name].detach().clone() for name in state}
     try:
@@ -134,7 +135,7 @@ def _replaced(cohort: Cohort, state: State) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _put(cohort: Cohort, state: State) -> None:
+def _put(cohort: Cohort | PlainCohort, state: State) -> None:
     for name, value in state.items():
         cohort.parameters[name].copy_(value)
 
