@@ -20,7 +20,7 @@ from rich.console import Console
 
 from engram import files, networks, program
 from engram.networks import Membership, Predictions
-from engram.sweeps.results import boards, compare, evidence, findings, tables
+from engram.sweeps.results import boards, columns, compare, evidence, findings, tables
 from engram.sweeps.results.boards import Board, Row
 from engram.sweeps.results.evidence import Evidence
 from engram.sweeps.results.record import Record
@@ -97,21 +97,22 @@ class Results:
     # -- tables ---------------------------------------------------------------------------------
 
     def leaderboard(self, by: str | None = None) -> Leaderboard:
-        """The trials, ranked by a measure, the lowest first; without one by what selects.
+        """The trials, ranked by a measure, the best first; without one by what selects.
 
         That is the validation error, or the test error where nothing was held out. ValueError for an unknown
         measure.
         """
         records = self.evidence.records
-        columns = boards.available(records)
-        if by is not None and by not in columns:
-            close = difflib.get_close_matches(by, columns, 1)
+        known = boards.available(records)
+        if by is not None and by not in known:
+            close = difflib.get_close_matches(by, known, 1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise ValueError(
-                f"{by!r} is no measure of {self.name}; {hint}there are: {', '.join(columns)}"
+                f"{by!r} is no measure of {self.name}; {hint}there are: {', '.join(known)}"
             )
-        board = boards.rank(records, by or boards.default_column(records))
-        return Leaderboard(self.name, board)
+        selects = self.evidence.board
+        by = by or (selects.by if selects else boards.default_column(records))
+        return Leaderboard(self.name, boards.rank(records, by))
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -121,10 +122,10 @@ class Results:
         steps, seconds, each measure with NAME_low and NAME_high (missing where unknown), error (why it failed),
         config_hash, run_id.
         """
-        columns, rows = tables.flat(boards.rank(self.evidence.records, "test_error"))
-        frame = pd.DataFrame(rows, columns=columns)
-        first = columns.index("parameters") + 1
-        frame = frame.astype(dict.fromkeys(columns[first:], float))
+        names, rows = tables.flat(boards.rank(self.evidence.records, "test_error"))
+        frame = pd.DataFrame(rows, columns=names)
+        first = names.index("parameters") + 1
+        frame = frame.astype(dict.fromkeys(names[first:], float))
         frame = frame.set_index("trial").sort_index()
         for place, key in enumerate(ABOUT, frame.columns.get_loc("replicas")):
             values = self._column(key, frame.index)
@@ -273,7 +274,7 @@ class Leaderboard:
 
     @property
     def more_replicas(self) -> int | None:
-        """About how many more replicas would tell the first two apart; 0: they are; None: not known."""
+        """About how many more replicas would tell the first two apart; None: they are, or nothing shows a difference."""
         return self.board.more_replicas
 
     @property
@@ -283,9 +284,9 @@ class Leaderboard:
     def frame(self) -> pd.DataFrame:
         """One row a trial in order: rank, tie_group (one number: cannot be told apart), trial, status, verdict,
         parameters, measures with NAME_low and NAME_high."""
-        columns, rows = tables.flat(self.board)
-        frame = pd.DataFrame(rows, columns=columns)
-        measures = columns[columns.index("parameters") + 1 :]
+        names, rows = tables.flat(self.board)
+        frame = pd.DataFrame(rows, columns=names)
+        measures = names[names.index("parameters") + 1 :]
         return frame.astype({"tie_group": "Int64", **dict.fromkeys(measures, float)})
 
     def __len__(self) -> int:
@@ -300,18 +301,15 @@ class Leaderboard:
         return out.file.getvalue().strip("\n")  # type: ignore[attr-defined]
 
     def _repr_html_(self) -> str:
-        shown = dict(tables.SHOWN)
-        columns = ([] if self.by in shown else [self.by]) + list(shown)
-        heads = ["#", "configuration", *map(tables.title_of, columns), "verdict"]
-        lines, previous = [], None
+        shown = columns.shown(self.by, [row.record for row in self.board.rows])
+        heads = ["#", "configuration", *(title for _, title in shown), "verdict"]
+        lines = []
         for row in self.board.rows[: tables.MOST_ROWS]:
-            tied = row.tie_group is not None and row.tie_group == previous
-            previous = row.tie_group
-            cells = ["=" if tied else str(row.rank), configuration.label(row.record["params"])]
-            cells += [tables.cell(row.record, key) for key in columns]
+            cells = [row.place, configuration.label(row.record["params"])]
+            cells += [tables.cell(row.record, key) for key, _ in shown]
             lines.append(_tag_row("td", [*cells, tables.status_of(row, self.by)]))
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self._notes_shown())
-        title = html.escape(f"{self.name} · ranked by {tables.title_of(self.by)}")
+        title = html.escape(f"{self.name} · ranked by {tables.ranked_by(self.board)}")
         body = f"<thead>{_tag_row('th', heads)}</thead><tbody>{''.join(lines)}</tbody>"
         return f"<table><caption>{title}</caption>{body}</table><ul>{notes}</ul>"
 

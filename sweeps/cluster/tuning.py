@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import ray
 from ray import cloudpickle, tune
 from ray.tune.search import Searcher
 
-from engram.sweeps.cluster import capacity, pruning
+from engram.problems import Problem
+from engram.sweeps.cluster import capacity, gpus, pruning
 from engram.sweeps.cluster.faults import Ended, Spot
 from engram.sweeps.cluster.health import Health
 from engram.sweeps.cluster.reserve import Reserve
@@ -77,6 +79,7 @@ def train(
             callbacks=[watcher],
             stop=_Stopper(watcher),
             verbose=0,
+            progress_reporter=tune.CLIReporter(),  # silent; its other one empties a notebook's cell
             failure_config=tune.FailureConfig(max_failures=0),
             # Not set, Tune asks each actor for one more, which is nothing: see trainable.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -92,6 +95,31 @@ def _asked(room: dict[str, float], avoided: list[str]) -> tune.PlacementGroupFac
         return tune.PlacementGroupFactory([room])
     elsewhere = {NODE_ID: f"!in({','.join(avoided)})"}
     return tune.PlacementGroupFactory([room], bundle_label_selector=[elsewhere])
+
+
+def settled(study: Study, work: Work, bytes_of_trial: Callable[[], float]) -> Study:
+    """The study with a number of GPUs a trial; refused where GPUs are asked for and none can be used.
+
+    bytes_of_trial(): an estimate, by which several trials share a GPU. Ray is connected.
+    """
+    resources = study.resources
+    if resources.gpu == 0 or resources.device in ("cpu", "mps"):
+        return gpus.settled(study, {}, bytes_of_trial)
+    answers = gpus.ask(1.0 if resources.gpu == "auto" else resources.gpu)
+    bad = {answer.host: answer.problem for answer in answers.values() if answer.problem is not None}
+    for host, problem in bad.items():
+        work.say(f"the GPUs of {host} cannot be used: {problem}")
+    if bad and len(bad) == len(answers) and resources.gpu != "auto":
+        rule = "asks for GPUs, and none can be used: see above"
+        fix = "mend the driver, or train on CPUs: --set resources.gpu=0"
+        place = study.place("resources.gpu")
+        work.refuse(str(Problem(place, rule, fix, "resources.gpu", resources.gpu)), "no usable GPU")
+        return study
+    found = gpus.settled(study, answers, bytes_of_trial)
+    if resources.gpu == "auto" and found.resources.gpu:
+        at_once = round(1 / found.resources.gpu)
+        work.say(f"on GPUs, {at_once} trial{'s' if at_once > 1 else ''} on each at a time")
+    return found
 
 
 class _Unpickled:

@@ -108,6 +108,7 @@ def show(boards: Sequence[Board], console: Console, top: int | None = 10, name: 
         width=max(console.width, NARROWEST),
         file=console.file,
         force_terminal=console.is_terminal or None,
+        force_jupyter=console.is_jupyter,
     )
     for board in boards:
         console.print()

@@ -53,9 +53,10 @@ class Display(Listener):
         self.note = ""
         self.opened = time.monotonic()
         self.first_started: float | None = None
-        self.console = Console(stderr=False)
+        # What stays is text in Jupyter too, where Rich would make an output of every line.
+        self.console = Console(stderr=False, force_jupyter=False)
         self.live: Live | _Notebook | None = None
-        if self.console.is_jupyter:
+        if Console().is_jupyter:
             self.live = _Notebook(self._table)
         elif self.console.is_terminal:
             self.live = Live(
