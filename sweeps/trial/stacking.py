@@ -6,7 +6,6 @@ of it (tests/models/test_cohort.py).
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import time
@@ -20,6 +19,7 @@ from engram.models import memory, trouble
 from engram.models.cohort import default_stack
 from engram.models.config import ModelConfig, TrainingConfig
 from engram.models.probe import seconds_per_step
+from engram.sweeps.state import lock
 
 FILE = "stacking.json"
 CANDIDATES = (1, 8, 32, 128)  # and all of them
@@ -76,8 +76,7 @@ def width(cohort: Cohort, cache: Path, most: int | None = None) -> int:
         return cohort.rule
     cache.mkdir(parents=True, exist_ok=True)
     # One measures at a time: two would disturb each other, and both want the same answer.
-    with open(cache / f"{FILE}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock.waited(cache / f"{FILE}.lock"):
         found = files.read_json(cache / FILE)
         known = found if isinstance(found, dict) else {}
         chosen = known.get(cohort.name)
