@@ -86,7 +86,8 @@ def test_a_server_that_comes_a_day_later(server, tmp_path):
         faults.write(tmp_path, with_uri(SMALL, f"http://127.0.0.1:{free_port()}", "later")),
         tmp_path / "runs",
     )
-    done = faults.finish(study, home)
+    done = faults.finish(study, home, code=1)  # no result is recorded anywhere
+    assert "no result reached a store" in done.stderr
     assert "what is not sent waits in" in done.stderr
     assert len(faults.board(home)) == 4
     faults.write(tmp_path, with_uri(SMALL, server.uri, "later"))
