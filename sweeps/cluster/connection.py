@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import logging
 import os
@@ -39,6 +40,7 @@ from engram.sweeps.study.configuration import Study
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 PAUSES_S = (1, 3, 10, 20, 30, 60)  # before Ray is started once more
+LONGEST_TURN_S, TURN_POLL_S = 180.0, 0.1  # waited for other starts, and how often one looks
 log = logging.getLogger(__name__)
 
 
@@ -91,7 +93,8 @@ def _start(address: str, options: dict[str, Any], say: Callable[[str], None]) ->
     for attempt, pause in enumerate((*pauses, None), 1):
         before = {child.pid for child in psutil.Process().children(recursive=True)}
         try:
-            ray.init(address=address, **options)
+            with _turn() if address == "local" else contextlib.nullcontext():
+                ray.init(address=address, **options)
             return
         except Exception as error:  # whatever part of it was too slow has an error of its own
             ray.shutdown()
@@ -102,6 +105,23 @@ def _start(address: str, options: dict[str, Any], say: Callable[[str], None]) ->
             busy = f"{os.getloadavg()[0]:.0f} processes want {os.cpu_count()} CPUs"
             say(f"Ray has not started: the machine is busy ({busy}); trying again in {pause:g} s")
             time.sleep(pause)
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """One start at a time on a machine: several at once, and none of them is ready within Ray's patience."""
+    path = Path(tempfile.gettempdir()) / f"engram-starts-{os.getuid()}.lock"
+    deadline = time.monotonic() + LONGEST_TURN_S
+    with open(path, "w") as file:
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(TURN_POLL_S)
+            except OSError:  # a file system without locks: nobody waits for anybody
+                break
+        yield
 
 
 def _end_half_started(before: set[int]) -> None:
