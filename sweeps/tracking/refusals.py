@@ -28,9 +28,9 @@ RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 def status_of(error: BaseException) -> int | None:
     """The HTTP status that an error stands for; None where it is not an answer (no connection, a bug)."""
-    response = getattr(error, "response", None)
-    if getattr(response, "status_code", None) is not None:
-        return int(response.status_code)
+    answered = getattr(getattr(error, "response", None), "status_code", None)
+    if answered is not None:
+        return int(answered)
     said = getattr(error, "json", None)
     if isinstance(said, dict) and "error_code" not in said and said.get("detail") == "Not Found":
         return 404  # of MLflow 3's web framework, where no endpoint has the name
