@@ -136,12 +136,15 @@ def _checked(request: Request) -> Study:
 
     study = loading.load(request)
     files = [name for name in _datasets(study) if name.startswith(FILES)]
-    relative = [name for name in files if not Path(name.partition(":")[2]).is_absolute()]
+    named = [("data.name", name, name.partition(":")[2]) for name in files]
+    if study.data.test is not None:
+        named.append(("data.test", study.data.test, study.data.test))
+    relative = [(key, value) for key, value, path in named if not Path(path).is_absolute()]
     if relative:
         rule = "is a file of this machine, and data does not travel with a study"
         fix = "put it where the head can read it, and write that absolute path"
         raise StudyError(
-            [Problem(study.place("data.name", n), rule, fix, "data.name", n) for n in relative]
+            [Problem(study.place(key, value), rule, fix, key, value) for key, value in relative]
         )
     return study if files else loading.load(request, data=True)
 

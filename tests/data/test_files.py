@@ -340,6 +340,10 @@ x, y = np.arange(80.0).reshape(20, 4), np.arange(20) % 2
 def pair(): return x, y
 def four(): return x, y, x + 1, y
 def mapping(): return {"x": x, "y": y, "kind": "sequence"}
+rows = np.arange(20)
+def grouped(): return {"x": x, "y": y, "ids": rows + 7, "patient": rows // 4}
+def timed(): return {"x": x, "y": y, "day": -rows}
+def visits(): return {**grouped(), **timed()}
 def lists(): return x.tolist(), y.tolist()
 def dataset(): return assemble("mine", (x, y), (x, y), classes=2, kind="vector")
 def untrue(): return Dataset("mine", x, y, x, y, 1, "vector", "", False)
@@ -366,6 +370,21 @@ def test_a_persons_function(module, name):
     assert dataset.classes == 2
     assert len(dataset.digest) == 64
     assert dataset.kind == ("sequence" if name == "mapping" else "vector")
+
+
+def test_arrays_of_a_function_name_ids_groups_and_times(module):
+    assert "has also patient, day" in refused(f"{module}:visits").rule
+    name = f"{module}:visits"
+    with pytest.raises(DataError, match="has no such array"):
+        load(DataConfig(name=name, groups="person"))
+    with pytest.raises(DataError, match="has also day"):
+        load(DataConfig(name=name, groups="patient"))
+    parted = load(DataConfig(name=name.replace("visits", "grouped"), groups="patient"))
+    rows, tested = (part[:, 0].astype(int) // 4 for part in (parted.inputs, parted.test_inputs))
+    assert not set(rows // 4) & set(tested // 4)
+    np.testing.assert_array_equal(parted.ids, rows + 7)
+    ordered = load(DataConfig(name=name.replace("visits", "timed"), order="day"))
+    assert ordered.test_inputs.max() < ordered.inputs.min()  # the first rows are the latest
 
 
 def test_a_persons_dataset_keeps_its_order(module):
