@@ -46,7 +46,7 @@ def training_loss(config: TrainingConfig, targets: Tensor) -> Loss:
     weights = _weights(config, targets)
     plain = config.loss in ("auto", "cross_entropy", "squared")
     if plain and weights is None and config.label_smoothing == 0.0:
-        return lambda outputs, targets: (example_losses(outputs, targets), None)
+        return example_loss
     if values:
         raise ModelError(
             "training.label_smoothing and class_weights are for classes, and the targets are values"
@@ -68,10 +68,21 @@ def training_loss(config: TrainingConfig, targets: Tensor) -> Loss:
     return loss
 
 
-def mean_loss(loss: Loss, outputs: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
+def mean_loss(
+    loss: Loss,
+    outputs: Tensor,
+    targets: Tensor,
+    shares: Tensor | None = None,
+    alone: bool = False,
+) -> Tensor:
     """Mean loss of each replica [R]; of weighted examples as torch's CrossEntropyLoss(weight) averages them.
 
     shares: [R, B] of each example's own target where examples are mixed; the next example's is the rest."""
+    if alone and shares is None and loss is example_loss:
+        # As a plain loop has it: the same sum, to the last bit.
+        if targets.is_floating_point():
+            return F.mse_loss(outputs[0], targets[0])[None]
+        return F.cross_entropy(outputs[0], targets[0])[None]
     each, weights = loss(outputs, targets)
     if shares is not None:
         other, others = loss(outputs, targets.roll(-1, 1))
@@ -79,6 +90,11 @@ def mean_loss(loss: Loss, outputs: Tensor, targets: Tensor, shares: Tensor | Non
         if weights is not None and others is not None:
             weights = shares * weights + (1 - shares) * others
     return each.mean(1) if weights is None else each.sum(1) / weights.sum(1)
+
+
+def example_loss(outputs: Tensor, targets: Tensor) -> tuple[Tensor, None]:
+    """`example_losses`, equally weighted: the loss where a study says nothing else."""
+    return example_losses(outputs, targets), None
 
 
 def _weights(config: TrainingConfig, targets: Tensor) -> Tensor | None:

@@ -37,7 +37,8 @@ class Steps(Protocol):
 def optimizer(cohort: Cohort | PlainCohort, config: TrainingConfig) -> Steps:
     """The optimizer that a configuration names; ModelError for one that is not known or does not fit."""
     if isinstance(cohort, PlainCohort):
-        return EachReplica([_one(part.trained, config) for part in cohort.parts])
+        # Torch's own classes, to the last bit: where a gradient is rounding alone, Adam makes steps of it.
+        return EachReplica([Torchs(part.trained, config) for part in cohort.parts])
     if ":" not in config.optimizer and row(config.optimizer).elementwise:
         return _one(cohort.trained(), config)
     return EachReplica([_Views(cohort, index, config) for index in range(cohort.replicas)])

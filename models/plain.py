@@ -22,6 +22,7 @@ from engram.models.explain import in_their_code
 from engram.models.families import ModelError
 
 PLAIN_TYPES = (bool, int, float, str)
+ALIGNMENT = 16  # numbers: 64 bytes of float32
 
 
 class PlainCohort:
@@ -42,7 +43,8 @@ class PlainCohort:
         self.modules = [module.to(device) for module in modules]
         self.module = self.modules[0]
         self.frozen = frozen(modules)
-        self.parameters = stacked([dict(m.named_parameters()) for m in modules], device)
+        together = stacked([dict(m.named_parameters()) for m in modules], device)
+        self.parameters = {name: _aligned(tensor) for name, tensor in together.items()}
         for index, module in enumerate(self.modules):
             for name, parameter in module.named_parameters():
                 parameter.data = self.parameters[name][index]
@@ -107,7 +109,7 @@ class PlainCohort:
         """For modules whose dropout was adopted: int32 [layers, R]."""
         for layer, name in enumerate(self.dropouts):
             for replica, module in enumerate(self.modules):
-                module.get_submodule(name).stream.copy_(streams[layer, replica])
+                module.get_submodule(name).get_buffer("stream").copy_(streams[layer, replica])
 
     def seed(self, part: Part, key: int) -> None:
         """Start the random numbers of one replica's pass: torch's, numpy's and Python's."""
@@ -119,7 +121,8 @@ class PlainCohort:
         """Outputs [1, B, ...] of the part's replica; inputs [1, B, ...], or [B, ...] with `shared`."""
         module = self.modules[part.start]
         for name in self.dropouts:
-            module.get_submodule(name).calls = turn * MOST_CALLS
+            layer: Any = module.get_submodule(name)
+            layer.calls = turn * MOST_CALLS
         own = inputs if shared else inputs[0]
         with in_their_code(type(module), f"forward(inputs {list(own.shape)})"):
             return checked(module(own), own, type(module))[None]
@@ -167,6 +170,17 @@ class PlainCohort:
                     vars(module)[name] = value.detach()  # of the last pass; it could not be copied
         module = copy.deepcopy(self.modules[index]).cpu()
         return put(module, {**self.parameters, **self.buffers}, index).eval()
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """The same [R, ...], each replica's part at the start of a cache line, as a tensor of its own would be.
+
+    Kernels add up in another order elsewhere, and Adam makes steps of such a last digit."""
+    count = tensor[0].numel()
+    padded = -(-count // ALIGNMENT) * ALIGNMENT
+    storage = tensor.new_zeros(len(tensor), max(padded, ALIGNMENT))
+    view = storage[:, :count].unflatten(1, tensor.shape[1:]) if tensor.dim() > 1 else storage[:, 0]
+    return view.copy_(tensor)
 
 
 def plain_state(module: nn.Module) -> dict[str, Any]:

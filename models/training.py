@@ -240,7 +240,8 @@ class Trainer:
         ):
             outputs = self.cohort.forward(part, inputs, turn=turn)
         outputs = outputs.float()
-        loss = mean_loss(self.loss, outputs, targets, shares).sum()
+        alone = self.cohort.way == "plain"
+        loss = mean_loss(self.loss, outputs, targets, shares, alone).sum()
         if self.config.l1 > 0:
             loss = loss + self.config.l1 * sum(p.abs().sum() for p in part.trained)
         return loss
@@ -250,11 +251,12 @@ class Trainer:
     @torch.no_grad()
     def evaluate(self) -> Report:
         """Error and loss of each replica on its own training subset and on each shared set, in eval mode."""
-        error, loss = {}, {}
         with self._averaged():
-            error["train"], loss["train"] = self._scores(self.pool, self.members)
-            for name, examples in self.sets.items():
-                error[name], loss[name] = self._scores(examples, None)
+            found = [self._scores(self.pool, self.members)]
+            found += [self._scores(examples, None) for examples in self.sets.values()]
+        scores = torch.stack(found).cpu().double()  # [sets, 2, R]: the one wait for the device
+        error = {name: scores[index, 0] for index, name in enumerate(["train", *self.sets])}
+        loss = {name: scores[index, 1] for index, name in enumerate(["train", *self.sets])}
         self.diverged = self.diverged | ~torch.stack(list(loss.values())).isfinite().all(0)
         stopped = (
             self.early_stopping.stopped if self.early_stopping else torch.zeros_like(self.diverged)
@@ -269,22 +271,19 @@ class Trainer:
             stopped=stopped,
         )
 
-    def _scores(self, examples: Examples, members: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mean error and loss [R]; members [R, m]: each replica on its own examples, None: on all."""
+    def _scores(self, examples: Examples, members: Tensor | None) -> Tensor:
+        """Mean error and loss [2, R], on the device; members [R, m]: each replica on its own examples, None: on all."""
         count = len(examples) if members is None else members.shape[1]
-        error = torch.zeros(
-            self.cohort.replicas, dtype=torch.float64
-        )  # on the CPU: MPS has no doubles
-        loss = error.clone()
+        kind = torch.float32 if self.device.type == "mps" else torch.float64  # MPS has no doubles
+        total = torch.zeros(2, self.cohort.replicas, dtype=kind, device=self.device)
         for part, outputs, index in self._passes(examples, members):
             targets = examples.targets[index]
             if members is None:
                 targets = targets.expand(outputs.shape[0], *targets.shape)
             losses = example_losses(outputs, targets)
-            loss[part.replicas] += losses.sum(1).cpu().double()
             wrong = (outputs.argmax(-1) != targets).float() if self.classification else losses
-            error[part.replicas] += wrong.sum(1).cpu().double()
-        return error / count, loss / count
+            total[:, part.replicas] += torch.stack([wrong.sum(1), losses.sum(1)])
+        return total / count
 
     @torch.no_grad()
     def predict(self, examples: Examples) -> Tensor:
@@ -305,7 +304,11 @@ class Trainer:
             # What is random in evaluation too begins anew, so that one evaluation is as another.
             self.cohort.seed(part, streams.key(self.keys[part.start], "evaluation", self.step))
             replicas = part.stop - part.start
-            size = max(1, EVALUATION_FLOATS // (per_example * replicas))
+            if self.device.type == "cuda":
+                # By all replicas, not by the part's: a stack halved for want of memory takes half of it.
+                size = max(1, _floats_on(self.device) // (per_example * self.cohort.replicas))
+            else:
+                size = max(1, EVALUATION_FLOATS // (per_example * replicas))
             if self.device.type == "cpu":
                 size = min(size, max(CPU_EXAMPLES // replicas, CPU_EXAMPLES_OF_EACH))
             for start in range(0, count, size):
@@ -443,3 +446,8 @@ class Trainer:
             for name, value in state["early_stopping"].items():
                 setattr(self.early_stopping, name, value)
             self.early_stopping.best = {n: t.to(self.device) for n, t in state["best"].items()}
+
+
+def _floats_on(device: torch.device) -> int:
+    """Activations per evaluation pass on a GPU: a 32nd of its memory, the same whatever else is on it."""
+    return int(torch.cuda.get_device_properties(device).total_memory) // (4 * 32)
