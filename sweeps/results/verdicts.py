@@ -29,7 +29,9 @@ class Verdicts:
 
     def __init__(self, records: Sequence[Record]):
         judged = [r for r in records if _judged(r)]
-        held_out = all(_values(r, "validation_error") for r in judged)
+        held_out = all(
+            r["measures"].get("validation_error") and _values(r, "validation_error") for r in judged
+        )
         self.by = "validation_error" if judged and held_out else "test_error"
         self._groups: dict[str, list[Record]] = {}
         for record in sorted(judged, key=lambda r: (r["measures"][self.by]["mean"], r["trial"])):
