@@ -63,8 +63,9 @@ def source(config: DataConfig, asked: Asked) -> Raw:
     side = _side(raw.columns or ())
     if side:
         images = raw.inputs.reshape(-1, side, side) / 255
-        plain = {"columns": None, "standardize": False, "fill": False}
-        return replace(raw, inputs=images, kind="image", **plain)
+        return replace(
+            raw, inputs=images, kind="image", columns=None, standardize=False, fill=False
+        )
     return raw
 
 

@@ -142,7 +142,7 @@ class Encoded:
             picture = picture.convert("RGBA")
         mode = MODES.get(picture.mode, "RGB")
         picture = picture if picture.mode == mode else picture.convert(mode)
-        if mode == "RGBA" and picture.getextrema()[3] == (255, 255):
+        if mode == "RGBA" and picture.getchannel("A").getextrema() == (255, 255):
             picture = picture.convert("RGB")  # nowhere transparent: three channels say it all
         size = self._config.image_size
         if size is not None and picture.size != (size, size):
