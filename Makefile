@@ -34,7 +34,7 @@ test-oldest: .venv-oldest/.ready
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python $(PIP) $(UV)
 	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct \
-	    --index-strategy unsafe-best-match $(PLACES) --requirement pyproject.toml --extra dev 'sqlalchemy<2.1'
+	    --index-strategy unsafe-best-match $(PLACES) --requirement pyproject.toml --extra dev 'sqlalchemy>=2.0.40,<2.1'
 	touch $@
 
 setup: $(VENV)/.ready
