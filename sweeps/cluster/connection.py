@@ -67,7 +67,7 @@ def connected(
         rule = "is not the address of a node: a study's driver runs on one, beside its ledger"
         fix = f"on a node, give HOST:PORT of the head; from elsewhere: {program.name()} submit"
         raise StudyError([Problem(Place("run"), rule, fix, "--address", address)])
-    handlers = {number: signal.getsignal(number) for number in HANDLED}
+    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in HANDLED}
     with tempfile.TemporaryDirectory(prefix="engram-") as folder, _importable(Path(folder), study):
         if address != "local" and IN_A_JOB not in os.environ:
             # The other nodes share no file system with this one: the code goes to them.
