@@ -181,7 +181,7 @@ class CohortTrainable(tune.Trainable):
         }
         self.trial = trial.prepare(configuration, dataset, device, **options)
         self.width = self.trial.trainer.cohort.stack  # 1 where it cannot be stacked
-        if self.safe is not None and not self._restored():
+        if self.safe is not None and not self._takes_up(self.safe):
             self.trial = trial.prepare(configuration, dataset, device, **options)
 
     def _width(self, configuration: Configuration, dataset: Any, device: Any) -> int:
@@ -202,12 +202,12 @@ class CohortTrainable(tune.Trainable):
             stack = stacking.width(cohort, Path(self.config["cache"]), self.stack)
         return min(stack, self.stack or stack, configuration.replicas.count)
 
-    def _restored(self) -> bool:
+    def _takes_up(self, saved: bytes) -> bool:
         """Whether the trial goes on from its checkpoint. One that cannot be read, and only that, is left aside."""
         from engram.sweeps.trial import checkpoint
 
         try:
-            self.trial.load_state_dict(checkpoint.decode(self.safe)[0])
+            self.trial.load_state_dict(checkpoint.decode(saved)[0])
             return True
         except (checkpoint.Unreadable, KeyError, IndexError, RuntimeError) as error:
             trouble = Trouble.of(error)
