@@ -293,6 +293,30 @@ def test_numbers_in_mlflow_are_the_leaderboards(served):
     assert tables.cell({"measures": best["measures"]}, "test_error") in note
 
 
+def test_all_boards_are_tables_with_ties_and_intervals(served):
+    listed = {t["path"] for t in json.loads(served.parent.data.tags["mlflow.loggedArtifacts"])}
+    files = {f.path for f in served.client.list_artifacts(served.parent.info.run_id)}
+    measures = ("validation_error", "generalization_gap", "bias2", "variance")
+    assert listed == {f"leaderboard_{name}.json" for name in measures} <= files
+    for name in measures:
+        path = served.client.download_artifacts(
+            served.parent.info.run_id, f"leaderboard_{name}.json"
+        )
+        columns = json.loads(Path(path).read_text())["columns"]
+        assert {"rank", "tie_group", name, f"{name}_low", f"{name}_high"} <= set(columns)
+
+
+def test_metrics_are_grouped_and_the_best_is_one_trial(served):
+    for run in served.trials:
+        groups = {name.partition("/")[0] for name in run.data.metrics}
+        assert groups == {"curve", "final", "interval"}
+    best = min(served.trials, key=lambda r: r.data.metrics["final/validation_error"])
+    found = {n: v for n, v in served.parent.data.metrics.items() if n.startswith("best/")}
+    assert {"best/validation_error", "best/generalization_gap", "best/test_error"} <= found.keys()
+    for name, value in found.items():
+        assert value == best.data.metrics[name.replace("best/", "final/")]
+
+
 def test_datasets_are_inputs_with_their_digest(served):
     provenance = json.loads((served.home / "studies" / "small" / "provenance.json").read_text())
     digest = next(v for k, v in provenance.items() if k.startswith("data.digest"))

@@ -18,7 +18,7 @@ Point = tuple[str, float, int, int]  # (name, value, time_ms, step)
 def word(value: Any) -> str:
     """A param as it is shown: numbers in six digits, cut where it is longer than MLflow takes."""
     if isinstance(value, float):
-        return f"{value:.{DIGITS}g}"
+        return str(float(f"{value:.{DIGITS}g}"))
     return str(value)[:LONGEST_PARAM]
 
 

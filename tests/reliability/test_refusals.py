@@ -13,6 +13,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from engram.sweeps.state import journal
+from engram.sweeps.tracking import batches
 from engram.sweeps.tracking.recorder import STUDY, Recorder
 from engram.sweeps.tracking.refusals import FILE
 from tests.command_line import engram
@@ -102,6 +103,22 @@ def test_one_bad_entry_takes_no_other_with_it(server, tmp_path):
         "params",
         "tags",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0031622776601683794, "0.00316228"),
+        (0.0, "0.0"),
+        (1e-5, "1e-05"),
+        (100, "100"),
+        (True, "True"),
+    ],
+)
+def test_params_are_rounded_and_older_ones_say_the_same(value, shown):
+    assert batches.word(value) == shown
+    assert batches.same(str(value), shown)
+    assert not batches.same(str(value), "0.5")
 
 
 @pytest.mark.parametrize("status", [500, 429, 403])
