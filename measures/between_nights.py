@@ -12,7 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import special
 
+from engram.measures.comparison import prior_of
 from engram.measures.intervals import Interval
+
+MOST_WEIGHT = 4  # times its own degrees of freedom that a variance may borrow from others: series are correlated
 
 
 def between(means: Sequence[float], eras: Sequence[int]) -> tuple[float, int]:
@@ -29,6 +32,19 @@ def between(means: Sequence[float], eras: Sequence[int]) -> tuple[float, int]:
         float(((array[labels == e] - array[labels == e].mean()) ** 2).sum()) for e in known
     )
     return squares / freedom, freedom
+
+
+def moderated(variances: Sequence[float], freedom: int) -> tuple[np.ndarray, float]:
+    """Variances pulled towards what they have in common, and the degrees of freedom that each then has.
+
+    variances: [S], in comparable units, each with `freedom` degrees of freedom; 0 stays 0. Source: Smyth 2004."""
+    found = np.asarray(variances, float)
+    if freedom < 1:
+        return found, float(freedom)
+    weight, common = prior_of(found, freedom) if found.size else (0.0, 0.0)
+    weight = min(weight, MOST_WEIGHT * freedom)
+    pulled = (freedom * found + weight * common) / (freedom + weight)
+    return np.where(found > 0, pulled, 0.0), freedom + weight
 
 
 def widened(interval: Interval, variance: float, freedom: int) -> Interval:

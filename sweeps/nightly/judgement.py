@@ -5,10 +5,15 @@ One false-alarm rate holds for all comparisons of a night together. The rule, in
 - A *series* is one measure of one configuration. Its baseline is the mean of the nights since it last
   moved, replica by replica, out of the last `nightly.baseline` ones.
 - Tonight minus the baseline has an interval: paired by replica where draws and data are the same, Welch
-  where not, made wider by what nights differ in anyway, and by the test sample where the data are new.
-- It is a *regression* where the change for the worse exceeds `nightly.margin`, the interval at level
-  1 - FALSE_ALARMS / (number of series) excludes 0 (Bonferroni). A night is never judged by one other
-  alone: where the series moved only last night, the margin must be exceeded against the nights before as well.
+  where not, its variance moderated among all series of the night, made wider by what nights differ in beyond
+  that, and by the test sample where the data are new.
+- It is a *regression* where the change for the worse exceeds `nightly.margin` and noise does not explain it: of
+  FALSE_ALARMS, 60 % are shared among the series one by one (Bonferroni), 10 % among series that were perhaps
+  worse last night too (both nights against the baseline), and 30 % are for all series together.
+- Perhaps worse, *suspect*, is a change for the worse at 95 % by itself. Such a night makes no baseline, so that a
+  shift is compared with what was before it until it is called or gone; where only one other night is left, it is called.
+- A night is never judged by one other alone: where the series moved only last night, the margin must be exceeded
+  against the nights before as well.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from engram.sweeps.nightly import noise
 from engram.sweeps.nightly.series import (
     BETTER,
     FEW,
@@ -65,6 +71,10 @@ class Judgement:
         return [c.key for c in self.changes if c.kind in (REGRESSION, BETTER)]
 
     @property
+    def suspects(self) -> list[Key]:
+        return [c.key for c in self.changes if c.suspect]
+
+    @property
     def causes(self) -> list[str]:
         """What can have moved it, the likeliest first; [] where nothing that is recorded changed."""
         return [kind for kind in CAUSES if kind in self.changed]
@@ -75,6 +85,7 @@ class Judgement:
             **asdict(self),
             "causes": self.causes,
             "moved": [list(key) for key in self.moved],
+            "suspects": [list(key) for key in self.suspects],
             "false_alarms": FALSE_ALARMS,
         }
 
@@ -83,8 +94,7 @@ def judge(tonight: Evidence, earlier: Sequence[Earlier], margin: float) -> Judge
     """Tonight against earlier nights, the newest first."""
     before = [matched(night, tonight) for night in earlier]
     series = series_of(tonight, before)
-    level = 1 - FALSE_ALARMS / max(1, len(series))
-    changes = [one.judged(level, margin) for one in series]
+    changes = noise.judged(series, FALSE_ALARMS, margin)
     lost = _lost(before, tonight)
     newest = compare.compare(earlier[0].evidence, tonight) if earlier else None
     return Judgement(

@@ -27,6 +27,7 @@ from engram.sweeps.study.configuration import Study
 from engram.sweeps.tracking import nightly
 
 FINE, WENT_WRONG, SOME_FAILED, MOVED = 0, 1, 3, 4
+MOST_BACK = 3  # times the baseline that earlier nights are looked at
 MOST_KEPT = 100  # trials whose measures stay in a night's entry
 UNSETTLED = 5  # nights back that are looked through for steps that are missing
 log = logging.getLogger(__name__)
@@ -125,10 +126,17 @@ def _judged(study: Study, entry: Entry, limits: Limits) -> Judgement | None:
 def _earlier(study: Study, entry: Entry) -> Iterator[Earlier]:
     """The nights to compare with, the newest first."""
     before = [e for e in entries.of_study(study.name) if e.compares and e.at < entry.at]
-    for night in before[: -study.nightly.baseline - 1 : -1]:
-        moved = frozenset((p, m) for p, m in night.judgement.get("moved", []))
+    quiet = 0  # a night that is suspect of anything counts for no baseline: look further back
+    for night in before[: -MOST_BACK * study.nightly.baseline - 1 : -1]:
+        moved, suspects = (
+            frozenset((p, m) for p, m in night.judgement.get(name, []))
+            for name in ("moved", "suspects")
+        )
         with harmless(f"the records of {night.night}"):
-            yield Earlier(gather(night.night), moved)
+            yield Earlier(gather(night.night), moved, suspects)
+        quiet += not suspects
+        if quiet == study.nightly.baseline:
+            return
 
 
 def _measures(found: Evidence) -> list[dict[str, Any]]:

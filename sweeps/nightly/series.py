@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from engram.measures import between_nights, intervals
+from engram.measures import between_nights
 from engram.measures.intervals import Interval
 from engram.sweeps.results import compare
 from engram.sweeps.results.evidence import Evidence
@@ -36,16 +36,19 @@ Key = tuple[str, str]  # a series: the configuration's swept values as JSON, and
 
 @dataclass(frozen=True)
 class Earlier:
-    """A night to compare with, and the series that moved in it."""
+    """A night to compare with, the series that moved in it, and those that were perhaps worse: no baseline is made of
+    those until it is known."""
 
     evidence: Evidence
     moved: frozenset[Key]
+    suspects: frozenset[Key] = frozenset()
 
 
 @dataclass(frozen=True)
 class Change:
     """One series tonight. before: mean of its baseline of `nights` nights; change: tonight minus before,
-    with the ends of its simultaneous interval; needs: more replicas that would decide a noisy one."""
+    with the ends of its simultaneous interval; needs: more replicas that would decide a noisy one; suspect: worse
+    by itself at 95 %, though not among all comparisons."""
 
     params: dict[str, Any]
     measure: str
@@ -58,6 +61,7 @@ class Change:
     nights: int
     paired: bool
     needs: int | None = None
+    suspect: bool = False
 
     @property
     def key(self) -> Key:
@@ -115,65 +119,59 @@ def _digests(evidence: Evidence) -> dict[str, Any]:
 class Series:
     """A measure of a configuration: tonight's values [R], those of earlier nights [B, R], the newest first.
 
-    eras: [B], 0 for the nights since it last moved. sampling: variance of the difference between two test
-    samples; 0 where the data are the same."""
+    eras: [B], 0 for the nights since it last moved. suspects: [B], nights in which it was perhaps worse. sampling:
+    variance of the difference between two test samples; 0 where the data are the same."""
 
     params: dict[str, Any]
     measure: str
     tonight: np.ndarray
     nights: np.ndarray
     eras: list[int]
+    suspects: list[bool]
     paired: bool
     sampling: float
 
-    def judged(self, level: float, margin: float) -> Change:
-        """Tonight against the baseline; level: of the interval, for this one series."""
-        current = [b for b, era in enumerate(self.eras) if era == 0]
-        baseline = self.nights[current].mean(axis=0)
+    @property
+    def current(self) -> list[int]:
+        """The nights that make the baseline; where all since it last moved are suspect, all of them."""
+        era = [b for b, number in enumerate(self.eras) if number == 0]
+        return [b for b in era if not self.suspects[b]] or era
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it was perhaps worse on all nights there are to compare with, but one at most."""
+        quiet = [b for b, era in enumerate(self.eras) if era == 0 and not self.suspects[b]]
+        return len(quiet) < FEWEST_NIGHTS <= sum(self.suspects)
+
+    @property
+    def baseline(self) -> np.ndarray:
+        return self.nights[self.current].mean(axis=0)
+
+    @property
+    def recent(self) -> np.ndarray | None:
+        """The mean of tonight and the suspect nights just before it [R]; None where last night was not suspect."""
+        count = next((b for b, s in enumerate(self.suspects) if not s), len(self.suspects))
+        if not count or self.exhausted:
+            return None
+        return np.mean([self.tonight, *self.nights[:count]], axis=0)
+
+    def change(self, values: np.ndarray) -> Interval:
+        """These values against the baseline, by replicas alone."""
         found = compare.difference(
-            _record(self.measure, baseline),
-            _record(self.measure, self.tonight),
+            _record(self.measure, self.baseline),
+            _record(self.measure, values),
             self.measure,
             self.paired,
-            level,
+            0.95,
         )
         assert found is not None
-        variance, freedom = between_nights.between(self.nights.mean(axis=1).tolist(), self.eras)
-        variance *= 1 + 1 / len(current)
-        if self.sampling > variance:
-            variance, freedom = self.sampling, 0
-        wide = between_nights.widened(found, variance, freedom)
-        kind = self._kind(wide, len(current), margin)
-        needs = None
-        if kind == NOISY and abs(wide.mean) > 2 * math.sqrt(variance):
-            more = intervals.replicas_needed(self.tonight - baseline, level)
-            needs = more.estimate if more else None
-        return Change(
-            self.params,
-            self.measure,
-            kind,
-            float(baseline.mean()),
-            float(self.tonight.mean()),
-            wide.mean,
-            wide.low if wide.known else None,
-            wide.high if wide.known else None,
-            len(current),
-            self.paired,
-            needs,
-        )
+        return found
 
-    def _kind(self, change: Interval, current: int, margin: float) -> str:
-        if len(self.nights) < FEWEST_NIGHTS:
-            return FEW
-        moves = [change.mean]
-        if current < FEWEST_NIGHTS:
-            moves.append(float(self.tonight.mean() - self.nights[current:].mean()))
-        worse, better = min(moves) > margin, max(moves) < -margin
-        if not (worse or better):
-            return STEADY
-        if not change.excludes(0):
-            return NOISY if worse else STEADY
-        return REGRESSION if worse else BETTER
+    def between(self) -> tuple[float, int]:
+        """Variance of night means about their eras' means, replica noise and all, and its degrees of freedom."""
+        known = [b for b, suspect in enumerate(self.suspects) if not suspect]
+        means = self.nights.mean(axis=1)
+        return between_nights.between([means[b] for b in known], [self.eras[b] for b in known])
 
 
 def _record(measure: str, values: np.ndarray) -> Record:
@@ -192,6 +190,7 @@ def _one(tonight: Evidence, record: Record, measure: str, earlier: list[Matched]
     key = (key_of(record["params"]), measure)
     rows: list[list[float]] = []
     eras: list[int] = []
+    suspects: list[bool] = []
     current: list[Matched] = []
     era = 0
     for one in earlier:
@@ -200,6 +199,7 @@ def _one(tonight: Evidence, record: Record, measure: str, earlier: list[Matched]
         if values and before and len(before) == len(values):
             rows.append(before)
             eras.append(era)
+            suspects.append(key in one.night.suspects)
             if era == 0:
                 current.append(one)
         era += key in one.night.moved
@@ -217,6 +217,7 @@ def _one(tonight: Evidence, record: Record, measure: str, earlier: list[Matched]
         np.asarray(values, float),
         np.asarray(rows, float),
         eras,
+        suspects,
         paired,
         sampling,
     )

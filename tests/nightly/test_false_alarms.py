@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from engram.sweeps.nightly.judgement import FALSE_ALARMS, judge
 from engram.sweeps.nightly.series import REGRESSION, Earlier
@@ -101,13 +102,15 @@ def alarms(nights: Iterator[Evidence], count: int, margin: float = 0.0) -> int:
         tonight = next(nights)
         judged = judge(tonight, window, margin)
         found += judged.verdict == REGRESSION
-        window = [Earlier(tonight, frozenset(judged.moved)), *window[: BASELINE - 1]]
+        latest = Earlier(tonight, frozenset(judged.moved), frozenset(judged.suspects))
+        window = [latest, *window[: BASELINE - 1]]
     return found
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.__name__)
 def test_a_hundred_unchanged_nights_raise_no_more_than_the_stated_rate(kind):
-    assert alarms(kind(np.random.default_rng(1)), NIGHTS) <= FALSE_ALARMS * NIGHTS
+    most = stats.binom.ppf(0.99, NIGHTS, FALSE_ALARMS)
+    assert alarms(kind(np.random.default_rng(1)), NIGHTS) <= most
 
 
 def found(nights: Iterator[Evidence], rise: float, count: int = 1) -> int:
@@ -162,7 +165,7 @@ def test_nor_do_real_networks(tmp_path, monkeypatch, ray_here):
             values = draw(lambda t, m, k=k: real.get(m, real["test_error"])[k])
             yield night(values, f"n{k}", seed=k)
 
-    assert alarms(nights(), NIGHTS) <= FALSE_ALARMS * NIGHTS
+    assert alarms(nights(), NIGHTS) <= stats.binom.ppf(0.99, NIGHTS, FALSE_ALARMS)
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def test_nothing_in_common_is_said():
 
 
 def test_noise_asks_for_replicas():
-    tonight = noisy(night(), 0.03, 1, by=0.015)
+    tonight = noisy(night(), 0.03, 7)
     found = judge(tonight, before(), MARGIN)
     assert found.verdict == NOISY
     assert any(c.needs for c in found.of(NOISY))
@@ -142,6 +142,55 @@ def test_edited_settings_are_a_cause():
     found = judge(shifted(night(training={"epochs": 7}), 1, 0.08), before(), MARGIN)
     assert found.causes == ["study"]
     assert found.verdict == REGRESSION
+
+
+def after(nights: int, worse: Evidence) -> list[Earlier]:
+    """Earlier nights: three alike, then so many like `worse`, each judged as it came."""
+    window = before(3)
+    for _ in range(nights):
+        found = judge(worse, window, MARGIN)
+        window = [Earlier(worse, frozenset(found.moved), frozenset(found.suspects)), *window]
+    return window
+
+
+def one_worse(by: float, sd: float, seed: int) -> Evidence:
+    """A night with noise on every replica, and one series that rose."""
+    worse = noisy(night("worse"), sd, seed)
+    record = worse.records[0]
+    record["replica_values"]["test_error"] = [
+        v + by for v in record["replica_values"]["test_error"]
+    ]
+    return worse
+
+
+def test_all_series_together_show_what_none_shows_alone():
+    tonight = noisy(night(), 0.03, 1, by=0.02)
+    assert judge(tonight, before(), MARGIN).verdict == REGRESSION
+    alone = judge(one_worse(0.02, 0.03, 7), before(), MARGIN).verdict
+    assert alone == NOISY, "one series by as much is within the noise"
+
+
+def test_a_suspect_night_makes_no_baseline():
+    worse = one_worse(0.05, 0.03, 7)
+    window = after(1, worse)
+    assert window[0].suspects
+    again = judge(worse, window, MARGIN)
+    series_of_it = [c for c in again.changes if c.key in window[0].suspects]
+    assert all(c.nights == 3 for c in series_of_it), "the three nights before it, not itself"
+    assert all(c.kind in (NOISY, REGRESSION) for c in series_of_it), "it is told again"
+
+
+@pytest.mark.parametrize(("by", "seed"), [(0.05, 7), (0.06, 7), (0.03, 8), (0.02, 9), (0.08, 4)])
+def test_a_shift_never_becomes_the_baseline_in_silence(by, seed):
+    """Night after night it is told, until it is called; then it is the baseline, out loud."""
+    worse, window, verdicts = one_worse(by, 0.03, seed), before(3), []
+    for _ in range(9):
+        found = judge(worse, window, MARGIN)
+        verdicts.append(found.verdict)
+        latest = Earlier(worse, frozenset(found.moved), frozenset(found.suspects))
+        window = [latest, *window][:6]
+    first = verdicts.index(REGRESSION)
+    assert set(verdicts[:first]) <= {NOISY}
 
 
 def test_series_are_told_apart_by_configuration():
