@@ -222,6 +222,7 @@ class Execution:
     # -- the end --------------------------------------------------------------------------------
 
     def _finish(self) -> Ended:
+        self.recording.settle(SEND_AT_END_S)
         records = self.search.records()
         complete = self.search.finished
         for number, (config_hash, committed) in self.search.trials().items():

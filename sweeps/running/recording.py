@@ -58,6 +58,7 @@ class Recording(Listener):
         self.again: set[int] = set()  # trials that the store had lost, and that are recorded anew
         self.without_arrays: set[int] = set()  # those of them whose arrays are no longer here
         self.curves = Curves(folder)
+        self._resumed = (folder / "execution.json").exists()
         self._started: tuple[dict[str, str], dict[str, Any]] = ({}, {})
         self._counted = 0
         self._best: float | None = None
@@ -74,7 +75,7 @@ class Recording(Listener):
             name,
             None if uri else (paths.artifacts_dir() / experiment).as_uri(),
             search.set_run,
-            (folder / "execution.json").exists(),
+            self._resumed,
             search.trials,
             self._announce_again,
             study.tracking.register_as if study.tracking.model else None,
@@ -94,6 +95,11 @@ class Recording(Listener):
     def rejected(self) -> str:
         """Why the store will never take this execution, found before anything is trained; empty where it does."""
         return self.secrets.hidden(self.recorder.rejected(FIRST_ANSWER_S) or "")
+
+    def settle(self, timeout_s: float) -> None:
+        """Wait until what the store had lost is recorded again: tables name the runs of trials."""
+        if self._resumed:
+            self.recorder.settled.wait(timeout_s)
 
     # -- the study ------------------------------------------------------------------------------
 

@@ -58,6 +58,7 @@ class Recorder:
         self.refusals = Refusals(folder)  # what it will never take, though it takes the rest
         self.reached = False  # whether anything arrived
         self.results = 0  # ends of trials that did
+        self.settled = threading.Event()  # what an earlier process left is in order, or unreachable
         self._answered = threading.Event()  # what was sent first arrived, or did not
         self._register = register
         self._hashes: dict[int, str] = {}
@@ -197,6 +198,8 @@ class Recorder:
                     if closing and self.outbox.empty:
                         return
                     if self.outbox.empty:
+                        if not self._sender.in_doubt:
+                            self.settled.set()
                         self.outbox.arrived.clear()
                     continue
                 self._closing.wait(GATHER_S)
@@ -257,3 +260,4 @@ class Recorder:
                 " write there, or record elsewhere with --set tracking.uri=..."
             )
         self._answered.set()
+        self.settled.set()

@@ -225,6 +225,14 @@ def test_runs_deleted_in_mlflow_come_back_whole(finished_study, copy):
         client.delete_run(run.info.run_id)
     assert "2 trials were missing" in run_again(finished_study, copy)
     assert_same(whole(uri), expected)
+    entries = json.loads(engram("leaderboard", "small", "--format", "json", home=copy).stdout)
+    there = client.search_runs([experiment], "tags.`engram.kind` = 'trial'")
+    assert {e["run_id"] for e in entries} == {r.info.run_id for r in there}
+    (parent,) = client.search_runs([experiment], "tags.`engram.kind` = 'study'")
+    table = client.download_artifacts(parent.info.run_id, "trials.json")
+    assert {r["run_id"] for r in json.loads(Path(table).read_text())} == {
+        r.info.run_id for r in there
+    }
     assert "missing" not in run_again(finished_study, copy)
 
 
