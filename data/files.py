@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from engram.data import items
 from engram.data.config import DataConfig
 from engram.data.dataset import DataError, Dataset
 from engram.data.raw import Raw, bad, file, split_words
@@ -125,7 +126,8 @@ def npz(config: DataConfig, asked: Asked) -> Raw:
 def function(config: DataConfig, asked: Asked) -> Raw | Dataset:
     """package.module:function, called without arguments.
 
-    It returns a Dataset, a tuple (x, y) or (x, y, x_test, y_test), or a mapping of these names.
+    It returns a Dataset, a tuple (x, y) or (x, y, x_test, y_test), a mapping of these names, or a
+    map-style dataset (see items).
     """
     module, _, name = config.name.partition(":")
     try:
@@ -148,11 +150,12 @@ def function(config: DataConfig, asked: Asked) -> Raw | Dataset:
         return checked(found, config)
     if isinstance(found, tuple) and len(found) in (2, 4):
         found = dict(zip(("x", "y", "x_test", "y_test"), found, strict=False))
+    found = items.arrays(found, config) or found
     if not isinstance(found, Mapping):
         raise bad(
             config,
             f"{name}() returned {type(found).__name__}",
-            "return (x, y), (x, y, x_test, y_test), a dict of these names, or a Dataset",
+            "return (x, y), (x, y, x_test, y_test), a dict of these names, or a dataset",
         )
     return _from_mapping(found, config)
 

@@ -17,6 +17,8 @@ from engram.data.pictures import Encoded, channels_first, shape_text, unscaled
 from engram.data.raw import Raw, bad, finite
 from engram.data.targets import Targets, labelled, values_of
 
+LOOKED_FOR_REPEATS = 200_000  # examples up to which the test set is compared with the pool
+
 
 def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
     """Check, split, order and cut. Without a test set, a sixth of the rows (or test_size) is one.
@@ -64,6 +66,7 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
             unit = _moments(values)
             values, test_values = _standardize(values, test_values)
     check_kind(kind, inputs.ndim, config)
+    notes += _repeated(inputs, test_inputs)
     ids = _ids(raw.ids, len(raw.targets))
     test_ids = _ids(raw.test_ids, len(raw.test_targets)) if own_test else ids
     whole = assemble(
@@ -298,6 +301,19 @@ def _same_length(x: Any, y: Any, x_name: str, y_name: str, config: DataConfig) -
         raise bad(
             config, f"{x_name} has {rows} rows and {y_name} {length}", "give one target per row"
         )
+
+
+def _repeated(pool: np.ndarray, test: np.ndarray) -> list[str]:
+    """Test examples whose inputs are those of an example of the pool, to the last bit."""
+    if len(pool) + len(test) > LOOKED_FOR_REPEATS:
+        return []
+    known = {hash(row.tobytes()) for row in pool}
+    count = sum(hash(row.tobytes()) in known for row in test)
+    if not count:
+        return []
+    return [
+        f"{count:,} of {len(test):,} test inputs stand in the pool too; data.groups keeps copies together"
+    ]
 
 
 def _standardize(pool: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -333,6 +333,7 @@ def test_unusable_parquet_file(tmp_path):
 
 MODULE = """
 import numpy as np
+from PIL import Image
 from engram.data.dataset import Dataset, assemble
 
 x, y = np.arange(80.0).reshape(20, 4), np.arange(20) % 2
@@ -341,6 +342,22 @@ def pair(): return x, y
 def four(): return x, y, x + 1, y
 def mapping(): return {"x": x, "y": y, "kind": "sequence"}
 rows = np.arange(20)
+
+class Items:
+    # As torch's Dataset and that of Hugging Face: a length, and item i.
+    def __init__(self, item, count=20): self.item, self.count = item, count
+    def __len__(self): return self.count
+    def __getitem__(self, i): return self.item(i)
+
+def torch_dataset():
+    import torch
+    return torch.utils.data.TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
+def hub_dataset(): return Items(lambda i: {"image": Image.fromarray(pictures[i]), "label": y[i]})
+def hub_parts(): return {"train": Items(lambda i: (x[i], y[i])), "test": Items(lambda i: (x[i], y[i]), 6)}
+def triples(): return Items(lambda i: (x[i], y[i], 0))
+def ragged(): return Items(lambda i: (x[i][:4 - i % 2], y[i]))
+def columns(): return Items(lambda i: {"a": x[i], "b": x[i], "label": y[i]})
+pictures = (np.arange(20 * 6 * 5 * 3) % 251).reshape(20, 6, 5, 3).astype(np.uint8)
 def grouped(): return {"x": x, "y": y, "ids": rows + 7, "patient": rows // 4}
 def timed(): return {"x": x, "y": y, "day": -rows}
 def visits(): return {**grouped(), **timed()}
@@ -370,6 +387,22 @@ def test_a_persons_function(module, name):
     assert dataset.classes == 2
     assert len(dataset.digest) == 64
     assert dataset.kind == ("sequence" if name == "mapping" else "vector")
+
+
+def test_map_style_datasets_are_taken_as_they_are(module):
+    x, y = np.arange(80.0).reshape(20, 4), np.arange(20) % 2
+    made = load(DataConfig(name=f"{module}:torch_dataset"))
+    np.testing.assert_array_equal(made.inputs, x[made.ids])
+    np.testing.assert_array_equal(made.targets, y[made.ids])
+    made = load(DataConfig(name=f"{module}:hub_dataset"))
+    assert made.facts.shape == (3, 6, 5)
+    assert made.inputs.max() <= 1
+    np.testing.assert_array_equal(made.targets, y[made.ids])
+    made = load(DataConfig(name=f"{module}:hub_parts"))
+    assert (len(made.inputs), len(made.test_inputs)) == (20, 6)
+    assert "item 0 of the dataset is tuple, no pair" in refused(f"{module}:triples").rule
+    assert "item 1 of the dataset has shape (3,)" in refused(f"{module}:ragged").rule
+    assert "has the columns a, b, label" in refused(f"{module}:columns").rule
 
 
 def test_arrays_of_a_function_name_ids_groups_and_times(module):

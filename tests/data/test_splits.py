@@ -93,6 +93,8 @@ def test_a_planted_leak_is_seen_by_the_plain_split_and_not_by_the_grouped_one():
     plain = tidy(Raw(x, noise), CONFIG, None)
     honest = tidy(Raw(x, noise, groups=pairs), CONFIG, None)
     assert error(plain) < 0.2
+    assert "test inputs stand in the pool too" in plain.notes[-1]
+    assert not any("stand in the pool" in note for note in honest.notes)
     assert error(honest) > 0.35
     kept, held = subsets.holdout(len(honest.targets), 0.2, 0, honest.division)
     assert not set(pairs[honest.ids[kept]]) & set(pairs[honest.ids[held]])
