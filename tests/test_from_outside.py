@@ -29,6 +29,7 @@ from engram.sweeps.study.configuration import Study
 from engram.sweeps.trial import datasets, measuring, trial
 from tests import fake_records
 
+ROOT = Path(__file__).parent.parent
 QUICK = {
     "name": "quick",
     "question": "Which width?",
@@ -265,6 +266,13 @@ def test_the_direction_of_a_function_is_its_names(own_folder):
     }
     with pytest.raises(StudyError, match="only once a trial has ended"):
         loading.load({**QUICK, **pruned})
+
+
+def test_the_example_loads_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = loading.load(ROOT / "examples" / "rare_class" / "rare.yaml", data=True)
+    assert study.measured.own[-1] == "f1", "the objective's metric is taken without being asked for"
+    assert own_code.functions(study) == ["rare:rare_found"]
 
 
 # -- a claim ----------------------------------------------------------------------------------------
