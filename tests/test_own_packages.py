@@ -16,7 +16,8 @@ from tests.own_project import OWN, TINY, imported, project
 
 Start = Callable[..., subprocess.CompletedProcess[str]]
 
-WAYS = ("a checkout", "installed", "installed, PYTHONPATH=.", "a checkout, PYTHONPATH=.")
+SHIPPED = ("installed", "a checkout, PYTHONPATH=.")
+OWN_CODE = ("a checkout", "installed", "installed, PYTHONPATH=.")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def start(request: pytest.FixtureRequest, home: Path, tmp_path: Path) -> Start:
     return lambda *words, cwd: program("run", *words, "--name", name, home=home, cwd=cwd, **path)
 
 
-@pytest.mark.parametrize("start", WAYS, indirect=True)
+@pytest.mark.parametrize("start", SHIPPED, indirect=True)
 def test_a_shipped_study_runs_and_nothing_of_the_folder_is_imported(start: Start, tmp_path: Path):
     folder = project(tmp_path / "project")
     done = start("quickstart", *TINY, cwd=folder)
@@ -45,7 +46,7 @@ def test_a_shipped_study_runs_and_nothing_of_the_folder_is_imported(start: Start
     assert imported(folder) == set()
 
 
-@pytest.mark.parametrize("start", WAYS, indirect=True)
+@pytest.mark.parametrize("start", OWN_CODE, indirect=True)
 def test_a_study_of_ones_own_takes_its_own_packages(start: Start, tmp_path: Path):
     folder = project(tmp_path / "project")
     (folder / "own.yaml").write_text(OWN)
