@@ -1,4 +1,4 @@
-"""Runs benchmarks: python -m benchmarks [study|training|orchestration|scale|table ...], all without a word.
+"""Runs benchmarks: python -m benchmarks [study|training|orchestration|scale|gpu|table ...], all but gpu without a word.
 
 Each writes benchmarks/results/NAME.json; `table` puts what is there into docs/performance.md, and follows
 each of the others. --device cuda trains on a GPU; --quick is for trying the benchmarks themselves.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks import orchestration, scale, study, tables, training
+from benchmarks import gpu, orchestration, scale, study, tables, training
 
-PARTS = ("study", "training", "orchestration", "scale", "table")
+PARTS = ("study", "training", "orchestration", "scale", "gpu", "table")
+DEFAULT = tuple(part for part in PARTS if part != "gpu")
 
 
 def main() -> None:
@@ -27,12 +28,13 @@ def main() -> None:
         parser.error(
             f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}"
         )
-    parts = asked.parts or PARTS
+    parts = asked.parts or DEFAULT
     bodies: dict[str, Callable[[], None]] = {
         "orchestration": lambda: orchestration.main(*((150, 100, 1000) if asked.quick else ())),
         "scale": lambda: scale.main(*([(10_000, 100_000)] if asked.quick else ())),
         "training": lambda: training.main(asked.device, *((1, (1, 8, 64)) if asked.quick else ())),
         "study": lambda: study.main(*([("feedforward",)] if asked.quick else ())),
+        "gpu": lambda: gpu.main(*(("cpu", 30.0) if asked.quick else ())),
         "table": lambda: None,
     }
     for name, body in bodies.items():
@@ -41,4 +43,5 @@ def main() -> None:
             tables.update()
 
 
-main()
+if __name__ == "__main__":  # not in the processes that gpu starts
+    main()

@@ -68,7 +68,9 @@ BAD = {
     "train_size 0": Bad("name: bad\ndata: {train_size: 0}", 2, ("is below 1",)),
     "enormous train_size": Bad("name: bad\ndata: {train_size: 9999999999}", 2, ("is larger than",)),
     "validation 1.5": Bad("name: bad\ndata: {validation: 1.5}", 2, ("fraction below 1",)),
-    "GPU and a half": Bad("name: bad\nresources: {gpu: 1.5}", 2, ("whole GPUs",)),
+    "GPU and a half": Bad(
+        "name: bad\nresources: {gpu: 1.5}", 2, ("more than one GPU", "whole GPUs")
+    ),
     "cron": Bad("name: bad\nnightly: {cron: 0 25 * * *}", 2, ("hour", "0 to 23")),
     "time zone": Bad(
         "name: bad\nnightly: {timezone: Mars/Olympus}", 2, ("time zone", "Europe/Berlin")
@@ -189,7 +191,9 @@ BAD = {
         "name: bad\nmodel: {family: gru, depth: 0}", 2, ("linear model", "gru")
     ),
     "GPU on the CPU": Bad("name: bad\nresources: {device: cpu, gpu: 1}", 2, ("asks for a GPU",)),
-    "CUDA without a GPU": Bad("name: bad\nresources: {device: cuda}", 2, ("resources.gpu is 0",)),
+    "CUDA without a GPU": Bad(
+        "name: bad\nresources: {device: cuda, gpu: 0}", 2, ("resources.gpu is 0",)
+    ),
     "swept epochs under steps": Bad(
         "name: bad\ntraining: {steps: 9}\nsweep: {training.epochs: [1, 2]}", 3, ("changes nothing",)
     ),

@@ -106,6 +106,13 @@ def _answers(node: dict[str, Any]) -> bool:
     return True
 
 
+def cpus_per_gpu(cpu: float) -> int:
+    """Trials of so many CPUs that the CPUs of a node hold for each of its GPUs, where those are fewest."""
+    with_gpus = [r for r in (node["Resources"] for node in _nodes()) if r.get("GPU", 0) > 0]
+    each = [r.get("CPU", 0.0) / r["GPU"] / cpu for r in with_gpus]
+    return max(1, int(min(each, default=1.0) + 1e-6))
+
+
 def described() -> str:
     """The nodes of the cluster in words: `1 node with 2 CPUs and 0 GPUs, 3 nodes with 8 CPUs and 1 GPUs`."""
     kinds = Counter(

@@ -45,10 +45,11 @@ class CohortTrainable(tune.Trainable):
     def setup(self, config: dict, datasets: dict | None = None) -> None:
         import torch
 
-        from engram.models import memory
+        from engram.models import device, memory
         from engram.sweeps.trial import checkpoint
 
         memory.keep_freed()
+        device.settle()
         if datasets is not None:
             self.datasets = datasets
         torch.set_num_threads(config["threads"])
@@ -140,6 +141,7 @@ class CohortTrainable(tune.Trainable):
         return result
 
     def _finish(self) -> Finished:
+        from engram.models import device
         from engram.sweeps.trial import checkpoint, measuring
 
         state = _final_state(self.trial.state_dict())
@@ -150,6 +152,7 @@ class CohortTrainable(tune.Trainable):
         final = checkpoint.encode(state, self.config["about"]) if wanted_final else None
         wanted = MeasuresConfig(**self.config["measures"])
         record, arrays = measuring.measure(self.trial, wanted)
+        record["device"] = device.described(self.trial.trainer.device)
         return Finished(
             record, outcomes.packed(arrays), final
         )  # packed here, on as many cores as train

@@ -109,11 +109,15 @@ def settled(study: Study, work: Work, bytes_of_trial: Callable[[], float]) -> St
     bad = {answer.host: answer.problem for answer in answers.values() if answer.problem is not None}
     for host, problem in bad.items():
         work.say(f"the GPUs of {host} cannot be used: {problem}")
-    if bad and len(bad) == len(answers) and resources.gpu != "auto":
-        rule = "asks for GPUs, and none can be used: see above"
-        fix = "mend the driver, or train on CPUs: --set resources.gpu=0"
-        place = study.place("resources.gpu")
-        work.refuse(str(Problem(place, rule, fix, "resources.gpu", resources.gpu)), "no usable GPU")
+    # Where nobody asked for a GPU, the CPU will do.
+    key = "resources.device" if resources.gpu == "auto" else "resources.gpu"
+    asked = bool(bad) if key == "resources.gpu" else resources.device == "cuda"
+    if asked and all(answer.problem is not None for answer in answers.values()):
+        said = "none can be used: see above" if bad else "there is none"
+        fix = "mend the driver, or train on CPUs: --set resources.gpu=0 --set resources.device=auto"
+        value = getattr(resources, key.partition(".")[2])
+        problem = Problem(study.place(key), f"asks for GPUs, and {said}", fix, key, value)
+        work.refuse(str(problem), "no usable GPU")
         return study
     found = gpus.settled(study, answers, bytes_of_trial)
     if resources.gpu == "auto" and found.resources.gpu:

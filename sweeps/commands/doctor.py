@@ -32,6 +32,15 @@ EXAMPLE = "doctor --address http://127.0.0.1:8265"
 # The versions the project was built and tested with; the search and the store depend on them.
 TESTED = {"ray": "2.60", "mlflow": "3.17", "optuna": "5."}
 SLOWEST_IMPORT_S = 120
+TRIED_REPLICAS = 8
+# What Ray would count on this machine, which the variables of a batch system may hide from torch, or from it.
+RAYS_GPUS = """
+try:
+    from ray._private.accelerators import get_accelerator_manager_for_resource as of
+    print(of("GPU").get_current_node_num_accelerators())
+except Exception:
+    print("an unknown number of")
+"""
 GIB = 2**30
 
 
@@ -98,28 +107,53 @@ def torch() -> Iterator[Finding]:
         f"{torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} CPUs",
     )
     if torch.cuda.is_available():
-        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-        yield Finding("ok", "gpu", f"{len(names)}: {', '.join(names)}; use them with resources.gpu")
+        for index in range(torch.cuda.device_count()):
+            yield gpu(index)
     elif torch.backends.mps.is_available():
         yield Finding("ok", "gpu", "Apple MPS; use it with resources.device: mps")
     elif torch.version.cuda:
-        fix = "check `nvidia-smi`: the driver may be missing or too old. Studies run on the CPU"
-        yield Finding("warn", "gpu", f"none found by torch's CUDA {torch.version.cuda}", fix)
+        from engram.models import device
+
+        fix = "the driver may be missing or too old. Studies run on the CPU"
+        yield Finding("warn", "gpu", f"none can be used: {device.cuda_problem()}", fix)
     else:
         yield Finding("ok", "gpu", "none (torch is built for the CPU); studies run on the CPU")
 
 
+def gpu(index: int) -> Finding:
+    """A few steps of training on one GPU."""
+    import torch
+
+    from engram.models import device
+    from engram.models.config import ModelConfig, TrainingConfig
+    from engram.models.probe import seconds_per_step
+
+    place = torch.device("cuda", index)
+    try:
+        found = torch.cuda.get_device_properties(place)
+        words = (ModelConfig(), TrainingConfig(), TRIED_REPLICAS, 1000, (40,), 10)
+        took = seconds_per_step(*words, device=place)
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        fix = "take it out of CUDA_VISIBLE_DEVICES, or mend its driver. Studies would set it aside"
+        return Finding("fail", f"gpu {index}", f"{first}; {device.driver()}", fix)
+    text = f"{found.name}, {found.total_memory / GIB:.0f} GiB, CUDA {torch.version.cuda}: "
+    text += f"{1000 * took:.2g} ms a step of {TRIED_REPLICAS} networks"
+    return Finding("ok", f"gpu {index}", text)
+
+
 def _start_import(name: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    command = [sys.executable, "-c", f"import {name}"]
+    more = RAYS_GPUS if name == "ray" else ""
+    command = [sys.executable, "-c", f"import {name}{more}"]
     return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
 
 
 def package(name: str, process: subprocess.Popen[str]) -> Finding:
     try:
-        _, said = process.communicate(timeout=SLOWEST_IMPORT_S)
+        told, said = process.communicate(timeout=SLOWEST_IMPORT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
@@ -134,7 +168,7 @@ def package(name: str, process: subprocess.Popen[str]) -> Finding:
         return Finding(
             "warn", name, f"{version}, tested with {TESTED[name].rstrip('.')}", "make setup"
         )
-    return Finding("ok", name, version)
+    return Finding("ok", name, f"{version}, sees {told.strip()} GPUs" if name == "ray" else version)
 
 
 def home() -> Finding:

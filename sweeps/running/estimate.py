@@ -106,6 +106,14 @@ def make(study: Study) -> Plan:
     )
 
 
+def bytes_of_trial(study: Study) -> float:
+    """Memory of the largest trial on its device, its data included: an estimate, without a measurement."""
+    loads = [_load(configuration) for configuration in _configurations(study)]
+    pools = max(_pool(study, load)[0] for load in loads)
+    each = 4.0 * (math.prod(loads[0].facts.shape) + 2)
+    return max(load.bytes for load in loads) + each * (pools + loads[0].facts.test)
+
+
 def _configurations(study: Study) -> Iterator[Configuration]:
     """The grid, or for distributions their ends and middle: enough to know the cost."""
     if study.search.sampler == "grid":
@@ -278,8 +286,10 @@ def _concurrent(study: Study, trials: int | None) -> int:
         fit = resources.concurrent
     else:
         fit = max(1, int((os.cpu_count() or 1) / resources.cpu))
-        if resources.gpu > 0:
-            import torch
+        import torch
 
+        if resources.gpu == "auto":
+            fit = min(fit, max(1, torch.cuda.device_count())) if torch.cuda.is_available() else fit
+        elif resources.gpu > 0:
             fit = max(1, min(fit, int(torch.cuda.device_count() / resources.gpu)))
     return max(1, min(fit, trials)) if trials else fit

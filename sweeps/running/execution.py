@@ -19,7 +19,7 @@ from typing import Any
 from engram import files, program
 from engram.problems import StudyError
 from engram.sweeps.results import boards, tables
-from engram.sweeps.running import review
+from engram.sweeps.running import estimate, review
 from engram.sweeps.running.checkpoints import Store
 from engram.sweeps.running.display import Display
 from engram.sweeps.running.events import Listener
@@ -179,7 +179,11 @@ class Execution:
             if why := self.recording.rejected():
                 raise Incompatible(why)
             reports = self.search.reports()
-            tuning.train(self.study, trials, found, reports, self.name, tune_folder)
+            study = trials.study = limits.study = tuning.settled(
+                self.study, trials, lambda: estimate.bytes_of_trial(self.study)
+            )
+            if not self.stop.requested:
+                tuning.train(study, trials, found, reports, self.name, tune_folder)
         shutil.rmtree(tune_folder, ignore_errors=True)
 
     def close(self) -> None:

@@ -176,9 +176,39 @@ def _selection(study: Study) -> list[str]:
 
 def _at_once(made: Plan) -> list[str]:
     resources = made.study.resources
-    gpu = f" and {resources.gpu:g} GPU" if resources.gpu else ""
-    return [
+    gpu = "" if resources.gpu in (0, "auto") else f" and {resources.gpu:g} GPU"
+    found = [
         f"{_count(made.concurrent, 'trial')}, {resources.cpu:g} CPU{gpu} each, on this machine's {os.cpu_count()} CPUs"
+    ]
+    return found + _device(made)
+
+
+def _device(made: Plan) -> list[str]:
+    """What a trial is calculated on, where a GPU is asked for or there is one."""
+    import torch
+
+    from engram.models import device
+
+    resources = made.study.resources
+    there = torch.cuda.is_available()
+    if (
+        resources.gpu == 0
+        or resources.device in ("cpu", "mps")
+        or (resources.gpu == "auto" and not there)
+    ):
+        return []
+    if problem := device.cuda_problem():
+        return [f"on a GPU, which this machine has not: a run here is refused. {problem}"]
+    total = torch.cuda.get_device_properties(0).total_memory
+    one = max(load.bytes for load in made.loads)
+    share = (
+        "as many on each as its memory holds"
+        if resources.gpu == "auto"
+        else f"{resources.gpu:g} of one each"
+    )
+    return [
+        f"on {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}, {share}: about {_bytes(one)} a trial "
+        f"of {_bytes(total)}"
     ]
 
 

@@ -153,7 +153,8 @@ class Limits(Listener):
         self.study, self.usage, self.stop, self.finished = study, usage, stop, finished
 
     def ticked(self, running: int) -> None:
-        self.usage.tick(self.study.resources.gpu * running)
+        gpu = self.study.resources.gpu
+        self.usage.tick(0.0 if gpu == "auto" else gpu * running)  # auto: nothing runs yet
         spent = self.usage.spent(self.study.budget)
         if spent and not self.finished():
             self.stop.ask(spent, program.DONE)

@@ -282,4 +282,4 @@ class Trials:
 def _device(study: Study) -> str:
     if study.resources.device != "auto":
         return study.resources.device
-    return "cuda" if study.resources.gpu > 0 else "cpu"
+    return "cpu" if study.resources.gpu in (0, "auto") else "cuda"

@@ -79,11 +79,14 @@ def kind(field: FieldInfo) -> Kind:
     """The Kind of a pydantic field."""
     found: set[type] = set()
     choices: list[str] = []
+    rules = list(field.metadata)
 
     def look(annotation: object) -> None:
         origin = typing.get_origin(annotation)
         if origin is typing.Annotated:
-            look(typing.get_args(annotation)[0])
+            inner, *notes = typing.get_args(annotation)
+            rules.extend(rule for note in notes for rule in getattr(note, "metadata", ()))
+            look(inner)
         elif origin is typing.Literal:
             choices.extend(str(choice) for choice in typing.get_args(annotation))
         elif origin in (typing.Union, types.UnionType):
@@ -94,7 +97,7 @@ def kind(field: FieldInfo) -> Kind:
 
     look(field.annotation)
     bounds: dict[str, typing.Any] = {}
-    for rule in field.metadata:
+    for rule in rules:
         if isinstance(rule, annotated_types.Ge):
             bounds.update(low=rule.ge)
         elif isinstance(rule, annotated_types.Gt):

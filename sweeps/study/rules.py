@@ -198,17 +198,18 @@ def grace_ends_before_training(study: Study) -> Found:
 
 @reads("resources.gpu", "resources.device")
 def device_has_resources(study: Study) -> Found:
-    if study.resources.device == "cpu" and study.resources.gpu > 0:
+    device, gpu = study.resources.device, study.resources.gpu
+    if device == "cpu" and gpu not in (0, "auto"):
         yield _problem(
             study,
             "resources.gpu",
             "asks for a GPU, and resources.device is cpu",
             "set one of the two",
         )
-    if study.resources.device == "cuda" and study.resources.gpu == 0:
+    if device == "cuda" and gpu == 0:
         rule = "asks for a GPU, and resources.gpu is 0"
         yield _problem(
-            study, "resources.device", rule, "set resources.gpu to 1, or to a fraction to share one"
+            study, "resources.device", rule, "set resources.gpu to auto, to 1, or to a share of one"
         )
 
 

@@ -6,7 +6,7 @@ Light: imports no numerics.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
@@ -95,14 +95,16 @@ class ResourcesConfig(Section):
     """What one trial occupies, and how many run at once."""
 
     cpu: float = Field(1.0, gt=0, le=4096, description="CPUs of one trial; fractions allowed")
-    gpu: float = Field(
-        0.0, ge=0, le=1024, description="GPUs of one trial; 0.25 puts four trials on one GPU"
+    gpu: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
+        "auto",
+        description="GPUs of one trial: auto (where there are GPUs, as many trials on each as its memory holds), "
+        "0 (the CPU), or a share; 0.25 puts four trials on one GPU",
     )
     concurrent: Literal["auto"] | StrictInt = Field(
         "auto", description="trials at the same time: auto (as many as fit), or a number"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="auto: a GPU where resources.gpu asks for one, else the CPU"
+        "auto", description="auto: a GPU where resources.gpu gives one, else the CPU"
     )
 
 

@@ -160,8 +160,11 @@ def _at_least_one(value: object) -> Wrong:
 
 
 def _gpu(value: object) -> Wrong:
-    if isinstance(value, float | int) and value > 1 and value != int(value):
-        return "is a fraction above 1", "Ray gives out fractions of one GPU, or whole GPUs"
+    if isinstance(value, float | int) and value > 1:
+        return (
+            "is more than one GPU, and a trial is trained on one",
+            "write auto, 1, or a share of one such as 0.25: whole GPUs beyond the first would be left unused",
+        )
     return None
 
 

@@ -10,7 +10,8 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from engram.sweeps.cluster import connection as room
+from engram.sweeps.cluster import capacity as room
+from engram.sweeps.cluster.autoscaler import node_groups
 from engram.sweeps.study import loading as studies
 from tests.reliability import faults
 
@@ -93,7 +94,6 @@ def node(cpu: float, gpu: float = 0.0, group: str = "") -> dict:
         (1, 0.25, [node(8, 1), node(8, 2)], 12),
         (1, 0.4, [node(8, 1)], 2),
         (1, 0.6, [node(8, 4)], 4),  # a fraction is of one GPU
-        (1, 2, [node(8, 3), node(8, 4)], 3),
         (4, 0.25, [node(8, 1)], 2),
         (0.1, 0, [node(1)], 10),
     ],
@@ -101,8 +101,8 @@ def node(cpu: float, gpu: float = 0.0, group: str = "") -> dict:
 def test_trials_fit_node_by_node(monkeypatch, cpu, gpu, there, expected):
     study = studies.load("quickstart", [f"resources.cpu={cpu}", f"resources.gpu={gpu}"])
     monkeypatch.setattr(room.ray, "nodes", lambda: there)
-    monkeypatch.setattr(room, "_groups", list)
-    assert room.capacity(study) == expected
+    monkeypatch.setattr(room, "node_groups", list)
+    assert room.trials_at_once(study) == expected
     assert room.no_room(study) is None
 
 
@@ -111,17 +111,17 @@ def test_a_cluster_that_grows_is_asked_for_more_than_it_has(monkeypatch):
     study = studies.load("quickstart", ["resources.gpu=0.5"])
     small = [node(4, group="head")]
     monkeypatch.setattr(room.ray, "nodes", lambda: small)
-    monkeypatch.setattr(room, "_groups", list)
+    monkeypatch.setattr(room, "node_groups", list)
     assert room.no_room(study) is None, "what it may add is not known"
-    assert room.capacity(study) == 2
+    assert room.trials_at_once(study) == 2
     small.append(node(8, 1, group="gpu"))
-    assert room.capacity(study) == 4
-    monkeypatch.setattr(room, "_groups", lambda: [{"CPU": 8.0}])
+    assert room.trials_at_once(study) == 4
+    monkeypatch.setattr(room, "node_groups", lambda: [{"CPU": 8.0}])
     small.pop()
     problem = room.no_room(study)
     assert problem is not None, "it can add nodes, but none with a GPU"
     assert re.search(r"can add nodes with 8 CPUs and 0 GPUs", str(problem))
-    monkeypatch.setattr(room, "_groups", lambda: [{"CPU": 8.0, "GPU": 1.0}])
+    monkeypatch.setattr(room, "node_groups", lambda: [{"CPU": 8.0, "GPU": 1.0}])
     assert room.no_room(study) is None
 
 
@@ -132,4 +132,4 @@ def test_the_autoscaler_is_asked_for_its_kinds_of_node(monkeypatch):
     empty = SimpleNamespace(resources={"GPU": 8}, max_count=0)
     config = SimpleNamespace(node_group_configs=[group, empty])
     monkeypatch.setattr(type(state), "get_cluster_config", lambda self: config)
-    assert room._groups() == [{"GPU": 1}]
+    assert node_groups() == [{"GPU": 1}]

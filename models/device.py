@@ -1,0 +1,67 @@
+"""The device that a process trains on: whether it can be used, and how it calculates.
+
+One choice for all ways of running: TF32 rounds the inputs of a product to 10 bits, and torch lets convolutions use
+it and matrix products not, so that a convolution alone would differ from the same one in a stack.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import Any
+
+import torch
+
+DRIVER_S = 20
+
+
+def settle() -> None:
+    """Full float32 products and cuDNN's deterministic algorithms, from here on in this process."""
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False  # which algorithm is fastest changes from run to run
+    torch.backends.cudnn.deterministic = True
+
+
+def described(device: torch.device) -> dict[str, Any]:
+    """What a record says of the device that its numbers come from."""
+    found: dict[str, Any] = {
+        "type": device.type,
+        "matmul": torch.get_float32_matmul_precision(),
+        "tf32": torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32,
+        "deterministic": torch.backends.cudnn.deterministic,
+    }
+    if device.type == "cuda":
+        found |= {"name": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+        found["cudnn"] = torch.backends.cudnn.version()
+    return found
+
+
+def cuda_problem() -> str | None:
+    """Why nothing can be calculated with CUDA here, as torch and the driver say it; None where it can."""
+    try:
+        ones = torch.ones(8, 8, device="cuda")
+        if float((ones @ ones).sum()) != 512.0:
+            return f"torch {torch.__version__} calculates wrongly with CUDA: 8 x 8 ones squared"
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        built = torch.version.cuda or "none, it is built for CPUs"
+        return f"torch {torch.__version__} (CUDA: {built}) says: {first}; {driver()}"
+    return None
+
+
+def driver() -> str:
+    """What NVIDIA's driver says of itself and its GPUs, in a line."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return "there is no nvidia-smi, so probably no driver"
+    asked = ["--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(
+            [program, *asked], capture_output=True, text=True, timeout=DRIVER_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"nvidia-smi says nothing: {error}"
+    lines = (done.stdout or done.stderr).strip().splitlines()
+    return f"nvidia-smi says: {'; '.join(lines) or f'nothing, and ends with {done.returncode}'}"
