@@ -79,7 +79,7 @@ def curves_of(arrays: Path | None) -> Points:
         with np.load(arrays, allow_pickle=False) as file:
             epochs = file["epochs"].tolist()
             kept = {
-                name.removesuffix("_curve"): file[name]
+                name.removesuffix("_curve"): file[name].astype(np.float64)
                 for name in file.files
                 if name.endswith(("_error_curve", "_loss_curve"))
             }
