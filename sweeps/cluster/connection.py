@@ -142,6 +142,7 @@ def _as_it_is(address: str | None, study: Study) -> Iterator[None]:
         raise StudyError([Problem(Place("run"), rule, fix, "address", address)])
     from engram.sweeps.cluster import tune_workers
 
+    _quiet_tune()
     with tempfile.TemporaryDirectory(prefix="engram-") as folder, _importable(Path(folder), study):
         with tune_workers.importing(os.environ["PYTHONPATH"]):
             yield
@@ -154,7 +155,11 @@ def _take_back(handlers: dict[int, Any]) -> None:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     logging.getLogger("ray").handlers = logging.getLogger("engram").handlers
-    # It misses files of Tune's own, a line for each trial: ours are the ledger.
+    _quiet_tune()
+
+
+def _quiet_tune() -> None:
+    """It misses files of its own, a line for each trial: ours are the ledger."""
     logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)
 
 
