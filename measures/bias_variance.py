@@ -71,12 +71,15 @@ class Components:
     per_example: PerExample
 
 
-def squared(predictions: Any, targets: Any) -> Squared:
+def squared(predictions: Any, targets: Any, inits: int = 1) -> Squared:
     """Squared error of one replica = squared error of the mean replica + variance between replicas.
 
     predictions: [R, N, C] probabilities or values, or [R, N]; targets: labels [N] for [R, N, C] (one-hot is
     made of them: the Brier score, summed over classes, in [0, 2]), else values of shape predictions.shape[1:].
     Finite-R corrected: variance = Σ(f_r - f̄)²/(R-1), bias2 = (f̄ - y)² - variance/R; both are NaN for R = 1.
+    inits: replicas that share a subset, R = draws x inits. They are not independent, so the variance is the sum of
+    the components of `components`, and what bias2 is corrected by is the variance between draws, MSB/R; NaN for
+    one draw.
     Refuses NaN, labels outside [0, C), shapes that disagree.
     Source: Geman, Bienenstock & Doursat 1992, section 3.1; Brier form: Yang et al. 2020, arXiv:2002.11328."""
     values = arrays.floats(predictions, "predictions")
@@ -92,10 +95,18 @@ def squared(predictions: Any, targets: Any) -> Squared:
     plugin = total(((values - mean) ** 2).mean(axis=0))
     center = total((mean - wanted) ** 2)
     risk = total(((values - wanted) ** 2).mean(axis=0))
-    variance = plugin * count / (count - 1) if count > 1 else np.full_like(plugin, math.nan)
+    if inits > 1:
+        if count % inits:
+            raise ValueError(f"{count} replicas, inits = {inits}; replicas must be draws x inits")
+        parts = components(values.reshape(-1, inits, *values.shape[1:])).per_example
+        variance = parts["variance"]
+        of_mean = (inits * parts["variance_data"] + parts["variance_init"]) / count  # MSB/R
+    else:
+        variance = plugin * count / (count - 1) if count > 1 else np.full_like(plugin, math.nan)
+        of_mean = variance / count
     per_example = PerExample(
         risk=risk,
-        bias2=center - variance / count,
+        bias2=center - of_mean,
         variance=variance,
         bias2_plugin=center,
         variance_plugin=plugin,
@@ -193,8 +204,8 @@ def components(predictions: Any) -> Components:
     predictions: [D, S, N, ...], D draws x S inits. One-way analysis of variance: variance_init = MSW,
     variance_data = (MSB - MSW)/S, summed over trailing dimensions, averaged over examples; may be negative.
     NaN where undefined: variance_init for S = 1, variance_data for D = 1 or S = 1.
-    Their sum is the variance of one network; `squared` over all D·S replicas as if they were independent
-    underestimates it when S > 1. Source: Searle et al. 1992, Variance Components; Neal et al. 2018,
+    Their sum is the variance of one network, as `squared` with `inits` has it; over all D·S replicas as if they
+    were independent it would be underestimated. Source: Searle et al. 1992, Variance Components; Neal et al. 2018,
     arXiv:1810.08591."""
     values = arrays.floats(predictions, "predictions")
     if values.ndim < 3:

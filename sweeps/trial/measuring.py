@@ -182,11 +182,16 @@ def _bias_variance(
 ) -> None:
     targets = _shaped(targets)
     if len(predictions) >= 2:
-        decomposed = bias_variance.squared(predictions, targets)
-        note.statistic("bias2", lambda p: bias_variance.squared(p, targets).bias2, predictions)
-        note.statistic(
-            "variance", lambda p: bias_variance.squared(p, targets).variance, predictions
-        )
+        # Networks of one draw are not independent; where some were lost, each counts for itself.
+        shared = trial.configuration.replicas.inits if alive.all() else 1
+        shared = shared if len(predictions) >= 2 * shared else 1
+        decomposed = bias_variance.squared(predictions, targets, shared)
+        for name in ("bias2", "variance"):
+            note.statistic(
+                name,
+                lambda p, n=name: getattr(bias_variance.squared(p, targets, shared), n),
+                predictions,
+            )
         sampling = intervals.test_sampling_se(decomposed.per_example["risk"])
         note.record["test_sampling_se"] = {"squared_risk": sampling}
     inits = trial.configuration.replicas.inits
