@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
 
+from engram.sweeps.cluster import connection, tuning
+from engram.sweeps.running import execution
 from engram.sweeps.state import journal
-from engram.sweeps.tracking import batches
+from engram.sweeps.study import loading
+from engram.sweeps.study.configuration import Study
+from engram.sweeps.tracking import batches, store
 from engram.sweeps.tracking.recorder import STUDY, Recorder
 from engram.sweeps.tracking.refusals import FILE
 from tests.command_line import engram
@@ -148,6 +154,48 @@ def test_a_store_that_lets_nobody_in_is_found_before_training(gate, tmp_path, st
     assert not found.close(1)
 
 
+SMALL = """\
+name: tiny
+data: {name: digits, train_size: 100}
+model: {width: 4, depth: 1}
+training: {epochs: 1}
+replicas: {count: 2}
+sweep: {model.dropout: [0.0, 0.5]}
+"""
+
+
+def small(folder: Path, monkeypatch) -> Study:
+    """A study that is run in this process, without Ray: none of these comes so far."""
+    monkeypatch.setenv("ENGRAM_HOME", str(folder / "runs"))
+    path = folder / "tiny.yaml"
+    path.write_text(SMALL)
+    return loading.load(str(path))
+
+
+def test_nothing_is_trained_for_a_store_that_lets_nobody_in(gate, tmp_path, monkeypatch, capsys):
+    study = small(tmp_path, monkeypatch)
+    tracking = study.tracking.model_copy(update={"uri": gate.uri})
+    gate.answers["/runs/create"] = 403
+    monkeypatch.setattr(connection, "connected", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(tuning, "train", lambda *_: pytest.fail("it was trained"))
+    assert execution.run(study.model_copy(update={"tracking": tracking})) == 1
+    assert "does not let this be recorded" in capsys.readouterr().err
+
+
+def test_a_run_that_cannot_start_leaves_none_running(tmp_path, monkeypatch, capsys):
+    study = small(tmp_path, monkeypatch)
+
+    def busy(*_: object) -> None:
+        raise RuntimeError("Ray does not start")
+
+    monkeypatch.setattr(execution, "SEND_AFTER_FAILURE_S", 200.0)  # the store is made here first
+    monkeypatch.setattr(connection, "connected", busy)
+    assert execution.run(study) == 1
+    assert "Ray does not start" in capsys.readouterr().err
+    (run,) = runs(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}", "tiny")
+    assert (run.info.status, run.data.tags["engram.status"]) == ("FAILED", "interrupted")
+
+
 def test_a_registered_name_that_is_refused_is_found_before_training(server, tmp_path):
     found = recorder(server.uri, tmp_path, "registry", register="a/b:c")
     found.study({}, {})
@@ -231,7 +279,11 @@ def assert_recorded_at(finished_study, uri: str, tmp_path: Path) -> None:
     assert len(trials) == 4
     assert {r.info.status for r in there} == {"FINISHED"}
     client = MlflowClient(uri)
-    assert {f.path for f in client.list_artifacts(parent.info.run_id, "best_model")}
+    # A newer client asks for logged models where it lists files: asked as an older one asks.
+    where = f"{uri}/api/2.0/mlflow/artifacts/list?run_id={parent.info.run_id}&path=best_model"
+    with urllib.request.urlopen(where, timeout=60) as answer:
+        assert any(f["path"].endswith("MLmodel") for f in json.load(answer)["files"])
+    assert len(store.read_json(client, parent.info.run_id, "trials.json")) == 4
     assert parent.data.tags["engram.model.trial"]
     tables = json.loads(parent.data.tags["mlflow.loggedArtifacts"])
     assert len(tables) == 4
