@@ -15,7 +15,8 @@ import numpy as np
 
 from engram.measures import intervals
 from engram.measures.intervals import Interval
-from engram.sweeps.results.boards import default_column
+from engram.sweeps.results import columns
+from engram.sweeps.results.boards import available, default_column
 from engram.sweeps.results.evidence import Evidence
 from engram.sweeps.results.record import Record
 from engram.sweeps.results.tables import SHOWN, cell, title_of
@@ -79,7 +80,7 @@ class Comparison:
 def compare(first: Evidence, second: Evidence) -> Comparison:
     """The second execution against the first, trial by trial."""
     matched_by, matches = match(first, second)
-    measures = measures_of(first, second)
+    measures = [*measures_of(first, second), *asked_of(first, second)]
     changed = _changed(first, second)
     paired = same_draws(first, second) and "data" not in changed
     tests = max(1, sum(_comparable(a, b, m) for a, b in matches for m in measures))
@@ -124,6 +125,13 @@ def measures_of(first: Evidence, second: Evidence) -> list[str]:
     if by != default_column(second.records):
         by = "test_error"
     return list(dict.fromkeys([by, *(name for name, _ in SHOWN)]))
+
+
+def asked_of(first: Evidence, second: Evidence) -> list[str]:
+    """Metrics that both sides asked for."""
+    there = set(available(second.records))
+    asked = columns.asked_for(available(first.records), first.records)
+    return [name for name in asked if name in there]
 
 
 def same_draws(first: Evidence, second: Evidence) -> bool:
