@@ -64,7 +64,7 @@ def no_room(study: Study) -> Problem | None:
         return None
     if _grows() and not node_groups():
         return None  # it grows, and nobody knows by what
-    gpu, cpu = study.resources.gpu, study.resources.cpu
+    gpu, cpu = share(study), study.resources.cpu
     key = "resources.gpu" if gpu and not _most("GPU") >= min(gpu, 1) else "resources.cpu"
     rule = f"fits on no node: a trial takes {cpu:g} CPUs and {gpu:g} GPUs, and the cluster has {described()}"
     fix = "ask for less, as in --set resources.gpu=0.5, or add a node that has as much"
@@ -127,9 +127,17 @@ def described() -> str:
     return (", ".join(words) or "no node") + grow
 
 
+def share(study: Study) -> float:
+    """GPUs that a trial takes, once `auto` has become a number (gpus.settled)."""
+    gpu = study.resources.gpu
+    if gpu == "auto":
+        raise ValueError("resources.gpu is still auto: it is settled before anything is planned")
+    return gpu
+
+
 def _fit(study: Study, resources: dict[str, float]) -> int:
     """Trials that fit on a node with these resources. A fraction of a GPU is of one GPU."""
-    cpu, gpu = study.resources.cpu, study.resources.gpu
+    cpu, gpu = study.resources.cpu, share(study)
     fits = int(resources.get("CPU", 0.0) / cpu + 1e-6)
     if gpu:
         there = int(resources.get("GPU", 0.0))

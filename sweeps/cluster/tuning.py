@@ -62,7 +62,7 @@ def train(
     watcher = _Watcher(study, work, bridge)
     shared = tune.with_parameters(CohortTrainable, datasets=dict(datasets))
     datasets.update({key: data.without_pool() for key, data in datasets.items()})
-    room = {"CPU": study.resources.cpu, "GPU": study.resources.gpu}
+    room = {"CPU": study.resources.cpu, "GPU": capacity.share(study)}
     trainable = tune.with_resources(shared, lambda config: _asked(room, config["avoided"]))
     tuner = tune.Tuner(
         trainable,
@@ -116,12 +116,12 @@ def settled(study: Study, work: Work, bytes_of_trial: Callable[[], float]) -> St
         said = "none can be used: see above" if bad else "there is none"
         fix = "mend the driver, or train on CPUs: --set resources.gpu=0 --set resources.device=auto"
         value = getattr(resources, key.partition(".")[2])
-        problem = Problem(study.place(key), f"asks for GPUs, and {said}", fix, key, value)
-        work.refuse(str(problem), "no usable GPU")
+        refused = Problem(study.place(key), f"asks for GPUs, and {said}", fix, key, value)
+        work.refuse(str(refused), "no usable GPU")
         return study
     found = gpus.settled(study, answers, bytes_of_trial)
-    if resources.gpu == "auto" and found.resources.gpu:
-        at_once = round(1 / found.resources.gpu)
+    if resources.gpu == "auto" and capacity.share(found):
+        at_once = round(1 / capacity.share(found))
         work.say(f"on GPUs, {at_once} trial{'s' if at_once > 1 else ''} on each at a time")
     return found
 
@@ -200,7 +200,7 @@ class _Watcher(_Unpickled, tune.Callback):
         # {Tune's name: (trial, when it started)} of those in training.
         self.started: dict[str, tuple[Any, float]] = {}
         self.spots: dict[int, Spot] = {}  # where trials in training have been heard of
-        self.health, self.reserve = bridge.health, Reserve(study.resources.gpu or 1.0)
+        self.health, self.reserve = bridge.health, Reserve(capacity.share(study) or 1.0)
         self.overdue: set[str] = set()
         self.losses = capacity.Losses()
         self.heard = time.monotonic()
