@@ -7,8 +7,9 @@ uniforms u are [R, B, K] in [0, 1), K = uniforms(example shape).
 
 from __future__ import annotations
 
+import importlib
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -24,8 +25,10 @@ class Augmentation(Protocol):
         """How many uniforms one example of this shape needs."""
         ...
 
-    def __call__(self, inputs: Tensor, u: Tensor) -> Tensor:
-        """inputs [R, B, ...], u [R, B, K] -> changed inputs of the same shape and type."""
+    def __call__(self, inputs: Tensor, u: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """inputs [R, B, ...], u [R, B, K] -> changed inputs of the same shape and type.
+
+        Where targets are mixed too, with the share [R, B] of each example's own."""
         ...
 
 
@@ -33,6 +36,8 @@ def get(name: str, kind: str) -> Augmentation | None:
     """The augmentation of this name; None for "none". DataError where the kind does not fit."""
     if name == "none":
         return None
+    if ":" in name:
+        return Own(name)
     if kind not in AUGMENTATION_KINDS[name]:
         raise wrong_kind(name, kind)
     return _BY_NAME[name]()
@@ -132,6 +137,54 @@ class Cutout:
         return (place >= first) & (place < first + size)
 
 
+class Mixup:
+    """Any kind: each example mixed with the next of its batch, by a share drawn evenly from 0 to 1.
+
+    Gives the mixed inputs and the share [R, B] of each example's own target; the next one's is the rest.
+    Source: Zhang et al. 2018, arXiv:1710.09412, with alpha = 1 and a share for each example.
+    """
+
+    def uniforms(self, shape: tuple[int, ...]) -> int:
+        return 1
+
+    def __call__(self, inputs: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        share = u[..., 0].to(inputs.dtype)  # [R, B]
+        own = _like(share, inputs, trailing=0)
+        return own * inputs + (1 - own) * inputs.roll(-1, 1), share
+
+
+class Own:
+    """A person's function(inputs [B, ...]) -> inputs, called replica by replica.
+
+    Torch's random state is set anew before each call, from the replica's own uniforms, and put back after it."""
+
+    def __init__(self, path: str) -> None:
+        module, _, attribute = path.partition(":")
+        self.path = path
+        self.function: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            self.function = getattr(self.function, part)
+
+    def uniforms(self, shape: tuple[int, ...]) -> int:
+        return 2
+
+    def __call__(self, inputs: Tensor, u: Tensor) -> Tensor:
+        changed = []
+        with torch.random.fork_rng():
+            for own, numbers in zip(inputs, u, strict=True):
+                high, low = (int(n * 2**24) for n in numbers[0].tolist())
+                torch.manual_seed((high << 24) | low)
+                found = self.function(own)
+                if not isinstance(found, Tensor) or found.shape != own.shape:
+                    said = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+                    raise ValueError(
+                        f"data.augmentation = {self.path} gives {said} for inputs {list(own.shape)}: "
+                        "it is to keep their shape"
+                    )
+                changed.append(found.to(own.dtype))
+        return torch.stack(changed)
+
+
 def _whole(u: Tensor, count: int) -> Tensor:
     """Uniforms in [0, 1) -> whole numbers in 0..count-1, were the product to round up."""
     return (u * count).long().clamp(max=count - 1)
@@ -151,5 +204,6 @@ _BY_NAME: dict[str, type] = {
     "flip": Flip,
     "crop": Crop,
     "cutout": Cutout,
+    "mixup": Mixup,
 }
 assert set(_BY_NAME) == set(AUGMENTATION_KINDS) - {"none"}

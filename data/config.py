@@ -9,8 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 from engram.data import sources
 
 Draw = Literal["disjoint", "subset", "bootstrap", "fresh", "complementary"]
-AugmentationName = Literal["none", "shift", "scale", "noise", "flip", "crop", "cutout"]
-
 # The kinds of data that each augmentation is for.
 AUGMENTATION_KINDS: dict[str, tuple[str, ...]] = {
     "none": ("vector", "sequence", "image"),
@@ -20,6 +18,7 @@ AUGMENTATION_KINDS: dict[str, tuple[str, ...]] = {
     "flip": ("image",),
     "crop": ("image",),
     "cutout": ("image",),
+    "mixup": ("vector", "sequence", "image"),
 }
 
 
@@ -59,9 +58,10 @@ class DataConfig(BaseModel):
         False,
         description="replace every pool label by a uniform random class (nothing but memorization can fit them)",
     )
-    augmentation: AugmentationName = Field(
+    augmentation: str = Field(
         "none",
-        description="random change of each training example at each use: shift, scale, noise for sequences; flip, crop, cutout, noise for images; noise for vectors",
+        min_length=1,
+        description="random change of each training example at each use: shift, scale, noise for sequences; flip, crop, cutout, noise for images; noise for vectors; mixup for all; or package.module:function(inputs [B, ...]) -> inputs",
     )
     target: str | None = Field(
         None, description="target column of a csv or parquet file; null: the last one"

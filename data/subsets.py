@@ -207,7 +207,8 @@ def check(data: DataConfig, replicas: ReplicasConfig, facts: Facts) -> None:
     """Raise DataError for the first size, draw or kind that this dataset does not allow."""
     _check_validation(data.validation)
     _check_count(replicas)
-    if data.augmentation != "none" and facts.kind not in AUGMENTATION_KINDS[data.augmentation]:
+    own = ":" in data.augmentation
+    if not own and facts.kind not in AUGMENTATION_KINDS[data.augmentation]:
         raise wrong_kind(data.augmentation, facts.kind)
     if replicas.draw == "fresh" and not facts.generated:
         raise DataError(

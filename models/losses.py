@@ -72,20 +72,22 @@ def mean_loss(
     loss: Loss,
     outputs: Tensor,
     targets: Tensor,
-    shares: Tensor | None = None,
+    mixed: tuple[Tensor, Tensor] | None = None,
     alone: bool = False,
 ) -> Tensor:
     """Mean loss of each replica [R]; of weighted examples as torch's CrossEntropyLoss(weight) averages them.
 
-    shares: [R, B] of each example's own target where examples are mixed; the next example's is the rest."""
-    if alone and shares is None and loss is example_loss:
+    mixed: where examples are mixed, the share [R, B] of each one's own target, and the other's targets.
+    alone: of one replica, as a plain loop computes it."""
+    if alone and mixed is None and loss is example_loss:
         # As a plain loop has it: the same sum, to the last bit.
         if targets.is_floating_point():
             return F.mse_loss(outputs[0], targets[0])[None]
         return F.cross_entropy(outputs[0], targets[0])[None]
     each, weights = loss(outputs, targets)
-    if shares is not None:
-        other, others = loss(outputs, targets.roll(-1, 1))
+    if mixed is not None:
+        shares, partners = mixed
+        other, others = loss(outputs, partners)
         each = shares * each + (1 - shares) * other
         if weights is not None and others is not None:
             weights = shares * weights + (1 - shares) * others

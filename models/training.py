@@ -25,6 +25,7 @@ from engram.models.schedules import schedule
 
 # Augmentation: (inputs [R, B, ...], uniforms [R, B, K]) -> inputs, or inputs and the share [R, B] of each example's
 # own target, the next example's being the rest; and K for a shape.
+Mixed = tuple[Tensor, Tensor] | None  # shares [R, B] of the own targets, and the others' targets
 Augment = tuple[Callable[[Tensor, Tensor], Any], int]
 EVALUATION_FLOATS = 2**22  # activations per evaluation pass: bounds memory, not results
 # Examples per evaluation pass on a CPU, over all its replicas, and at least of each: what its caches like best.
@@ -187,13 +188,14 @@ class Trainer:
         targets = self.pool.targets.index_select(0, flat).view(
             *batch.shape, *self.pool.targets.shape[1:]
         )
-        shares = None
+        mixed: Mixed = None
         if self.augment is not None:
             transform, count = self.augment
             numbers = streams.uniforms(augmentation_stream, batch.shape[1] * count)
             inputs = transform(inputs, numbers.view(*batch.shape, count))
             if isinstance(inputs, tuple):
                 inputs, shares = inputs
+                mixed = shares, targets.roll(-1, 1)
         if self.schedule is not None:
             self.optimizer.lr = self.config.lr * self.schedule(self.step)
         self.cohort.zero_grad()
@@ -201,10 +203,8 @@ class Trainer:
         for part in self.cohort.parts:
             # Randomness of a person's module: tied to the replica and the step.
             self.cohort.seed(part, streams.key(self.keys[part.start], "module", self.step))
-            mixed = None if shares is None else shares[part.replicas]
-            losses.append(
-                self._backward(part, inputs[part.replicas], targets[part.replicas], mixed)
-            )
+            own = None if mixed is None else (mixed[0][part.replicas], mixed[1][part.replicas])
+            losses.append(self._backward(part, inputs[part.replicas], targets[part.replicas], own))
         if self.config.clip is not None:
             self.cohort.clip(self.config.clip)
         self.optimizer.step()
@@ -213,27 +213,25 @@ class Trainer:
             self._update_average()
         return losses
 
-    def _backward(
-        self, part: Part, inputs: Tensor, targets: Tensor, shares: Tensor | None
-    ) -> Tensor:
+    def _backward(self, part: Part, inputs: Tensor, targets: Tensor, mixed: Mixed) -> Tensor:
         """Gradients of the sum over the part's replicas of each one's mean loss: they stay apart. That sum."""
         size, whole = self.config.batch_size, inputs.shape[1]
         if whole <= size:
-            loss = self._loss(part, inputs, targets, shares)
+            loss = self._loss(part, inputs, targets, mixed)
             loss.backward()
             return loss.detach()
         losses = []
         for turn, start in enumerate(range(0, whole, size)):
             piece = slice(start, min(start + size, whole))
-            mixed = None if shares is None else shares[:, piece]
-            loss = self._loss(part, inputs[:, piece], targets[:, piece], mixed, turn)
+            own = None if mixed is None else (mixed[0][:, piece], mixed[1][:, piece])
+            loss = self._loss(part, inputs[:, piece], targets[:, piece], own, turn)
             loss = loss * ((piece.stop - piece.start) / whole)
             loss.backward()
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 
     def _loss(
-        self, part: Part, inputs: Tensor, targets: Tensor, shares: Tensor | None, turn: int = 0
+        self, part: Part, inputs: Tensor, targets: Tensor, mixed: Mixed, turn: int = 0
     ) -> Tensor:
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
@@ -241,7 +239,7 @@ class Trainer:
             outputs = self.cohort.forward(part, inputs, turn=turn)
         outputs = outputs.float()
         alone = self.cohort.way == "plain"
-        loss = mean_loss(self.loss, outputs, targets, shares, alone).sum()
+        loss = mean_loss(self.loss, outputs, targets, mixed, alone).sum()
         if self.config.l1 > 0:
             loss = loss + self.config.l1 * sum(p.abs().sum() for p in part.trained)
         return loss

@@ -70,10 +70,11 @@ def tried(
     image: bool,
     examples: Examples,
     train_size: int,
+    augment: Augment | None = None,
 ) -> None:
     """Build and train one replica for a few steps on a CPU; ModelError, explained, where that fails."""
     make = maker(model, shape, outputs, image)
-    attempt(make, examples, outputs, training, train_size, torch.device("cpu"))
+    attempt(make, examples, outputs, training, train_size, torch.device("cpu"), augment)
 
 
 def maker(

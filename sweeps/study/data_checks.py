@@ -110,7 +110,8 @@ def own_pieces(study: Study) -> bool:
     options = any(key.startswith(("model.options.", "training.options.")) for key in study.sweep)
     optimizers = set(study.taken("training.optimizer")) - {"sgd", "adam", "adamw"}
     model = study.model
-    started = any(value is not None for value in study.taken("model.start"))
+    functions = any(":" in str(name) for name in study.taken("data.augmentation"))
+    started = functions or any(value is not None for value in study.taken("model.start"))
     return bool(
         _families(study)
         or changed
@@ -144,16 +145,24 @@ def _class_misfit(study: Study, path: str) -> tuple[tuple[str, str], str] | None
         said = first.partition(" is ")[2] or first
         return (f"is {said}", fix or "name a subclass of torch.nn.Module"), "model.family"
     given = study.model.model_copy(update={"family": path}).given()
+    swept: dict[str, tuple[Scalar, ...]] = {}
     for key, axis in study.sweep.items():
         section, _, name = key.partition(".")
         name = name.removeprefix("options.")
         if section == "model" and (key.startswith("model.options.") or name in SHAPE_KEYS):
-            given[name] = axis.values[0] if isinstance(axis, Values) else axis.low
+            swept[name] = axis.values if isinstance(axis, Values) else (axis.low, axis.high)
+            given[name] = swept[name][0]
     families = study.taken("model.family")
     if any(":" not in str(other) for other in families):  # these may be said for the others
         takes = family.arguments_of(cls)
         given = {k: v for k, v in given.items() if k not in SHAPE_KEYS or k in takes}
-    misfit = family.misfit(cls, given)
+    others = [
+        {**given, name: value}
+        for name, values in swept.items()
+        if name in given
+        for value in values
+    ]
+    misfit = next(filter(None, (family.misfit(cls, some) for some in [given, *others])), None)
     if misfit is None:
         return None
     name, rule, fix = misfit

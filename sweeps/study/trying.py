@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from engram.data import catalog
+from engram.data import augmentation, catalog
 from engram.data.config import DataConfig
 from engram.models import trouble, ways
 from engram.models.config import ModelConfig, TrainingConfig
 from engram.models.families import ModelError, is_own
-from engram.models.training import Examples
+from engram.models.named import named
+from engram.models.training import Augment, Examples
 from engram.problems import Problem
 from engram.sweeps.state import paths
 from engram.sweeps.study.configuration import Configuration, Study
@@ -81,6 +82,7 @@ def problems(study: Study) -> Iterator[Problem]:
                 some.image,
                 some.examples,
                 configuration.data.train_size,
+                _own_augmentation(configuration.data.augmentation),
             )
         except ModelError as error:
             yield _problem(study, configuration, str(error))
@@ -90,10 +92,20 @@ def problems(study: Study) -> Iterator[Problem]:
             log.warning("%s could not be tried here: %s", model.family, error)
 
 
+def _own_augmentation(name: str) -> Augment | None:
+    """A person's function, to be tried with the network; the house's need no trying."""
+    if ":" not in name:
+        return None
+    named(name, "data.augmentation")
+    change = augmentation.get(name, "vector")
+    assert change is not None
+    return change, change.uniforms(())
+
+
 def _problem(study: Study, configuration: Configuration, said: str) -> Problem:
     """The error at the key that it speaks of, or at the class."""
     known = [f"training.{name}" for name in TrainingConfig.model_fields]
-    known += [f"model.{name}" for name in ModelConfig.model_fields]
+    known += [*(f"model.{name}" for name in ModelConfig.model_fields), "data.augmentation"]
     key = next((k for k in known if said.startswith(k) or said.startswith(f"{k}:")), "model.family")
     section, _, name = key.partition(".")
     value = getattr(getattr(configuration, section), name)
@@ -112,14 +124,14 @@ def _kinds(study: Study) -> list[Configuration]:
             asked[name] == getattr(default, name) for name in OF_TRAINING if name != "optimizer"
         )
         known = asked["optimizer"] in ("sgd", "adam", "adamw") and plain
-        if (
-            not is_own(model.family)
-            and known
-            and not (model.options or model.start or model.freeze)
-        ):
+        said = (
+            model.options or model.start or model.freeze or ":" in configuration.data.augmentation
+        )
+        if not is_own(model.family) and known and not said:
             continue
         last = configuration.data.train_size % training.step_size % training.batch_size
-        kind = (model.model_dump_json(), str(asked), configuration.data.name, last == 1)
+        data = configuration.data.name, configuration.data.augmentation
+        kind = (model.model_dump_json(), str(asked), *data, last == 1)
         found.setdefault(kind, configuration)
         if len(found) == MOST_TRIED:
             break

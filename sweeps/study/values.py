@@ -13,6 +13,7 @@ from pathlib import Path
 from cronsim import CronSim, CronSimError
 from pydantic.fields import FieldInfo
 
+from engram.data.config import AUGMENTATION_KINDS
 from engram.measures import catalog
 from engram.models import pieces
 from engram.models.families import TABLE as FAMILIES
@@ -316,6 +317,7 @@ RULES: dict[str, Callable[[object], Wrong]] = {
     "model.family": _family,
     "model.options": _options,
     "training.options": _options,
+    "data.augmentation": _one_of(AUGMENTATION_KINDS, "function"),
     "training.optimizer": _one_of(pieces.OPTIMIZERS, "Class"),
     "training.loss": _one_of(pieces.LOSSES, "function"),
     "training.schedule": _one_of(pieces.SCHEDULES, "function"),
