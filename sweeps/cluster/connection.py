@@ -42,6 +42,7 @@ IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 PAUSES_S = (1, 3, 10, 20, 30, 60)  # before Ray is started once more
 LONGEST_TURN_S, TURN_POLL_S = 180.0, 0.1  # waited for other starts, and how often one looks
 log = logging.getLogger(__name__)
+logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # asks for ipywidgets in notebooks
 
 
 @contextmanager
