@@ -127,6 +127,7 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides
     logging.basicConfig(level=logging.WARNING)
     folder = Path(sys.argv[-1])
+    from engram.models.cohort import put
     from engram.models.family import build
     from engram.sweeps.tracking import model as models
     from engram.sweeps.trial import checkpoint
@@ -136,9 +137,8 @@ def serve() -> None:
         tag, example, network, weights, replica = pickle.load(sys.stdin.buffer)
     except EOFError:
         return
-    module = build(*network)
     stacked = checkpoint.decode(weights)[0]["trainer"]["cohort"]
-    module.load_state_dict({name: stacked[name][replica] for name in module.state_dict()})
+    module = put(build(*network), stacked, replica)
     _marker(folder / MODEL).unlink(missing_ok=True)
     serialization = models.save(folder / MODEL, module.eval(), example)
     files.write(_marker(folder / MODEL), f"{tag} {serialization}")  # last: it is there
