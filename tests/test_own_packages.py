@@ -61,7 +61,7 @@ def test_the_study_files_folder_comes_before_the_current_one(home: Path, tmp_pat
     there, here = project(tmp_path / "there"), project(tmp_path / "here")
     (there / "data/loader.py").unlink()
     (there / "own.yaml").write_text(OWN)
-    done = engram("run", "../there/own.yaml", "--name", "both", home=home, cwd=here)
+    done = engram("plan", "../there/own.yaml", home=home, cwd=here)
     assert done.returncode == 0, done.stdout + done.stderr
     assert imported(there) == {"models", "measures"}
     assert imported(here) == {"data"}
