@@ -203,7 +203,7 @@ def test_a_trial_shows_what_it_was_and_what_came_of_it(served, browser):
         browser,
         served.path(pages.run_path(trial.info.experiment_id, trial.info.run_id)),
         trial.info.run_name,
-        "final/generalization_gap",
+        "generalization_gap",
         "model.dropout",
         "engram.verdict",
     )
