@@ -15,10 +15,13 @@ class Trouble:
 
     @classmethod
     def of(cls, error: BaseException) -> Trouble:
-        """What became of an error; text: its traceback."""
+        """What became of an error; text: its traceback, or what it says where it explains itself."""
         from engram.models import trouble  # torch, where there is training
+        from engram.models.families import ModelError
 
-        return cls(trouble.kind(error), "".join(traceback.format_exception(error)))
+        explained = isinstance(error, ModelError)
+        text = str(error) if explained else "".join(traceback.format_exception(error))
+        return cls(trouble.kind(error), text)
 
 
 @dataclass(frozen=True)
