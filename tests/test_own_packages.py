@@ -65,12 +65,3 @@ def test_the_study_files_folder_comes_before_the_current_one(home: Path, tmp_pat
     assert done.returncode == 0, done.stdout + done.stderr
     assert imported(there) == {"models", "measures"}
     assert imported(here) == {"data"}
-
-
-def test_files_named_like_pythons_own_are_nobodys_business(home: Path, tmp_path: Path):
-    """A shipped study starts where somebody has a code.py and a queue.py."""
-    folder = project(tmp_path / "project")
-    for name in ("code", "queue", "platform", "statistics", "torch"):
-        (folder / f"{name}.py").write_text(f"raise RuntimeError('{name} is not meant')\n")
-    done = engram("run", "quickstart", *TINY, "--name", "stdlib", home=home, cwd=folder)
-    assert done.returncode == 0, done.stdout + done.stderr
