@@ -164,12 +164,13 @@ def test_failing_fast_stops_the_study(tmp_path):
 
 
 POISONED = '''\
-import os
+import sys
 from pathlib import Path
 
 import torch
 
 HIT = Path(__file__).parent / "hit"
+TRAINS = Path(sys.argv[0]).name == "default_worker.py"  # not the driver, which tries the class first
 poisoned = False
 
 
@@ -183,7 +184,7 @@ class Net(torch.nn.Module):
 
     def forward(self, inputs):
         global poisoned
-        if self.training and self.width == 5 and not HIT.exists():
+        if TRAINS and self.training and self.width == 5 and not HIT.exists():
             HIT.touch()
             poisoned = True
         if poisoned:
