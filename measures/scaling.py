@@ -16,6 +16,7 @@ from engram.measures.intervals import Interval
 from engram.measures.misfit import Noise, Other
 
 FEWEST_SIZES = 6
+ROUNDING = 1e-6  # of an error: what a fit and its search leave
 BETA_RANGE = (-5.0, -0.01)  # searched; a fit at either end has found no power law
 
 
@@ -172,7 +173,9 @@ def _not_foretold(size: Floats, table: Floats, means: Floats, units: int, held: 
     own = _evaluate(_fit(size[:fewer], mean[None, :fewer]), size[fewer:])[0] - mean[fewer:]
     drawn = _evaluate(_fit(size[:fewer], means[:, :fewer]), size[fewer:]) - means[:, fewer:]
     level = 1 - misfit.FORETOLD_ALPHA / held
-    for n, estimate, column in zip(size[fewer:], own, drawn.T, strict=True):
+    for n, there, estimate, column in zip(size[fewer:], mean[fewer:], own, drawn.T, strict=True):
+        if abs(estimate) <= ROUNDING * abs(there):
+            continue  # replicas that move all sizes alike leave no other noise than the fit's own
         if intervals.percentile_interval(float(estimate), column, units, level).excludes(0):
             return f"the sizes up to n = {size[fewer - 1]:g} do not foretell the error at n = {n:g}"
     return ""

@@ -176,7 +176,8 @@ def test_plan_says_when_nothing_is_selected_and_when_replicas_cannot_be_stacked(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own_noise.py").write_text(
         "import torch\nclass Net(torch.nn.Linear):\n"
-        "    def __init__(self, shape, outputs):\n        super().__init__(shape[0], outputs)\n"
+        "    def __init__(self, shape, outputs, width=1, depth=1, dropout=0.0):\n"
+        "        super().__init__(shape[0], outputs)\n"
         "    def forward(self, x):\n        return super().forward(x + torch.randn_like(x))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
