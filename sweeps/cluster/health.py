@@ -10,6 +10,7 @@ from collections import defaultdict
 from engram.sweeps.cluster.faults import Spot
 
 IN_A_ROW = 3  # failures on a spot, without a success there, before it is judged
+ENOUGH = 2  # trials that a device failed and that succeeded elsewhere
 HOPELESS = 12  # faults of devices in a row, wherever, without anything getting further
 
 
@@ -78,7 +79,9 @@ class Health:
             sick = faults >= IN_A_ROW and others_work
             # Errors of programs count against a spot once the same trials have succeeded elsewhere.
             strange = len(trials) >= IN_A_ROW and elsewhere >= IN_A_ROW - 1
-            if spot not in self.aside and (sick or strange):
+            # Few may have been sent there: of errors of the device, two that were none elsewhere are enough.
+            proven = faults >= ENOUGH and elsewhere >= ENOUGH
+            if spot not in self.aside and (sick or strange or proven):
                 self.aside[spot] = row[-1][1]
                 found.append(spot)
         return found

@@ -27,6 +27,14 @@ def test_a_device_that_only_fails_is_set_aside_once_another_works():
     assert health.failed(9, BAD, ECC, device=True) == [], "told once"
 
 
+def test_two_faults_of_trials_that_succeed_elsewhere_are_enough():
+    health = Health()
+    for trial in range(2):
+        assert health.failed(trial, BAD, ECC, device=True) == []
+    assert health.completed(0, GOOD) == []
+    assert health.completed(1, GOOD) == [BAD]
+
+
 def test_a_success_between_faults_clears_a_device():
     health = Health()
     health.got_further(GOOD)
