@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from engram import program
 from engram.measures import intervals
 from engram.sweeps.claims import catalog
 from engram.sweeps.claims.answer import Answer, Record
@@ -342,7 +343,7 @@ def test_claims_run_through_the_command_line(monkeypatch, home, capsys):
     assert line.main(["claims", "ensembles", "--small"]) == 0
     said = capsys.readouterr().out
     assert "not run" in said
-    assert "python orchestrate.py claims ensembles --run --small" in said
+    assert f"{program.name()} claims ensembles --run --small" in said
     assert line.main(["claims", "ensembles", "--small", "--run"]) == 0
     capsys.readouterr()
     assert line.main(["claims", "ensembles", "--small", "--format", "json"]) == 0
@@ -357,7 +358,7 @@ def test_claims_run_through_the_command_line(monkeypatch, home, capsys):
     text = page.read_text()
     assert "> Ensembles generalize better than their members." in text
     assert "| configuration | test error | ensemble error |" in text
-    assert "python orchestrate.py claims ensembles --run" in text
+    assert f"{program.name()} claims ensembles --run" in text
     picture = page.parent / "images" / "gallery" / "ensembles.png"
     assert f"({picture.relative_to(page.parent)})" in text
     assert picture.stat().st_size < 60_000

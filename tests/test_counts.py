@@ -145,6 +145,7 @@ def config(epochs: int, dataset: Any, cache: Path) -> dict[str, Any]:
         "cache": str(cache),
         "device": "cpu",
         "threads": 1,
+        "gpu": 0.0,
         "stack": None,
         "restore": None,
         "earlier": None,
@@ -340,7 +341,8 @@ def test_a_board_of_five_thousand_trials_compares_no_pair_by_itself(monkeypatch)
             }
         )
     calls: list[int] = []
-    monkeypatch.setattr(intervals, "t_interval", lambda *a, **k: calls.append(1))
+    plain = intervals.t_interval
+    monkeypatch.setattr(intervals, "t_interval", lambda *a, **k: calls.append(1) or plain(*a, **k))
     groups = [row.tie_group for row in boards.rank(records, "test_error").rows]
-    assert not calls
+    assert len(calls) <= 1, "the first two alone, for the replicas that would separate them"
     assert 1 < max(groups) < 100

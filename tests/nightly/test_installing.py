@@ -81,7 +81,7 @@ def test_kubernetes_gets_what_a_cron_job_needs(printed):
     assert spec["concurrencyPolicy"] == "Forbid"
     pod = spec["jobTemplate"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    assert container["command"][2:] == ["schedule", "nightly", "--small", "--once"]
+    assert container["command"][1:] == ["schedule", "nightly", "--small", "--once"]
     volumes = {volume["name"] for volume in pod["volumes"]}
     assert {mount["name"] for mount in container["volumeMounts"]} == volumes
     assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
