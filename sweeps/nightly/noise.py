@@ -57,7 +57,6 @@ def judged(series: list[Series], alarms: float, margin: float) -> list[Change]:
     if not series:
         return []
     noises = _noises(series)
-    together = _together(series, noises, alarms * TOGETHER)
     alone, persistent = (
         1 - ONE_SIDED * alarms * share / len(series) for share in (ALONE, PERSISTENT)
     )
@@ -65,7 +64,10 @@ def judged(series: list[Series], alarms: float, margin: float) -> list[Change]:
         _judged(one, noise, alone, persistent, margin)
         for one, noise in zip(series, noises, strict=True)
     ]
-    return _told_together(found) if together else found
+    # Those that show it by themselves explain themselves: the others are asked for what they say together.
+    rest = [k for k, change in enumerate(found) if change.kind != REGRESSION]
+    others = [series[k] for k in rest], [noises[k] for k in rest]
+    return _told_together(found) if _together(*others, alarms * TOGETHER) else found
 
 
 def _told_together(changes: list[Change]) -> list[Change]:
