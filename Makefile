@@ -62,7 +62,7 @@ $(VENV)/.ready: requirements.lock
 check: setup types
 	$(RUN) -m ruff format --check $(SOURCES)
 	$(RUN) -m ruff check $(SOURCES)
-	MYPYPATH=build/types $(RUN) -m mypy -p engram
+	MYPYPATH=build/types $(RUN) -m mypy --cache-dir=/dev/null -p engram  # a cache does not know the links again
 	$(RUN) -m pytest -q tests/test_import_arrow.py
 
 # The folders under the name by which they are imported.

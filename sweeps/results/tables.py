@@ -170,7 +170,9 @@ def footnotes(board: Board, top: int | None) -> list[str]:
             f"selected on validation, reported on test; by luck alone the best of {completed} looks about "
             f"{intervals.expected_best(max(1, completed)):.1f} standard deviations of the noise better than it is"
         )
-    elif board.by == "test_error" and default_column([row.record for row in board.rows]) == board.by:
+    elif (
+        board.by == "test_error" and default_column([row.record for row in board.rows]) == board.by
+    ):
         notes.append(
             "nothing was held out for validation: these are test errors, and choosing by them flatters the winner"
         )

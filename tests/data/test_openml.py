@@ -219,7 +219,10 @@ BAD_FILES = {
     "sparse": (HEAD + "@data\n{0 1, 2 p}\n", "sparse"),
     "columns": (HEAD + "@data\n1,z\n", "cannot be read"),
     "text": (HEAD + "@data\none,z,p\n", "cannot be read"),
-    "missing number": (HEAD + "@data\n1,z,p\n?,z,q\n1,z,p\n1,z,q\n", "row 2, column 'a b' is no number"),
+    "missing number": (
+        HEAD + "@data\n1,z,p\n?,z,q\n1,z,p\n1,z,q\n",
+        "row 2, column 'a b' is no number",
+    ),
     "missing category": (HEAD + "@data\n1,?,p\n2,z,q\n", "row 1, column 'kind' is missing"),
     "undeclared": (HEAD + "@data\n1,z,p\n2,w,q\n", "'w' is not declared"),
     "undeclared, quoted": (HEAD + "@data\n1,'w',p\n2,z,q\n", "w not found in nominal declaration"),
