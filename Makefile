@@ -16,7 +16,7 @@ test: setup
 
 # The faults at full size: 20 kills of the driver and 20 of workers (docs/reliability.md).
 test-faults: setup
-	ENGRAM_TEST_KILLS=20 $(RUN) -m pytest -m faults tests/reliability
+	ENGRAM_TEST_KILLS=20 $(RUN) -m pytest -m faults tests
 
 # Several hosts as network namespaces, three nodes and their faults, PostgreSQL (docs/cluster.md). As root.
 test-hosts: setup

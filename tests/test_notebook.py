@@ -48,6 +48,7 @@ def project(tmp_path):
     )
 
 
+@pytest.mark.faults
 def test_the_project_runs_from_python_and_goes_on_from_the_command_line(project):
     values = '{"training.epochs": 2, "replicas.count": 3, "sweep.model.width": [4, 8]}'
     home = project / "runs"

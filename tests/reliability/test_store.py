@@ -133,6 +133,7 @@ def test_a_store_of_another_version_that_holds_runs_is_refused(tmp_path, monkeyp
     assert (home / "mlflow.db").read_bytes() == before
 
 
+@pytest.mark.faults
 def test_a_copied_folder_writes_nothing_outside(tmp_path):
     old, new = tmp_path / "old" / "runs", tmp_path / "new" / ODD / "runs"
     client = store.connect(uri_of(old))
@@ -226,6 +227,7 @@ def assert_same(found: dict, expected: dict, rounded: bool = False) -> None:
             assert ours == theirs, key
 
 
+@pytest.mark.faults
 def test_runs_deleted_in_mlflow_come_back_whole(finished_study, copy):
     uri = uri_of(copy)
     expected = whole(uri)
@@ -247,6 +249,7 @@ def test_runs_deleted_in_mlflow_come_back_whole(finished_study, copy):
     assert "missing" not in run_again(finished_study, copy)
 
 
+@pytest.mark.faults
 def test_a_lost_database_comes_back_whole(finished_study, copy):
     expected = whole(uri_of(copy))
     (copy / "mlflow.db").unlink()
@@ -254,6 +257,7 @@ def test_a_lost_database_comes_back_whole(finished_study, copy):
     assert_same(whole(uri_of(copy)), expected)
 
 
+@pytest.mark.faults
 def test_a_new_store_gets_everything(finished_study, copy, tmp_path):
     """Also where an older version kept no curves: they are in the arrays."""
     expected = whole(uri_of(copy))
@@ -264,6 +268,7 @@ def test_a_new_store_gets_everything(finished_study, copy, tmp_path):
     assert_same(whole(other), expected, rounded=True)
 
 
+@pytest.mark.faults
 def test_a_deleted_parent_is_made_anew_with_its_trials(finished_study, copy):
     uri = uri_of(copy)
     expected = whole(uri)
