@@ -69,12 +69,13 @@ def connected(
         fix = f"on a node, give HOST:PORT of the head; from elsewhere: {program.name()} submit"
         raise StudyError([Problem(Place("run"), rule, fix, "--address", address)])
     handlers: dict[int, Any] = {number: signal.getsignal(number) for number in HANDLED}
-    with tempfile.TemporaryDirectory(prefix="engram-") as folder, _importable(Path(folder), study):
+    with tempfile.TemporaryDirectory(prefix="engram-") as folder:
         if address != "local" and IN_A_JOB not in os.environ:
             # The other nodes share no file system with this one: the code goes to them.
             bundle.pack(study, Path(folder) / "bundle")
             options["runtime_env"] = {"working_dir": str(Path(folder) / "bundle")}
-        _start(address, options, say)
+        with _importable(Path(folder), study):  # workers inherit it from the node that starts here
+            _start(address, options, say)
         _take_back(handlers)
         try:
             yield

@@ -114,8 +114,8 @@ class Weeks:
 
 SCRIPT = """\
 import datetime, sys
-from engram.sweeps import study
-from engram.sweeps.nights.session import Session, hold
+from engram.sweeps.study import loading
+from engram.sweeps.nightly.session import Session, hold
 now = datetime.datetime.fromisoformat(sys.argv[2])
 sys.exit(hold(Session([loading.load(sys.argv[1])], False, clock=lambda: now), False))
 """

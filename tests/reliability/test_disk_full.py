@@ -72,7 +72,7 @@ def test_half_a_line_is_taken_back(tmp_path: Path):
     program = """
 import resource, sys
 from pathlib import Path
-from engram.sweeps.journal import Journal, read
+from engram.sweeps.state.journal import Journal, read
 journal = Journal(Path(sys.argv[1]), whole=True)
 journal.append([{"n": 0, "filler": "x" * 500}])
 resource.setrlimit(resource.RLIMIT_FSIZE, (700, resource.RLIM_INFINITY))
