@@ -18,6 +18,7 @@ LONGEST_NOTE = 7900
 LONGEST_QUESTION, LONGEST_VIEW = 3000, 5000  # a tag of an experiment holds 5,000 characters
 DIGEST_DIGITS = 32  # MLflow takes 36
 SECTION = "engram"
+GROUPS = ("curve", "final", "interval")  # of metrics: MLflow makes a section of charts of each
 
 
 def experiment_tags(
@@ -85,15 +86,21 @@ def _view(
         "runsHiddenMode": "FIRST_20_RUNS",
         "compareRunCharts": _charts(measures[0], axes, numeric),
         "compareRunSections": [
-            {
-                "uuid": SECTION,
-                "name": "Study",
-                "display": True,
-                "isReordered": False,
-                "deleted": False,
-                "isGenerated": False,
-            }
+            _section("Study", SECTION, shown=True),
+            *(_section(name, f"{SECTION}-{name}", shown=False) for name in GROUPS),
         ],
+        "isAccordionReordered": True,  # or MLflow puts the sections in the order of their names
+    }
+
+
+def _section(name: str, uuid: str, shown: bool) -> dict[str, Any]:
+    return {
+        "uuid": uuid,
+        "name": name,
+        "display": shown,
+        "isReordered": False,
+        "deleted": False,
+        "isGenerated": False,
     }
 
 
