@@ -22,6 +22,7 @@ from engram.sweeps.study.configuration import Configuration
 from engram.sweeps.trial import checkpoint, datasets
 
 FROM_WEIGHTS = "computed from the final weights"
+AS_TRAINED = "as the learner gave them"
 RECORDED = "as recorded, in half precision"
 HALF = 2e-3  # what half precision may take off a probability, or off a value relative to it
 
@@ -144,7 +145,8 @@ class Networks:
         if state is not None:
             computed = self._computed(record, state, dataset, kept)
             if computed is not None:
-                values, source = computed, FROM_WEIGHTS
+                learner = record.get("way") == "learner"
+                values, source = computed, AS_TRAINED if learner else FROM_WEIGHTS
         if values is None:
             raise LookupError(
                 f"trial {record['trial']} ({record['status']}) kept neither predictions (measures.predictions) "
@@ -166,9 +168,9 @@ class Networks:
         """Predictions [R, N, C] of the final weights; None, with a warning, where they are not what was recorded."""
         why = "give other predictions than those that were recorded"
         try:
-            trainer = self._rebuilt(record, state, dataset).trainer
-            outputs = trainer.predict(trainer.sets["test"])[~state["trainer"]["diverged"]].double()
-            found = (outputs.softmax(-1) if trainer.classification else outputs).numpy()
+            made = self._rebuilt(record, state, dataset)
+            outputs = made.outputs("test")[~state["trainer"]["diverged"]].double()
+            found = (outputs.softmax(-1) if made.trainer.classification else outputs).numpy()
             if kept is None or np.allclose(found, kept, rtol=HALF, atol=HALF):
                 return found
         except Exception as error:  # whatever a person's own code raises

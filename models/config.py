@@ -30,7 +30,8 @@ class ModelConfig(BaseModel):
     family: str = Field(
         "feedforward",
         min_length=1,
-        description=f"{', '.join(FAMILIES)}, or package.module:Class",
+        description=f"{', '.join(FAMILIES)}, or package.module:thing: a torch.nn.Module, an estimator, a training "
+        "function, a LightningModule, a Hugging Face or a Keras model (docs/learners.md)",
     )
     width: StrictInt = Field(
         100, ge=1, le=65536, description="units (or channels) of each hidden layer"

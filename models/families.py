@@ -97,7 +97,7 @@ class Way:
 
 
 def is_own(name: str) -> bool:
-    """Whether a family is a person's own class, package.module:Class."""
+    """Whether a family is a person's own, package.module:thing."""
     return ":" in name
 
 

@@ -52,7 +52,7 @@ class Report:
     """One evaluation: where training stands, and per replica [R] error and loss on each set.
 
     Error is the share of wrong classes, or the mean squared error of values; loss is the
-    cross-entropy in nats, or the mean squared error.
+    cross-entropy in nats, or the mean squared error. other: what a person's training function reports besides.
     """
 
     epoch: int
@@ -62,6 +62,7 @@ class Report:
     loss: dict[str, Tensor]
     diverged: Tensor
     stopped: Tensor
+    other: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -97,6 +98,8 @@ class Trainer:
     ("validation", "test"), shared by the replicas; keys: one name per replica for its random
     streams, so that replica k is the same network whoever stands beside it.
     """
+
+    commits = False  # a learner's trainer wants to be saved after each of its replicas
 
     def __init__(
         self,

@@ -143,6 +143,7 @@ def config(epochs: int, dataset: Any, cache: Path) -> dict[str, Any]:
         "checkpoint": CheckpointConfig().model_dump(),
         "dataset": "mnist1d",
         "cache": str(cache),
+        "scratch": str(cache / "scratch"),
         "device": "cpu",
         "threads": 1,
         "gpu": 0.0,

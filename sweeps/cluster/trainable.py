@@ -33,7 +33,7 @@ class CohortTrainable(tune.Trainable):
 
     config: trial (number), configuration (a Configuration as plain values), about (what its
     checkpoints belong to), cache (folder of what this machine remembers), measures, device, gpu (its share of one),
-    threads, stack (most replicas in one pass, or None), checkpoint (a CheckpointConfig as plain values),
+    scratch (folder that a learner may write in), threads, stack (most replicas in one pass, or None), checkpoint (a CheckpointConfig as plain values),
     dataset (key into `datasets`); restore, earlier: None, or a list of one reference to a checkpoint to
     go on from, or to the final weights of the trial's first replicas.
     datasets: {key: Dataset}, shared through the object store.
@@ -54,7 +54,7 @@ class CohortTrainable(tune.Trainable):
             self.datasets = datasets
         torch.set_num_threads(config["threads"])
         self.spot = _here()
-        self.trial: Any = None  # made by the first step, whose time is measured
+        self._drop()  # made by the first step, whose time is measured
         memory.give_back()  # what the trial before it held
         self.told = 0  # evaluations that the driver has heard of from this attempt
         self.notes: list[str] = []
@@ -102,7 +102,13 @@ class CohortTrainable(tune.Trainable):
         return self._saved()
 
     def cleanup(self) -> None:
-        self.trial = None
+        self._drop()
+
+    def _drop(self) -> None:
+        """Let go of the trial, and of what it still runs."""
+        held, self.trial = getattr(self, "trial", None), None
+        if held is not None:
+            held.close()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: checkpoints travel in results, for which no file system has to be shared."""
@@ -128,6 +134,7 @@ class CohortTrainable(tune.Trainable):
             result |= trial.summary(news[-1]) | {"last": trainer.finished}
         # Before the measures too: they may take longer than the training did.
         due = time.monotonic() - self.saved_at >= self.config["checkpoint"]["every_s"]
+        due = due or trainer.commits
         if due and self.saved_step != trainer.step:
             result["saved"] = self._saved()
         elif trainer.finished:
@@ -153,6 +160,7 @@ class CohortTrainable(tune.Trainable):
         wanted = MeasuresConfig(**self.config["measures"])
         record, arrays = measuring.measure(self.trial, wanted)
         record["device"] = device.described(self.trial.trainer.device)
+        self.trial.close()
         return Finished(
             record, outcomes.packed(arrays), final
         )  # packed here, on as many cores as train
@@ -181,6 +189,7 @@ class CohortTrainable(tune.Trainable):
         options: dict[str, Any] = {
             "wanted": MeasuresConfig(**self.config["measures"]),
             "first": first,
+            "scratch": Path(self.config["scratch"]),
         }
         self.trial = trial.prepare(configuration, dataset, device, **options)
         self.width = self.trial.trainer.cohort.stack  # 1 where it cannot be stacked
@@ -189,8 +198,11 @@ class CohortTrainable(tune.Trainable):
 
     def _width(self, configuration: Configuration, dataset: Any, device: Any) -> int:
         """Replicas in one pass: as asked or as measured, and no more than memory has been found to hold."""
+        from engram.models.learners import kinds
         from engram.sweeps.trial import stacking
 
+        if kinds.of(configuration.model.family) is not None:
+            return 1
         stack = configuration.replicas.stack
         if stack == "auto":
             cohort = stacking.Cohort(
@@ -270,6 +282,7 @@ class CohortTrainable(tune.Trainable):
             self.trial.dataset,
             torch.device(self.config["device"]),
             wanted=MeasuresConfig(**self.config["measures"]),
+            scratch=Path(self.config["scratch"]),
         )
         whole.load_state_dict({**state, "trainer": {**state["trainer"], "optimizer": {}}})
         self.trial = whole
@@ -314,7 +327,11 @@ def _joined(first: dict, second: dict) -> dict:
 
     a, b = first["trainer"], second["trainer"]
     past, news = first["history"], second["history"]
-    if "watch" in second or not torch.equal(past["step"], news["step"]):
+    unlike = {n: t.shape[1:] for n, t in a["cohort"].items()} != {
+        n: t.shape[1:] for n, t in b["cohort"].items()
+    }
+    steps = ("step",) if "outputs/test" not in b["cohort"] else ()
+    if "watch" in second or unlike or any(not torch.equal(past[n], news[n]) for n in steps):
         raise _Unjoinable
     trainer = {
         "step": a["step"],

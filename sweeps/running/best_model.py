@@ -75,8 +75,10 @@ class Saver:
     def begin(self, record: Record, configuration: Configuration, data: Dataset) -> Saving | None:
         """Start to save the network of a finished trial; None where its final weights were not kept.
 
-        The network is the trial's median replica, see `median_replica`.
+        The network is the trial's median replica, see `median_replica`. A learner has none that could be rebuilt.
         """
+        if record.get("way") == "learner":
+            return None
         store = checkpoints.Store(self.folder / "checkpoints", keep=1, largest_bytes=math.inf)
         weights = store.final(record["trial"], config=record["config_hash"])
         if weights is None:

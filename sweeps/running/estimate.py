@@ -18,6 +18,7 @@ from engram.data.config import DataConfig
 from engram.data.dataset import Facts
 from engram.models import families
 from engram.models.families import Way
+from engram.models.learners import kinds
 from engram.sweeps.study.configuration import Configuration, Study
 from engram.sweeps.study.data_checks import NOT_THE_SOURCE
 from engram.sweeps.study.sections import Range, Scalar, Values
@@ -48,6 +49,7 @@ class Load:
     bytes: float
     stack: int
     how: Way
+    learner: str | None = None  # what kind, where it is one: nothing is known of its cost
 
     @property
     def arithmetic_s(self) -> float:
@@ -142,6 +144,9 @@ def _load(configuration: Configuration) -> Load:
 
     data, training, count = configuration.data, configuration.training, configuration.replicas.count
     facts = _facts(data.model_copy(update=NOT_THE_SOURCE))
+    kind = kinds.of(configuration.model.family)
+    if kind is not None:
+        return Load(configuration, facts, 0, 0, 0, 0.0, 0.0, 0.0, 1, Way("learner"), kind.about)
     network = _network(
         configuration.model.model_dump_json(),
         configuration.training.model_dump_json(),
@@ -235,11 +240,14 @@ def _network(model: str, training: str, data: str, facts: Facts) -> _Network:
 
 def _measured(loads: tuple[Load, ...]) -> tuple[float, ...]:
     """Seconds of each load, scaled from measured steps of the costliest load of each kind of network."""
-    kinds: dict[tuple, Load] = {}
+    costliest: dict[tuple, Load] = {}
     for load in sorted(loads, key=lambda load: load.arithmetic_s):
-        kinds[_kind(load)] = load  # the costliest remains
+        if load.learner is None:
+            costliest[_kind(load)] = load  # the costliest remains
+    if not costliest:
+        return (0.0,) * len(loads)
     factors: dict[tuple, float] = {}
-    for kind, load in itertools.islice(kinds.items(), MOST_PROBED):
+    for kind, load in itertools.islice(costliest.items(), MOST_PROBED):
         factors[kind] = _measured_s(load) / load.arithmetic_s
     typical = sum(factors.values()) / len(factors)
     return tuple(load.arithmetic_s * factors.get(_kind(load), typical) for load in loads)

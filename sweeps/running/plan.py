@@ -55,7 +55,7 @@ def _trials(made: Plan) -> list[str]:
     free = {
         key: axis
         for key, axis in study.sweep.items()
-        if not study.cases or key not in study.cases[0]
+        if not any(key in case for case in study.cases)
     }
     axes = [f"case: {label(case)}" for case in study.cases]
     axes += [f"{key}: {axis}" for key, axis in free.items()]
@@ -84,8 +84,10 @@ def _replicas(made: Plan) -> list[str]:
         if replicas.inits > 1
         else ""
     )
-    stacks = sorted({load.stack for load in made.loads})
-    if stacks == [1]:
+    stacks = sorted({load.stack for load in made.loads if load.learner is None})
+    if not stacks:
+        how = "one after another"
+    elif stacks == [1]:
         how = "trained one by one"
     elif stacks == [replicas.count]:
         how = "trained in one stack"
@@ -93,6 +95,10 @@ def _replicas(made: Plan) -> list[str]:
         how = f"trained in stacks of {_span(stacks)}"
     reasons = sorted({load.how.reason for load in made.loads if load.how.reason})
     found = [f"{replicas.count} per trial{networks}{split}; {how}", *_power(made)]
+    learners = {
+        load.configuration.model.family: load.learner for load in made.loads if load.learner
+    }
+    found += [f"your {about}, replica by replica: {name}" for name, about in learners.items()]
     return found + [f"one by one: {reason}" for reason in reasons]
 
 
@@ -146,13 +152,22 @@ def _subsets(made: Plan) -> list[str]:
 
 
 def _networks(made: Plan) -> list[str]:
-    families = sorted({load.configuration.model.family for load in made.loads})
-    return [f"{', '.join(families)}: {_span(load.parameters for load in made.loads)} parameters"]
+    networks = [load for load in made.loads if load.learner is None]
+    learners = sorted({load.configuration.model.family for load in made.loads if load.learner})
+    families = sorted({load.configuration.model.family for load in networks})
+    found = []
+    if networks:
+        counts = _span(load.parameters for load in networks)
+        found.append(f"{', '.join(families)}: {counts} parameters")
+    return found + [f"{name}: as it is, by its own rules" for name in learners]
 
 
 def _training(made: Plan) -> list[str]:
-    optimizers = sorted({load.configuration.training.optimizer for load in made.loads})
-    steps = _span(load.steps for load in made.loads)
+    networks = [load for load in made.loads if load.learner is None]
+    if not networks:
+        return ["by your own code: task.config and model.options say how"]
+    optimizers = sorted({load.configuration.training.optimizer for load in networks})
+    steps = _span(load.steps for load in networks)
     batches = _span(load.configuration.training.batch_size for load in made.loads)
     found = [f"{', '.join(optimizers)}: {steps} steps of {batches} examples a replica"]
     if made.trials is not None:
@@ -223,7 +238,13 @@ def _time(made: Plan) -> list[str]:
     ]
     until = f"; ends after {' or '.join(limits)}" if limits else ""
     whole = "" if made.total_s is None else f"about {_duration(made.total_s)} in all, "
-    return [f"{whole}{each} a trial (from measured steps){until}"]
+    found = [f"{whole}{each} a trial (from measured steps){until}"]
+    learners = sum(load.learner is not None for load in made.loads)
+    if learners == len(made.loads):
+        return [f"that of your own code, which only running it tells{until}"]
+    if learners:
+        found.append("without that of your own code, which only running it tells")
+    return found
 
 
 def _memory(made: Plan) -> list[str]:

@@ -250,7 +250,7 @@ class Recording(Listener):
             # The embedded store's copy lies in the same folder; what a server has, only it has.
             self.recorder.artifact(number, arrays, keep=self.study.tracking.uri is not None)
         metrics = outcomes.final_metrics(record)
-        self.recorder.metrics(number, record.get("epochs", 0), metrics)
+        self.recorder.metrics(number, record.get("epochs") or 0, metrics)
         self.recorder.tags(number, {"engram.status": record["status"]})
         status = "FAILED" if record["status"] == "failed" else "FINISHED"
         self.recorder.end(number, status)

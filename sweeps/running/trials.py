@@ -7,6 +7,7 @@ neither Ray nor MLflow nor how anything is shown.
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -119,6 +120,7 @@ class Trials:
             "checkpoint": self.study.checkpoint.model_dump(),
             "dataset": dataset,
             "cache": str(paths.cache_dir()),
+            "scratch": str(self._scratch(proposal.number)),
             "device": _device(self.study),
             "gpu": resources.gpu,
             "threads": max(1, int(resources.cpu)),
@@ -126,6 +128,10 @@ class Trials:
             "restore": restore,
             "earlier": earlier,
         }
+
+    def _scratch(self, trial: int) -> Path:
+        """Where a training function may write while its trial is not over."""
+        return (self.folder / "scratch" / f"trial-{trial}").resolve()
 
     # -- what they tell -------------------------------------------------------------------------
 
@@ -272,6 +278,7 @@ class Trials:
         self.committed.add(number)
         log.info("trial %d is committed: %s", number, record["status"])
         self.checkpoints.finish(number, final)
+        shutil.rmtree(self._scratch(number), ignore_errors=True)
         self.last.pop(number, None)
         for listener in self.listeners:
             listener.committed(proposal, record)

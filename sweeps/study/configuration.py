@@ -240,7 +240,7 @@ class Study(BaseModel):
 
     def _uncased(self) -> list[tuple[str, Axis]]:
         """The axes that are combined freely."""
-        cased = self.cases[0].keys() if self.cases else ()
+        cased = {key for case in self.cases for key in case}
         return [(key, axis) for key, axis in self.sweep.items() if key not in cased]
 
     def combinations(self) -> int | None:

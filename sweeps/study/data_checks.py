@@ -14,11 +14,12 @@ from engram.data.config import DataConfig
 from engram.problems import Problem
 from engram.sweeps.state import paths
 from engram.sweeps.study import metric_checks, own_code
-from engram.sweeps.study.configuration import LARGEST_GRID, Study
+from engram.sweeps.study.configuration import LARGEST_GRID, Configuration, Study
 from engram.sweeps.study.sections import Scalar, Values
 
 if TYPE_CHECKING:
     from engram.data.dataset import DataError, Facts
+    from engram.models.learners.kinds import Kind
 
 # How a dataset is used, which leaves its files and shapes alone.
 NOT_THE_SOURCE = {
@@ -84,7 +85,7 @@ def _data_configurations(study: Study) -> Iterator[DataConfig]:
 def _check_family(study: Study, facts: Facts | None) -> Iterator[Problem]:
     fine = True
     for path in _families(study):
-        wrong = _class_misfit(study, path)
+        wrong = _class_misfit(study, path, facts)
         if wrong is not None:
             fine = False
             (rule, fix), key = wrong
@@ -130,14 +131,23 @@ def _families(study: Study) -> list[str]:
     return [str(family) for family in families if ":" in str(family)]
 
 
-def _class_misfit(study: Study, path: str) -> tuple[tuple[str, str], str] | None:
+def _class_misfit(
+    study: Study, path: str, facts: Facts | None
+) -> tuple[tuple[str, str], str] | None:
     """((rule, fix), key) of what stands between a study and the person's class; None where it can be called."""
     from engram.models import family
     from engram.models.config import SHAPE_KEYS
+    from engram.models.learners import kinds
 
     _, wrong = own_code.find(path)
     if wrong is not None:
         return wrong, "model.family"
+    try:
+        kind = kinds.of(path)
+    except family.ModelError as error:
+        return _said(error)
+    if kind is not None:
+        return _learner_misfit(study, path, kind, facts)
     try:
         cls = family.user_class(path)
     except family.ModelError as error:
@@ -167,3 +177,71 @@ def _class_misfit(study: Study, path: str) -> tuple[tuple[str, str], str] | None
         return None
     name, rule, fix = misfit
     return (rule, fix), f"model.{name}" if name in SHAPE_KEYS else f"model.options.{name}"
+
+
+def _said(error: Exception) -> tuple[tuple[str, str], str]:
+    """A model's own complaint as a problem at the key that it begins with."""
+    first, _, fix = str(error).partition("\n")
+    key, _, rest = first.partition(" ")
+    key = key.rstrip(":")
+    if key.startswith("model.options."):
+        return (rest, fix.strip()), key
+    said = rest if first.startswith("model.family:") else _after_value(rest)
+    return (said, fix.strip()), "model.family"
+
+
+def _after_value(text: str) -> str:
+    """The rule of `= 'package.module:thing' takes (a, b)`."""
+    return text.split("' ", 1)[-1]
+
+
+def _learner_misfit(
+    study: Study, path: str, kind: Kind, facts: Facts | None
+) -> tuple[tuple[str, str], str] | None:
+    """The same for a learner, in every setting that the study has for it."""
+    from engram.models.config import SHAPE_KEYS
+    from engram.models.families import ModelError
+    from engram.models.learners import kinds
+
+    thing = kinds.imported(path)
+    seen: set[str] = set()
+    for configuration in learners_of(study):
+        model = configuration.model
+        if model.family != path or model.model_dump_json() in seen:
+            continue
+        seen.add(model.model_dump_json())
+        if model.start is not None or model.freeze:
+            rule = "start from given weights, or freeze any, as a network does"
+            return (f"cannot {rule}", "take model.start and model.freeze away"), "model.family"
+        if configuration.data.augmentation != "none":
+            fix = "set data.augmentation: none, or augment in your own code"
+            return ("is given examples as they are, without augmentation", fix), "model.family"
+        said = {k: v for k, v in model.given().items() if k in SHAPE_KEYS}
+        given = kinds.given(thing, said, model.options)
+        try:
+            if facts is not None:
+                kinds.implementation(kind).checked(thing, given, facts.classes)
+        except ModelError as error:
+            return _said(error)
+    return _without_effect(study, path, kind)
+
+
+def _without_effect(study: Study, path: str, kind: Kind) -> tuple[tuple[str, str], str] | None:
+    """A swept key that a learner does not heed would train the same thing again and again."""
+    cased = {key for case in study.cases for key in case}
+    for key in study.sweep:
+        section = key.partition(".")[0]
+        free = key not in cased and key != "model.family" and ".options." not in key
+        if free and section in ("model", "training") and section not in kind.takes:
+            fix = "sweep model.options.NAME, or pair it with the families that it is for under sweep.cases"
+            return (f"changes nothing for {path}, and is swept", fix), key
+    return None
+
+
+def learners_of(study: Study) -> Iterator[Configuration]:
+    """The configurations of the study whose family is a person's own; of a distribution, its ends."""
+    from engram.sweeps.study.trying import configurations
+
+    for configuration in configurations(study):
+        if ":" in configuration.model.family:
+            yield configuration

@@ -111,16 +111,27 @@ class SweepReader:
     def complete_cases(
         self, base: dict[str, Scalar]
     ) -> tuple[tuple[dict[str, Scalar], ...], dict[str, Axis]]:
-        """Every case with every key of all cases, and the axes these make."""
+        """Every case with every key of all cases, and the axes these make.
+
+        An option belongs to one class: a case that does not name it, and that has no value of it, goes without."""
         keys = list(dict.fromkeys(self._cased))
         for number, case in enumerate(self.cases, 1):
-            for key in [key for key in keys if key not in case and key not in base]:
+            lacking = [key for key in keys if key not in case and key not in base]
+            for key in [key for key in lacking if not is_option(key)]:
                 place = self.places[f"sweep.{key}"]
                 rule = f"{key} is in other cases and not in case {number}, where it has no value of its own"
                 self.problems.append(Problem(place, rule, f"write {key} in every case"))
-        cases = tuple({key: case.get(key, base.get(key)) for key in keys} for case in self.cases)
+        cases = tuple(
+            {
+                key: case.get(key, base.get(key))
+                for key in keys
+                if key in case or key in base or not is_option(key)
+            }
+            for case in self.cases
+        )
         axes = {
-            key: Values(values=tuple(dict.fromkeys(case[key] for case in cases))) for key in keys
+            key: Values(values=tuple(dict.fromkeys(case[key] for case in cases if key in case)))
+            for key in keys
         }
         for (key, value), place in self._case_places.items():
             self.places[f"sweep.{key}[{axes[key].values.index(value)}]"] = place

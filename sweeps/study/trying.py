@@ -16,6 +16,7 @@ from engram.data.config import DataConfig
 from engram.models import trouble, ways
 from engram.models.config import ModelConfig, TrainingConfig
 from engram.models.families import ModelError, is_own
+from engram.models.learners import kinds
 from engram.models.named import named
 from engram.models.training import Augment, Examples
 from engram.problems import Problem
@@ -116,7 +117,7 @@ def _problem(study: Study, configuration: Configuration, said: str) -> Problem:
 def _kinds(study: Study) -> list[Configuration]:
     """One configuration of each kind that has something of a person's own in it."""
     found: dict[tuple[Any, ...], Configuration] = {}
-    for configuration in _configurations(study):
+    for configuration in configurations(study):
         model, training = configuration.model, configuration.training
         asked = {name: getattr(training, name) for name in OF_TRAINING}
         default = TrainingConfig()
@@ -129,6 +130,8 @@ def _kinds(study: Study) -> list[Configuration]:
         )
         if not is_own(model.family) and known and not said:
             continue
+        if is_own(model.family) and kinds.of(model.family) is not None:
+            continue  # trained as it is: a try would be the training
         last = configuration.data.train_size % training.step_size % training.batch_size
         data = configuration.data.name, configuration.data.augmentation
         kind = (model.model_dump_json(), str(asked), *data, last == 1)
@@ -138,7 +141,8 @@ def _kinds(study: Study) -> list[Configuration]:
     return list(found.values())
 
 
-def _configurations(study: Study) -> Iterator[Configuration]:
+def configurations(study: Study) -> Iterator[Configuration]:
+    """Those of the study, up to MOST_LOOKED_AT; with distributions a few in which each key takes all of its values."""
     if study.search.sampler == "grid":
         for point in study.grid()[:MOST_LOOKED_AT]:
             yield study.configure(point)

@@ -55,12 +55,14 @@ def about(data: bytes) -> dict[str, Any]:
 def joinable(data: bytes, early_stopping: int | None) -> int:
     """How many replicas final weights hold that others can be trained beside with the same result; 0: none.
 
-    Not with early stopping, whose end depends on all replicas, nor where examples were watched.
+    Not with early stopping, whose end depends on all replicas, nor where examples were watched, nor where a learner
+    was looked at on examples that depend on the replicas.
     """
     if early_stopping is not None:
         return 0
     state = decode(data)[0]
-    return 0 if "watch" in state else len(state["trainer"]["diverged"])
+    whole = "watch" not in state and state.get("joinable", True)
+    return len(state["trainer"]["diverged"]) if whole else 0
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ import torch
 from engram.data import subsets
 from engram.measures import intervals, membership, memorization
 from engram.measures.intervals import Interval
-from engram.models.training import Examples
 from engram.sweeps.study.sections import MeasuresConfig
 from engram.sweeps.trial import probes
 from engram.sweeps.trial.record_writer import RecordWriter
@@ -45,6 +44,8 @@ def measure_examples(
             probes.forgetting_events(trial.watch, member, alive, note)
         if trial.watch.true is not None and wrong.any() and not wrong.all():
             probes.noise_fitting(trial.watch, wrong, member, alive, epochs, note)
+    if trial.trainer.cohort.way == "learner":
+        return
     if classes and wanted.layers:
         probes.layers(trial, ids, member, alive, note)
     if classes and wanted.retention:
@@ -54,23 +55,22 @@ def measure_examples(
 def _memorization_and_membership(
     trial: Trial, wanted: MeasuresConfig, member: np.ndarray, alive: np.ndarray, note: RecordWriter
 ) -> None:
-    trainer, ids = trial.trainer, trial.measured_ids
+    ids = trial.measured_ids
     if alive.sum() < 2:
         return
     if not (member.any(axis=0) & ~member.all(axis=0)).any():
         what = "the whole pool" if member.all() else "the same examples"
         note.warn(f"every replica saw {what}: memorization and membership are undefined")
         return
-    index = torch.from_numpy(ids)
-    examples = Examples(trainer.pool.inputs[index], trainer.pool.targets[index])
-    outputs = trainer.predict(examples)[torch.from_numpy(alive)]
-    if trainer.classification:
+    outputs = trial.outputs("measured")[torch.from_numpy(alive)]
+    if trial.trainer.classification:
         score = (outputs.argmax(-1) == torch.from_numpy(trial.targets[ids])).numpy()
         logs = torch.log_softmax(outputs.double(), -1).numpy()
         confidence = membership.phi(logs, trial.targets[ids])
         note.keep("correct", np.packbits(score, axis=1))
     else:
-        square = (outputs.double() - examples.targets.cpu().double()).square().sum(-1).numpy()
+        targets = trial.targets[ids].reshape(len(ids), -1)
+        square = np.square(outputs.double().numpy() - targets).sum(-1)
         score, confidence = -square, -np.log(np.maximum(square, SMALLEST_SQUARE))
     note.keep("member", np.packbits(member, axis=1))
     if wanted.memorization:

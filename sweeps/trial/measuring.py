@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from engram.measures import bias_variance, convergence, cost, ensemble, intervals
-from engram.models import families, family
-from engram.models.training import Trainer
+from engram.models import families
 from engram.sweeps.study.sections import MeasuresConfig
 from engram.sweeps.trial import predicted, probes
 from engram.sweeps.trial.examples import measure_examples
@@ -51,9 +50,8 @@ def measure(trial: Trial, wanted: MeasuresConfig) -> Result:
         "stack": trainer.cohort.stack,
         "way": trainer.cohort.way,
         "way_reason": trainer.cohort.reason,
-        "built_with": family.built_with(trial.configuration.model),
-        "epochs": last.epoch,
-        "steps": last.step,
+        "built_with": trial.built_with(),
+        **trial.passes(),
         "train_examples": trial.members.shape[1],
         "pool_examples": len(trial.pool_ids),
         "chance_error": _chance_error(trial),
@@ -64,8 +62,10 @@ def measure(trial: Trial, wanted: MeasuresConfig) -> Result:
         "selection": {},
         "warnings": [],
     }
-    note = RecordWriter(record, _history(trial), trial.unit if alive.all() else 1)
+    note = RecordWriter(record, trial.curves(), trial.unit if alive.all() else 1)
     _design_warnings(trial, note)
+    for warning in trial.warnings(wanted):
+        note.warn(warning)
     if alive.any():
         started = time.perf_counter()
         _measure_alive(trial, wanted, alive, note)
@@ -73,6 +73,7 @@ def measure(trial: Trial, wanted: MeasuresConfig) -> Result:
     record["seconds"] = round(trainer.seconds, 4)
     record["cost"] = _cost(trial)
     record["selection"].update(seconds=record["seconds"], parameters=record["parameters"])
+    record["selection"] = {k: v for k, v in record["selection"].items() if v is not None and v == v}
     return Result(record, note.arrays)
 
 
@@ -86,26 +87,28 @@ def _measure_alive(
     loss = {name: values.numpy()[alive] for name, values in final.loss.items()}
     for name in error:
         note.values(f"{name}_error", error[name])
-        note.values(f"{name}_loss", loss[name])
     note.values("generalization_gap", error["test"] - error["train"])
-    note.values("generalization_gap_loss", loss["test"] - loss["train"])
+    if trial.gives_probabilities:
+        for name in loss:
+            note.values(f"{name}_loss", loss[name])
+        note.values("generalization_gap_loss", loss["test"] - loss["train"])
     selection.update(
         train_error=float(error["train"].mean()), train_loss=float(loss["train"].mean())
     )
-    outputs = _outputs(trainer, "test", alive)
-    test = _probabilities(trainer, outputs)
+    outputs = _outputs(trial, "test", alive)
+    test = _probabilities(trial, outputs)
     sets = {predicted.TEST: Predicted(test, trial.dataset.test_targets)}
     _bias_variance(trial, test, trial.dataset.test_targets, note, alive)
     if trainer.classification:
-        _other_decompositions(outputs, trial.dataset.test_targets, note)
+        _other_decompositions(trial, outputs, trial.dataset.test_targets, note)
     if "validation" in error:
         selection.update(
             validation_error=float(error["validation"].mean()),
             validation_loss=float(loss["validation"].mean()),
             generalization_gap=float((error["validation"] - error["train"]).mean()),
         )
-        validation = _probabilities(trainer, _outputs(trainer, "validation", alive))
-        targets = trainer.sets["validation"].targets.cpu().numpy()
+        validation = _probabilities(trial, _outputs(trial, "validation", alive))
+        targets = trial.targets_of("validation")
         selection.update(_selection_bias_variance(validation, targets))
         sets[predicted.VALIDATION] = Predicted(validation, targets)
     if trainer.classification and test.shape[-1] <= MOST_CLASSES:
@@ -163,14 +166,14 @@ def _design_warnings(trial: Trial, note: RecordWriter) -> None:
 # -- errors and their parts -------------------------------------------------------------------------
 
 
-def _outputs(trainer: Trainer, name: str, alive: np.ndarray) -> torch.Tensor:
+def _outputs(trial: Trial, name: str, alive: np.ndarray) -> torch.Tensor:
     """Logits or values [R, N, C] of the replicas that did not diverge."""
-    return trainer.predict(trainer.sets[name])[torch.from_numpy(alive)].double()
+    return trial.outputs(name)[torch.from_numpy(alive)].double()
 
 
-def _probabilities(trainer: Trainer, outputs: torch.Tensor) -> np.ndarray:
+def _probabilities(trial: Trial, outputs: torch.Tensor) -> np.ndarray:
     """Probabilities [R, N, C], or values as they are."""
-    return (outputs.softmax(-1) if trainer.classification else outputs).numpy()
+    return (outputs.softmax(-1) if trial.trainer.classification else outputs).numpy()
 
 
 def _bias_variance(
@@ -202,7 +205,9 @@ def _bias_variance(
     note.statistic("ensemble_error", lambda p: ensemble.ensemble(p, targets).error, predictions)
 
 
-def _other_decompositions(outputs: torch.Tensor, labels: np.ndarray, note: RecordWriter) -> None:
+def _other_decompositions(
+    trial: Trial, outputs: torch.Tensor, labels: np.ndarray, note: RecordWriter
+) -> None:
     """Bias and variance of the 0-1 loss (Domingos) and of the cross-entropy in nats, on test."""
     if len(outputs) < 2:
         return
@@ -212,9 +217,12 @@ def _other_decompositions(outputs: torch.Tensor, labels: np.ndarray, note: Recor
         note.statistic(
             f"{name}_01", lambda v, n=name: getattr(bias_variance.zero_one(v, labels), n), votes
         )
-        note.statistic(
-            f"{name}_ce", lambda p, n=name: getattr(bias_variance.cross_entropy(p, labels), n), logs
-        )
+        if trial.gives_probabilities:
+            note.statistic(
+                f"{name}_ce",
+                lambda p, n=name: getattr(bias_variance.cross_entropy(p, labels), n),
+                logs,
+            )
 
 
 def _components_interval(name: str, split: np.ndarray, note: RecordWriter) -> None:
@@ -257,9 +265,11 @@ def _convergence(
 
     The median is null where half of the replicas never arrived; `epochs_at_least` counts those with the
     last epoch, and so is never null and never too large."""
-    of = (lambda r: r.loss) if threshold is None else (lambda r: r.error)
-    curves = np.stack([of(r)["train"].numpy() for r in trial.history], axis=1)[alive]  # [R, E]
-    found = convergence.epochs_to(curves, np.array([r.epoch for r in trial.history]), threshold)
+    curve = trial.curve("train", "loss" if threshold is None else "error")
+    if note.record["epochs"] is None or curve is None or not np.isfinite(curve[alive]).all():
+        note.record["measures"]["epochs_to_convergence"] = None
+        return
+    found = convergence.epochs_to(curve[alive], trial.curves()["epochs"], threshold)
     note.interval("epochs_to_convergence", probes.median(found), found.per_replica)
     note.values("epochs_at_least", np.where(found.censored, found.last, found.per_replica))
     note.record["censored_replicas"] = int(found.censored.sum())
@@ -267,8 +277,10 @@ def _convergence(
 
 
 def _cost(trial: Trial) -> dict[str, float]:
-    """Operations by rule, and the examples that this machine trained on each second."""
+    """Operations by rule, and the examples that this machine trained on each second; nothing is known of a learner's."""
     trainer, record = trial.trainer, trial.history[-1]
+    if trainer.cohort.way == "learner":
+        return {}
     parameters, shape = trainer.cohort.parameter_count, trial.dataset.inputs.shape[1:]
     uses = families.uses(trial.configuration.model.family, shape)
     seen = record.step * min(trial.configuration.training.step_size, trial.members.shape[1])
@@ -279,13 +291,3 @@ def _cost(trial: Trial) -> dict[str, float]:
     if trainer.seconds > 0:
         found["examples_per_second"] = round(seen * trainer.cohort.replicas / trainer.seconds, 1)
     return found
-
-
-def _history(trial: Trial) -> dict[str, np.ndarray]:
-    """Learning curves [E, R] of each set, and the epochs [E] at which they were taken."""
-    arrays = {"epochs": np.array([r.epoch for r in trial.history])}
-    for name in trial.history[-1].error:
-        for kind in ("error", "loss"):
-            curve = [getattr(r, kind)[name].numpy() for r in trial.history]
-            arrays[f"{name}_{kind}_curve"] = np.stack(curve).astype(np.float32)
-    return arrays

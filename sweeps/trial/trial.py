@@ -6,8 +6,12 @@ Runs in any process: it knows neither Ray nor MLflow nor files.
 from __future__ import annotations
 
 import math
+import os
+import tempfile
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +20,11 @@ from torch import Tensor
 
 from engram.data import augmentation, noise, subsets
 from engram.data.dataset import Dataset
-from engram.models import streams, ways
+from engram.models import family, streams, ways
 from engram.models.cohort import Cohort, default_stack
 from engram.models.family import build
+from engram.models.learners import kinds
+from engram.models.learners.trainer import SEEDS, LearnerTrainer, Material, of_one
 from engram.models.plain import PlainCohort
 from engram.models.training import Augment, Examples, Report, Trainer
 from engram.sweeps.study.configuration import Configuration
@@ -35,7 +41,7 @@ class Trial:
 
     configuration: Configuration
     dataset: Dataset
-    trainer: Trainer
+    trainer: Any  # a Trainer, or a LearnerTrainer
     members: np.ndarray  # [R, m] pool indices
     pool_ids: np.ndarray  # examples the subsets are drawn from
     targets: np.ndarray  # the pool's targets as trained on
@@ -58,6 +64,51 @@ class Trial:
             if self.watch is not None:
                 self.watch.look(self.trainer)
         return report
+
+    def outputs(self, name: str) -> Tensor:
+        """Logits or values [R, N, C] on "validation", on "test", or on the "measured" examples of the pool."""
+        trainer = self.trainer
+        if name != "measured":
+            return trainer.predict(trainer.sets[name])
+        index = torch.from_numpy(self.measured_ids)
+        return trainer.predict(Examples(trainer.pool.inputs[index], trainer.pool.targets[index]))
+
+    def targets_of(self, name: str) -> np.ndarray:
+        """Labels [N] or values [N, K] of validation or test, as they were trained on."""
+        if name == "test":
+            return self.dataset.test_targets
+        return self.trainer.sets[name].targets.cpu().numpy()
+
+    def curve(self, name: str, kind: str) -> np.ndarray | None:
+        """[R, E], "error" or "loss" of a set at every evaluation; None where it is not known."""
+        return np.stack([getattr(r, kind)[name].numpy() for r in self.history], axis=1)
+
+    def curves(self) -> dict[str, np.ndarray]:
+        """Learning curves [E, R] of each set, and the epochs [E] at which they were taken."""
+        arrays = {"epochs": np.array([r.epoch for r in self.history])}
+        for name in self.history[-1].error:
+            for kind in ("error", "loss"):
+                found = self.curve(name, kind)
+                if found is not None:
+                    arrays[f"{name}_{kind}_curve"] = found.T.astype(np.float32)
+        return arrays
+
+    gives_probabilities = True  # where there are classes
+
+    def passes(self) -> dict[str, int | None]:
+        """Epochs and steps trained."""
+        return {"epochs": self.history[-1].epoch, "steps": self.history[-1].step}
+
+    def built_with(self) -> dict[str, Any]:
+        """Every argument that the networks were built with."""
+        return family.built_with(self.configuration.model)
+
+    def warnings(self, wanted: MeasuresConfig) -> Iterator[str]:
+        """What a reader must know of how it was trained."""
+        yield from ()
+
+    def close(self) -> None:
+        """Nothing: a cohort leaves nothing behind."""
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on exactly, what has been seen included: tensors and plain numbers."""
@@ -99,6 +150,115 @@ class Trial:
         return trainer
 
 
+@dataclass
+class LearnedTrial(Trial):
+    """A trial of a learner. Its history ends in one report of all replicas; those before are its first replica's."""
+
+    trainer: LearnerTrainer
+
+    @property
+    def gives_probabilities(self) -> bool:  # type: ignore[override]
+        return not self.trainer.hard
+
+    def passes(self) -> dict[str, int | None]:
+        told = any(r.told for r in self.trainer.cohort.done)
+        return {"epochs": self.history[-1].epoch if told else None, "steps": None}
+
+    def built_with(self) -> dict[str, Any]:
+        return self.trainer.built_with()
+
+    def warnings(self, wanted: MeasuresConfig) -> Iterator[str]:
+        if self.trainer.hard:
+            yield (
+                "it gives classes and no probabilities: losses in nats are not known, and the squared parts (bias2, "
+                "variance) are those of answers without doubt"
+            )
+        for name in ("forgetting", "layers", "retention"):
+            if getattr(wanted, name):
+                yield f"measures.{name} was not taken: it looks into a network, and this is a learner"
+        if self.wrong.any() and self.dataset.classes is not None:
+            yield "when wrong labels are fitted was not measured: a learner is looked at once it is trained"
+
+    def outputs(self, name: str) -> Tensor:
+        return self.trainer.outputs(name)
+
+    def targets_of(self, name: str) -> np.ndarray:
+        found = self.trainer.targets()[name]
+        return found if self.trainer.classification else found.reshape(len(found), -1)
+
+    def curve(self, name: str, kind: str) -> np.ndarray | None:
+        """What all replicas told at the same epochs; the last column is what they ended in."""
+        told, last = self._told(f"{name}_{kind}"), self.history[-1]
+        if told is None:
+            return None
+        return np.concatenate([told, getattr(last, kind)[name].numpy()[:, None]], axis=1)
+
+    def curves(self) -> dict[str, np.ndarray]:
+        found = super().curves()
+        found["epochs"] = np.array([*self._epochs(), self.history[-1].epoch])
+        return found
+
+    def _epochs(self) -> list[int]:
+        """Those before the last one at which every replica reported."""
+        done = self.trainer.cohort.done
+        shared = set.intersection(*({told.epoch for told in r.told} for r in done))
+        return sorted(shared - {self.history[-1].epoch})
+
+    def _told(self, name: str) -> np.ndarray | None:
+        """[R, E] of a value at the shared epochs; None where a replica did not tell it at one of them."""
+        rows = []
+        for replica in self.trainer.cohort.done:
+            known = {told.epoch: told.values.get(name) for told in replica.told}
+            rows.append([known[epoch] for epoch in self._epochs()])
+        return None if any(v is None for row in rows for v in row) else np.array(rows, ndmin=2)
+
+    def state_dict(self) -> dict[str, Any]:
+        last = self.history[-1:] if self.trainer.finished else []
+        joinable = len(self.measured_ids) == len(self.pool_ids)  # else they depend on the replicas
+        state = {"trainer": self.trainer.state_dict(), "history": _stacked(last)}
+        return state if joinable else {**state, "joinable": False}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.trainer.load_state_dict(state["trainer"])
+        seconds = self.trainer.seconds
+        self.history = [of_one(told, seconds) for told in self.trainer.told()]
+        if self.trainer.finished:
+            self.history.append(self.trainer.report())
+
+    def close(self) -> None:
+        self.trainer.close()
+
+
+def _learner(
+    configuration: Configuration,
+    material: Material,
+    members: np.ndarray,
+    first: int,
+    device: torch.device,
+    scratch: Path | None,
+) -> LearnerTrainer:
+    replicas = configuration.replicas
+    seeds = [streams.key(replicas.seed, "learner", r) % SEEDS for r in range(first, replicas.count)]
+    if scratch is None:
+        scratch = Path(tempfile.gettempdir()) / f"engram-{os.getpid()}-{configuration.hash}"
+    return LearnerTrainer(
+        configuration.model,
+        configuration.training,
+        material,
+        members,
+        seeds,
+        first,
+        configuration.dotted(),
+        device,
+        scratch,
+    )
+
+
+def outputs_of(dataset: Dataset) -> int:
+    """Classes, or values to predict."""
+    return dataset.classes or int(np.prod(dataset.targets.shape[1:], dtype=int))
+
+
 def _stacked(history: list[Report]) -> dict[str, Any]:
     """Reports as tensors [evaluations, R], to be kept."""
     if not history:
@@ -137,11 +297,12 @@ def prepare(
     device: torch.device,
     first: int = 0,
     wanted: MeasuresConfig | None = None,
+    scratch: Path | None = None,
 ) -> Trial:
     """Everything up to the first step. Deterministic: the same on every machine and in every process.
 
     first: leave out the replicas before this one, which have been trained already. wanted: the measures
-    that will be taken; without it training is not watched.
+    that will be taken; without it training is not watched. scratch: where a learner may write.
     """
     data, replicas = configuration.data, configuration.replicas
     pool_ids, validation_ids = subsets.holdout(
@@ -149,6 +310,22 @@ def prepare(
     )
     members = subsets.draw(pool_ids, data.train_size, replicas, dataset.division)[first:]
     targets, wrong = _targets(configuration, dataset)
+    ids = measured(members, pool_ids, replicas.seed)
+    if kinds.of(configuration.model.family) is not None:
+        material = Material(
+            dataset.inputs,
+            targets,
+            dataset.ids,
+            validation_ids,
+            ids,
+            dataset.test_inputs,
+            dataset.test_targets,
+            dataset.classes,
+            outputs_of(dataset),
+            dataset.kind == "image",
+        )
+        learner = _learner(configuration, material, members, first, device, scratch)
+        return LearnedTrial(configuration, dataset, learner, members, pool_ids, targets, wrong, ids)
     pool = Examples(_tensor(dataset.inputs), _tensor(targets))
     sets = {
         "validation": Examples(pool.inputs[validation_ids], pool.targets[validation_ids]),
@@ -165,7 +342,6 @@ def prepare(
         keys,
         _augment(configuration, dataset),
     )
-    ids = measured(members, pool_ids, replicas.seed)
     watched = _watch(wanted, dataset, ids, targets, wrong)
     return Trial(configuration, dataset, trainer, members, pool_ids, targets, wrong, ids, watched)
 
@@ -179,7 +355,7 @@ def make_cohort(
 ) -> Cohort | PlainCohort:
     """The R networks of a configuration, each from its own stream for this purpose."""
     replicas = configuration.replicas
-    outputs = dataset.classes or int(np.prod(dataset.targets.shape[1:], dtype=int))
+    outputs = outputs_of(dataset)
     modules, image = [], dataset.kind == "image"
     for replica in range(first, replicas.count):
         with torch.random.fork_rng(devices=[]):
@@ -261,5 +437,8 @@ def _per_replica(report: Report) -> dict[str, np.ndarray]:
     alive = ~report.diverged.numpy()
     values = {f"{name}_error": error.numpy()[alive] for name, error in report.error.items()}
     values |= {f"{name}_loss": loss.numpy()[alive] for name, loss in report.loss.items()}
-    values["generalization_gap"] = values["test_error"] - values["train_error"]
-    return values
+    if "test_error" in values and "train_error" in values:
+        values["generalization_gap"] = values["test_error"] - values["train_error"]
+    values |= {name: found.numpy()[alive] for name, found in report.other.items()}
+    # Of an estimator that gives classes alone, no loss is known.
+    return {name: found for name, found in values.items() if not np.isnan(found).any()}

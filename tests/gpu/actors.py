@@ -22,6 +22,7 @@ def actor(dataset: Dataset, cache: Any, every_s: float = 1e6, **sections: Any) -
         "checkpoint": CheckpointConfig(every_s=every_s).model_dump(),
         "dataset": "data",
         "cache": str(cache),
+        "scratch": f"{cache}/scratch",
         "device": "cpu",
         "gpu": 0.0,
         "threads": 1,

@@ -1,0 +1,1 @@
+"""Anyone's training: estimators, training functions, Lightning, Hugging Face and Keras, called replica by replica."""

@@ -1,0 +1,139 @@
+"""What `package.module:thing` of `model.family` is: a network of the cohort's, or a learner, and of which kind.
+
+Imports the person's code, and none of the packages that a kind belongs to: a class is known by what it derives from.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from engram.models.families import ModelError, is_own
+
+# Before anybody imports Keras, which would look for TensorFlow: the rest of the house runs on torch.
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a learner of one kind is trained.
+
+    about: for the plan, after "your"; module: below engram.models.learners, with `train(task, thing, given, training)`
+    and `checked(thing, given, classes)`; takes: sections besides model.options whose keys it heeds.
+    """
+
+    name: str
+    about: str
+    module: str
+    takes: tuple[str, ...] = ()
+
+
+ESTIMATOR = Kind("estimator", "estimator", "estimators")
+FUNCTION = Kind("function", "function", "functions", ("model", "training"))
+LIGHTNING = Kind("lightning", "LightningModule", "lightning", ("model", "training"))
+HUGGINGFACE = Kind("huggingface", "Hugging Face model", "huggingface", ("training",))
+KERAS = Kind("keras", "Keras model", "keras_models", ("model", "training"))
+
+
+def imported(path: str) -> Any:
+    """What an import path names; ModelError where there is nothing."""
+    module, _, attribute = path.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(f"model.family = {path!r} cannot be imported: {error}") from error
+    return found
+
+
+def of(family: str) -> Kind | None:
+    """The kind of learner that a family is; None for networks, the house's and a person's own.
+
+    ModelError where it can be neither."""
+    if not is_own(family):
+        return None
+    thing = imported(family)
+    if inspect.isclass(thing):
+        return _of_class(thing, family)
+    if hasattr(thing, "fit") and hasattr(thing, "predict"):
+        return ESTIMATOR  # an estimator as it is, or a pipeline: it is cloned
+    if callable(thing):
+        return _of_function(thing, family)
+    raise ModelError(
+        f"model.family = {family!r} is {type(thing).__name__}: name a class, an estimator or a function"
+    )
+
+
+def _of_class(thing: type, family: str) -> Kind | None:
+    bases = {(base.__module__.partition(".")[0], base.__name__) for base in thing.__mro__}
+    if any(name == "LightningModule" for _, name in bases):
+        return LIGHTNING
+    if ("transformers", "PreTrainedModel") in bases:
+        return HUGGINGFACE
+    if ("keras", "Model") in bases:
+        return KERAS
+    if ("torch", "Module") in bases:
+        return None
+    if hasattr(thing, "fit") and hasattr(thing, "predict"):
+        return ESTIMATOR
+    raise ModelError(
+        f"model.family = {family!r} is neither a torch.nn.Module nor an estimator with fit and predict"
+    )
+
+
+def _of_function(thing: Callable[..., Any], family: str) -> Kind:
+    """By what it has to be called with: a task, (shape, outputs) to make a model, or nothing to make an estimator."""
+    needed = [
+        p.name
+        for p in inspect.signature(thing).parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(needed) == 1:
+        return FUNCTION
+    if needed[:2] == ["shape", "outputs"]:
+        return _of_factory(thing, family)
+    if not needed:
+        return ESTIMATOR
+    raise ModelError(
+        f"model.family = {family!r} takes ({', '.join(needed)}): a training function takes (task), a function that "
+        "makes a model (shape, outputs), one that makes an estimator nothing without a default"
+    )
+
+
+def _of_factory(thing: Callable[..., Any], family: str) -> Kind:
+    """By the class that it says it returns."""
+    hint = inspect.signature(thing).return_annotation
+    words = str(getattr(hint, "__name__", hint)) + str(getattr(hint, "__module__", ""))
+    if inspect.isclass(hint) and (kind := _of_class(hint, family)) is not None:
+        return kind
+    for word, kind in (
+        ("LightningModule", LIGHTNING),
+        ("PreTrainedModel", HUGGINGFACE),
+        ("keras", KERAS),
+    ):
+        if word in words:
+            return kind
+    raise ModelError(
+        f"model.family = {family!r} makes a model of no known kind: write what it returns, as in "
+        "`def build(shape, outputs) -> keras.Model`, or name the class of a network itself"
+    )
+
+
+def implementation(kind: Kind) -> Any:
+    """The module that trains a kind."""
+    return importlib.import_module(f"engram.models.learners.{kind.module}")
+
+
+def given(thing: Any, said: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """What a class or function is called with: every option, and of the other keys of `model` those that it takes."""
+    try:
+        parameters = inspect.signature(thing).parameters.values()
+    except (TypeError, ValueError):  # an instance, or built in
+        return dict(options)
+    names = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+    return {**{k: v for k, v in said.items() if k in names}, **options}

@@ -1,0 +1,424 @@
+"""Train the replicas of a learner one after another, with the interface of a cohort's trainer.
+
+Of a replica that is done, its predictions are kept and nothing else: all measures need predictions alone. Knows
+nothing of studies or datasets by name.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engram.models.config import SHAPE_KEYS, ModelConfig, TrainingConfig
+from engram.models.explain import in_their_code
+from engram.models.families import ModelError
+from engram.models.learners import answers, kinds, scores
+from engram.models.learners.running import Run, Told
+from engram.models.learners.task import Rows, Said, Task
+from engram.models.training import Report
+
+SETS = ("validation", "test", "measured")
+SEEDS = 2**31
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the replicas are trained and looked at on: arrays, and numbers of rows in them.
+
+    inputs, targets, ids: [n, ...] the pool, as trained on; validation, measured: rows of it; test_inputs.
+    """
+
+    inputs: Any
+    targets: np.ndarray
+    ids: np.ndarray
+    validation: np.ndarray
+    measured: np.ndarray
+    test_inputs: Any
+    test_targets: np.ndarray
+    classes: int | None
+    outputs: int
+    image: bool
+
+    def rows(self, index: np.ndarray) -> Rows:
+        """Rows of the pool, copied."""
+        return Rows(np.array(self.inputs[index]), self.targets[index], self.ids[index])
+
+
+@dataclass
+class Replica:
+    """A replica that is done: outputs [N, C] on each of SETS, and what it told. hard: it gives classes alone."""
+
+    outputs: dict[str, np.ndarray]
+    error: float
+    loss: float
+    seconds: float
+    parameters: float
+    hard: bool
+    told: list[Told] = field(default_factory=list)
+
+    @property
+    def diverged(self) -> bool:
+        return not all(np.isfinite(values).all() for values in self.outputs.values())
+
+
+class Learned:
+    """What stands where networks have a cohort: the replicas that are done, as tensors [done, ...]."""
+
+    way, reason, stack = "learner", None, 1
+
+    def __init__(self, replicas: int, device: torch.device):
+        self.replicas, self.device = replicas, device
+        self.done: list[Replica] = []
+
+    @property
+    def parameter_count(self) -> int | None:
+        """Of one replica; None where it has none to count, or they differ."""
+        counts = {replica.parameters for replica in self.done}
+        known = len(counts) == 1 and not math.isnan(next(iter(counts)))
+        return int(counts.pop()) if known else None
+
+    def state_dict(self) -> State:
+        """All of it as tensors; told values are [done, E], with NaN where a replica told none."""
+        if not self.done:
+            return {}
+        found = {
+            f"outputs/{name}": torch.from_numpy(np.stack([r.outputs[name] for r in self.done]))
+            for name in SETS
+        }
+        for name in ("error", "loss", "seconds", "parameters", "hard"):
+            each = [float(getattr(r, name)) for r in self.done]
+            found[name] = torch.tensor(each, dtype=torch.float64)
+        length = max(len(r.told) for r in self.done)
+        names = dict.fromkeys(name for r in self.done for told in r.told for name in told.values)
+        shape = len(self.done), length
+        found["told"] = torch.full(shape, math.nan, dtype=torch.float64)
+        for name in names:
+            found[f"told/{name}"] = torch.full(shape, math.nan, dtype=torch.float64)
+        for row, replica in enumerate(self.done):
+            for place, told in enumerate(replica.told):
+                found["told"][row, place] = told.epoch
+                for name, value in told.values.items():
+                    found[f"told/{name}"][row, place] = value
+        return found
+
+    def load_state_dict(self, state: State) -> None:
+        """Put back what `state_dict` gave; KeyError where it is of something else."""
+        count = len(state["error"]) if state else 0
+        self.done = [_replica(state, row) for row in range(count)]
+
+    def attributes(self) -> dict[str, Any]:
+        return {}
+
+    def load_attributes(self, state: dict[str, Any]) -> None:
+        """Nothing is kept besides what state_dict has."""
+
+    def replica(self, index: int) -> Any:
+        raise LookupError(
+            "of a learner's replicas predictions are kept, not what was fitted: fit it again, or save it yourself where "
+            "your training function returns"
+        )
+
+
+def _replica(state: State, row: int) -> Replica:
+    names = [name.partition("/")[2] for name in state if name.startswith("told/")]
+    told = []
+    for place, epoch in enumerate(state["told"][row].tolist()):
+        if not math.isnan(epoch):
+            values = {name: float(state[f"told/{name}"][row, place]) for name in names}
+            told.append(Told(int(epoch), {n: v for n, v in values.items() if not math.isnan(v)}))
+    number = {name: float(state[name][row]) for name in ("error", "loss", "seconds", "parameters")}
+    outputs = {name: state[f"outputs/{name}"][row].numpy() for name in SETS}
+    return Replica(outputs, **number, hard=bool(state["hard"][row]), told=told)
+
+
+class LearnerTrainer:
+    """Trains the replicas of one learner in turn. members: [R, m] rows of the pool; seeds: [R].
+
+    step: replicas that are done. `advance` returns after each, and after each report of the first: that is what a
+    scheduler prunes by, the others' reports being curves alone.
+    """
+
+    early_stopping = None
+    # Each replica is to be kept as soon as it is done.
+    commits = True
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        training: TrainingConfig,
+        material: Material,
+        members: np.ndarray,
+        seeds: list[int],
+        first: int,
+        config: Mapping[str, Any],
+        device: torch.device,
+        scratch: Path,
+    ):
+        kind = kinds.of(model.family)
+        if kind is None:
+            raise ModelError(f"model.family = {model.family!r} is no learner")
+        self.model, self.training, self.material = model, training, material
+        self.members, self.seeds, self.first, self.config = members, seeds, first, config
+        self.device, self.scratch = device, scratch
+        self.classification = material.classes is not None
+        self.cohort = Learned(len(members), device)
+        self._told: list[Told] = []  # by the replica in training
+        self._thing = kinds.imported(model.family)
+        said = {k: v for k, v in model.given().items() if k in SHAPE_KEYS}
+        self.given = kinds.given(self._thing, said, model.options)
+        self._implementation = kinds.implementation(kind)
+        self._run: Run | None = None
+        self._began = 0.0
+
+    # -- how it stands --------------------------------------------------------------------------
+
+    @property
+    def step(self) -> int:
+        return len(self.cohort.done)
+
+    @property
+    def finished(self) -> bool:
+        return self.step == len(self.members)
+
+    @property
+    def seconds(self) -> float:
+        return sum(replica.seconds for replica in self.cohort.done)
+
+    @property
+    def hard(self) -> bool:
+        """Whether a replica gives classes and no probabilities."""
+        return any(replica.hard for replica in self.cohort.done)
+
+    def outputs(self, name: str) -> Tensor:
+        """Of the replicas that are done [done, N, C], float64: logarithms of probabilities, or values."""
+        return torch.from_numpy(np.stack([r.outputs[name] for r in self.cohort.done]))
+
+    def built_with(self) -> dict[str, Any]:
+        """Every argument that it is built with."""
+        found: dict[str, Any] = self._implementation.built_with(self._thing, self.given)
+        return found
+
+    def told(self) -> list[Told]:
+        """What the first replica has reported so far."""
+        return self.cohort.done[0].told if self.cohort.done else list(self._told)
+
+    # -- training -------------------------------------------------------------------------------
+
+    def advance(self, pause_after_s: float = math.inf) -> Report | None:
+        """On to the first replica's next report, or to the end of a replica; the report of all after the last one.
+
+        None in between, and where that takes longer than pause_after_s."""
+        if self._run is None:
+            self._begin()
+        assert self._run is not None
+        deadline = time.perf_counter() + pause_after_s
+        while True:
+            wait = None if math.isinf(pause_after_s) else max(0.0, deadline - time.perf_counter())
+            news = self._run.go(wait)
+            if news is None:
+                break
+            self._told.append(news)
+            if not self.cohort.done and self.first == 0:
+                return of_one(news, time.perf_counter() - self._began)
+        if not self._run.finished:
+            return None
+        self.cohort.done.append(self._finished(self._run.result))
+        self._run, self._told = None, []
+        return self.report() if self.finished else None
+
+    def _begin(self) -> None:
+        index = self.step
+        task = self._task(index)
+        self._began = time.perf_counter()
+
+        def call(report: Callable[[int, dict[str, float]], None]) -> Any:
+            torch.manual_seed(task.seed)
+            np.random.seed(task.seed)
+            random.seed(task.seed)
+            object.__setattr__(task, "_report", report)
+            train = partial(self._implementation.train, task, self._thing, self.given)
+            with in_their_code(self._thing, self._call):
+                return train(self.training)
+
+        self._run = Run(call)
+
+    @property
+    def _call(self) -> str:
+        """The call, for an error in it."""
+        if self._implementation.__name__.endswith("functions"):
+            return "train(task)"
+        said = ", ".join(f"{name}={value!r}" for name, value in self.given.items())
+        return f"training with ({said}) on {self.members.shape[1]} examples"
+
+    def _task(self, index: int) -> Task:
+        material, number = self.material, self.first + index
+        folder = self.scratch / f"replica-{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return Task(
+            # Sorted: a plain loop over the rows of a subset is then the same training.
+            train=material.rows(np.sort(self.members[index])),
+            validation=material.rows(material.validation),
+            config=self.config,
+            options=self.model.options,
+            seed=self.seeds[index],
+            device=self.device.type,
+            folder=folder,
+            classes=material.classes,
+            outputs=material.outputs,
+            shape=tuple(material.inputs.shape[1:]),
+            replica=number,
+            image=material.image,
+        )
+
+    def _finished(self, predictor: Any) -> Replica:
+        """The replica that has just been trained, asked about every example that is looked at."""
+        material, index = self.material, self.step
+        own = np.sort(self.members[index])
+        inputs = {
+            "train": material.inputs[own],
+            "validation": material.inputs[material.validation],
+            "test": material.test_inputs,
+            "measured": material.inputs[material.measured],
+        }
+        with in_their_code(self._thing, "the predictor that it returned"):
+            raw = {
+                name: answers.ask(predictor, np.array(rows), self.classification)
+                for name, rows in inputs.items()
+                if len(rows)
+            }
+        outputs, hard = self._meant(raw, predictor)
+        empty = np.zeros((0, material.outputs))
+        error, loss = scores.score(outputs["train"], material.targets[own], self.classification)
+        return Replica(
+            {name: outputs.get(name, empty) for name in SETS},
+            error,
+            math.nan if hard else loss,
+            time.perf_counter() - self._began,
+            _parameters(predictor),
+            hard,
+            self._told,
+        )
+
+    def _meant(
+        self, raw: dict[str, np.ndarray], predictor: Any
+    ) -> tuple[dict[str, np.ndarray], bool]:
+        """Outputs of each set as all measures have them, and whether they are classes alone."""
+        material = self.material
+        if material.classes is None:
+            return {
+                name: answers.values(rows, material.outputs) for name, rows in raw.items()
+            }, False
+        said = predictor.gives if isinstance(predictor, Said) else None
+        what = answers.gives(list(raw.values()), material.classes, said)
+        return {
+            name: answers.log_probabilities(rows, material.classes, what)
+            for name, rows in raw.items()
+        }, what == "classes"
+
+    # -- reports --------------------------------------------------------------------------------
+
+    def report(self) -> Report:
+        """All replicas as they ended, with errors of their own subsets, of validation and of test."""
+        done, targets = self.cohort.done, self.targets()
+        found = {"train": [(r.error, r.loss) for r in done]}
+        for name in ("validation", "test"):
+            if len(targets[name]):
+                each = [
+                    scores.score(r.outputs[name], targets[name], self.classification) for r in done
+                ]
+                found[name] = [
+                    (error, math.nan if r.hard else loss)
+                    for r, (error, loss) in zip(done, each, strict=True)
+                ]
+        columns = {name: torch.tensor(pairs, dtype=torch.float64) for name, pairs in found.items()}
+        last = max((told.epoch for r in done for told in r.told), default=1)
+        return Report(
+            epoch=max(last, 1),
+            step=self.step,
+            seconds=self.seconds,
+            error={name: pairs[:, 0] for name, pairs in columns.items()},
+            loss={name: pairs[:, 1] for name, pairs in columns.items()},
+            diverged=torch.tensor([r.diverged for r in done]),
+            stopped=torch.zeros(len(done), dtype=torch.bool),
+        )
+
+    def evaluate(self) -> Report:
+        """See `report`."""
+        return self.report()
+
+    def targets(self) -> dict[str, np.ndarray]:
+        """Of validation and test."""
+        material = self.material
+        return {
+            "validation": material.targets[material.validation],
+            "test": material.test_targets,
+        }
+
+    # -- an interrupted trial -------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """The replicas that are done. That in training begins again."""
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "cohort": self.cohort.state_dict(),
+            "diverged": torch.tensor([r.diverged for r in self.cohort.done], dtype=torch.bool),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on after the replicas of a state; KeyError or RuntimeError where it does not fit."""
+        held = state["cohort"]
+        if held and held["outputs/measured"].shape[1] != len(self.material.measured):
+            raise RuntimeError("its measured examples are others")
+        self.cohort.load_state_dict(held)
+
+    def close(self) -> None:
+        """Stop what is in training, and forget its folder if the trial is over."""
+        if self._run is not None:
+            self._run.stop()
+            self._run = None
+        if self.finished:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def of_one(told: Told, seconds: float) -> Report:
+    """What the first replica told as a report: errors and losses by their sets, anything else by its name; each [1]."""
+    kinds_of: dict[str, dict[str, Tensor]] = {"error": {}, "loss": {}, "other": {}}
+    for name, value in told.values.items():
+        subject, _, kind = name.rpartition("_")
+        known = subject in ("train", "validation", "test") and kind in ("error", "loss")
+        kinds_of[kind if known else "other"][subject if known else name] = torch.tensor(
+            [value], dtype=torch.float64
+        )
+    none = torch.zeros(1, dtype=torch.bool)
+    return Report(
+        epoch=told.epoch,
+        step=0,
+        seconds=seconds,
+        error=kinds_of["error"],
+        loss=kinds_of["loss"],
+        diverged=none,
+        stopped=none,
+        other=kinds_of["other"],
+    )
+
+
+def _parameters(predictor: Any) -> float:
+    """Weights of a predictor, where it has any to count: NaN else."""
+    if isinstance(predictor, Said):
+        return math.nan if predictor.parameters is None else float(predictor.parameters)
+    if isinstance(predictor, torch.nn.Module):
+        return float(sum(p.numel() for p in predictor.parameters()))
+    return math.nan
