@@ -25,7 +25,7 @@ from engram.models.learners import answers, kinds
 from engram.models.learners.running import Run
 from engram.models.learners.task import Said, Stopped
 from engram.problems import StudyError
-from engram.sweeps.study.configuration import Configuration
+from engram.sweeps.study.configuration import Configuration, label
 from engram.sweeps.study.loading import load
 from engram.sweeps.study.sections import MeasuresConfig
 from engram.sweeps.trial import checkpoint, measuring, trial
@@ -404,6 +404,8 @@ def test_an_option_of_one_case_is_no_other_ones(home):
     cases = "[{model.family: feedforward}, {model.family: 'own_learners:forest', model.options.depth: 2}]"
     (home / "study.yaml").write_text(STUDY + f"sweep: {{cases: {cases}}}\n")
     study = load("study.yaml", data=True)
-    assert study.grid()[0] == {"model.family": "feedforward"}
+    assert study.grid()[0] == {"model.family": "feedforward", "model.options.depth": None}
+    assert study.configure(study.grid()[0]).model.options == {}
+    assert label(study.grid()[0]) == "feedforward"
     assert study.configure(study.grid()[1]).model.options == {"depth": 2}
     assert study.combinations() == 2

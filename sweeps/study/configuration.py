@@ -207,9 +207,14 @@ class Study(BaseModel):
         return Place(str(self._path or self.name))
 
     def configure(self, params: Mapping[str, Scalar] | None = None) -> Configuration:
-        """The configuration of one trial: the base with params (dotted keys or aliases) put in."""
+        """The configuration of one trial: the base with params (dotted keys or aliases) put in.
+
+        An option that is null in a case is another case's: it is not given."""
         changes: dict[str, dict[str, Scalar]] = {section: {} for section in SWEPT_SECTIONS}
+        cased = self.cases[0].keys() if self.cases else ()
         for name, value in (params or {}).items():
+            if value is None and name in cased and ".options." in name:
+                continue
             section, _, key = ALIASES.get(name, name).partition(".")
             if section not in changes:
                 raise ValueError(
@@ -240,7 +245,7 @@ class Study(BaseModel):
 
     def _uncased(self) -> list[tuple[str, Axis]]:
         """The axes that are combined freely."""
-        cased = {key for case in self.cases for key in case}
+        cased = self.cases[0].keys() if self.cases else ()
         return [(key, axis) for key, axis in self.sweep.items() if key not in cased]
 
     def combinations(self) -> int | None:
@@ -290,6 +295,8 @@ def label(params: Mapping[str, Scalar]) -> str:
     for name, value in params.items():
         key = ALIASES.get(name, name)
         short = SHORT.get(key, key.rpartition(".")[2])
+        if value is None and ".options." in key:
+            continue  # left to the class's own default
         if isinstance(value, str):
             parts.append(value)  # gru, relu: the word says which key it is
         elif value is None or isinstance(value, bool):

@@ -98,6 +98,10 @@ class SweepReader:
                 if wrong is not None:
                     self.problems.append(wrong)
                     continue
+                if value is None and is_option(key):
+                    rule = "is null, which in a case means that the option is not given"
+                    self._say(entry.place, name, None, rule, "leave it out of this case")
+                    continue
                 if key not in self._cased and self._again(f"{name}' in 'cases", key, entry):
                     continue
                 self._cased.append(key)
@@ -113,7 +117,8 @@ class SweepReader:
     ) -> tuple[tuple[dict[str, Scalar], ...], dict[str, Axis]]:
         """Every case with every key of all cases, and the axes these make.
 
-        An option belongs to one class: a case that does not name it, and that has no value of it, goes without."""
+        An option belongs to one class: a case that does not name it, and has no value of it, holds None and goes
+        without (Study.configure)."""
         keys = list(dict.fromkeys(self._cased))
         for number, case in enumerate(self.cases, 1):
             lacking = [key for key in keys if key not in case and key not in base]
@@ -121,17 +126,9 @@ class SweepReader:
                 place = self.places[f"sweep.{key}"]
                 rule = f"{key} is in other cases and not in case {number}, where it has no value of its own"
                 self.problems.append(Problem(place, rule, f"write {key} in every case"))
-        cases = tuple(
-            {
-                key: case.get(key, base.get(key))
-                for key in keys
-                if key in case or key in base or not is_option(key)
-            }
-            for case in self.cases
-        )
+        cases = tuple({key: case.get(key, base.get(key)) for key in keys} for case in self.cases)
         axes = {
-            key: Values(values=tuple(dict.fromkeys(case[key] for case in cases if key in case)))
-            for key in keys
+            key: Values(values=tuple(dict.fromkeys(case[key] for case in cases))) for key in keys
         }
         for (key, value), place in self._case_places.items():
             self.places[f"sweep.{key}[{axes[key].values.index(value)}]"] = place
