@@ -33,13 +33,15 @@ import ray
 
 from engram import program
 from engram.problems import Place, Problem, StudyError
-from engram.sweeps.cluster import bundle, loopback
+from engram.sweeps.cluster import bundle, loopback, own_session
+from engram.sweeps.cluster.address import IN_A_JOB
 from engram.sweeps.study import own_code
 from engram.sweeps.study.configuration import Study
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 PAUSES_S = (1, 3, 10, 20, 30, 60)  # before Ray is started once more
+# A socket's path has 107 characters, of which Ray takes /ray/session_DATE_TIME_PID/sockets/plasma_store and more.
+LONGEST_FOLDER, SHORT_FOLDERS = 37, ("/tmp", "/var/tmp", "/dev/shm")
 LONGEST_TURN_S, TURN_POLL_S = 180.0, 0.1  # waited for other starts, and how often one looks
 log = logging.getLogger(__name__)
 logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # asks for ipywidgets in notebooks
@@ -49,7 +51,7 @@ logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # asks for ipywidget
 def connected(
     address: str | None, study: Study, say: Callable[[str], None] = program.warn
 ) -> Iterator[None]:
-    """A Ray of our own, on loopback, or the cluster at address (or RAY_ADDRESS, as Ray sets it in a job).
+    """A Ray of our own, on loopback, or the cluster at an address that address.settled has found.
 
     say: takes lines for people, where starting takes long.
     """
@@ -57,17 +59,14 @@ def connected(
         with _as_it_is(address, study):
             yield
         return
-    address = address or os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     if address is None:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # loopback only, without the jobs API
         loopback.bind()
         options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         address = "local"  # never a cluster that happens to run here
-    elif address.startswith(("ray://", "http://", "https://")):
-        rule = "is not the address of a node: a study's driver runs on one, beside its ledger"
-        fix = f"on a node, give HOST:PORT of the head; from elsewhere: {program.name()} submit"
-        raise StudyError([Problem(Place("run"), rule, fix, "--address", address)])
+        if (folder_of_sockets := _short_folder(say)) is not None:
+            options["_temp_dir"] = folder_of_sockets
     handlers: dict[int, Any] = {number: signal.getsignal(number) for number in HANDLED}
     with tempfile.TemporaryDirectory(prefix="engram-") as folder:
         if address != "local" and IN_A_JOB not in os.environ:
@@ -86,6 +85,23 @@ def connected(
             ray.shutdown()
 
 
+def _short_folder(say: Callable[[str], None]) -> str | None:
+    """Where Ray's sockets go if the temporary folder's path is too long for them; None where it is not."""
+    named = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or SHORT_FOLDERS[0]
+    if len(named) <= LONGEST_FOLDER:
+        return None
+    for short in SHORT_FOLDERS:
+        if os.access(short, os.W_OK | os.X_OK):
+            say(f"Ray's files are in {short}: the path of TMPDIR is too long for sockets")
+            return f"{short}/ray-{os.getuid()}"
+    rule = (
+        f"is {len(named)} characters long, and a socket's path has room for {LONGEST_FOLDER} of it"
+    )
+    raise StudyError(
+        [Problem(Place("run"), rule, "set TMPDIR to a shorter folder", "TMPDIR", named)]
+    )
+
+
 def _start(address: str, options: dict[str, Any], say: Callable[[str], None]) -> None:
     """Connect, or start a Ray of our own: again where it does not come up, which on a busy machine it may not.
 
@@ -95,7 +111,8 @@ def _start(address: str, options: dict[str, Any], say: Callable[[str], None]) ->
     for attempt, pause in enumerate((*pauses, None), 1):
         before = {child.pid for child in psutil.Process().children(recursive=True)}
         try:
-            with _turn() if address == "local" else contextlib.nullcontext():
+            turn = _turn() if address == "local" else contextlib.nullcontext()
+            with turn, own_session.processes():
                 ray.init(address=address, **options)
             return
         except Exception as error:  # whatever part of it was too slow has an error of its own

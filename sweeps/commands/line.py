@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -37,6 +38,9 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without our characters shows others
+            stream.reconfigure(errors="replace")
     line = parser()
     try:
         arguments = line.parse_args(argv)
@@ -55,6 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe, head for one, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return program.DONE
+    except SystemExit:
+        if isinstance(sys.exc_info()[1].__context__, BrokenPipeError):  # as rich tells of it
+            return program.DONE
+        raise
     except Exception as error:
         if isinstance(error, _bad_input_errors()):
             print(error, file=sys.stderr)

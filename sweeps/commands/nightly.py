@@ -18,6 +18,7 @@ EXAMPLE = "nightly nightly --hours 3"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     options.add_study(parser, many=True, named=False)
+    options.add_address(parser)
     text = "for all studies together"
     parser.add_argument("--hours", metavar="H", type=options.hours, help=text)
     parser.add_argument("--gpu-hours", metavar="H", type=options.hours, help=text)
@@ -41,7 +42,7 @@ def body(arguments: argparse.Namespace) -> int:
             _show(study.name, arguments.format)
         return program.DONE
     from engram.sweeps.nightly.session import Session, hold
-    from engram.sweeps.nightly.training import Limits
+    from engram.sweeps.nightly.training import Limits, on
     from engram.sweeps.state import lock
 
     hours, gpu_hours = arguments.hours, arguments.gpu_hours
@@ -51,7 +52,9 @@ def body(arguments: argparse.Namespace) -> int:
         "the budget of the night",
     )
     try:
-        return hold(Session(found, limits=limits, say=options.say), not arguments.no_wait)
+        train = on(arguments.address)
+        session = Session(found, limits=limits, train=train, say=options.say)
+        return hold(session, not arguments.no_wait)
     except lock.Busy as busy:
         print(busy, file=sys.stderr)
         return program.FAILED

@@ -60,6 +60,14 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+def add_address(parser: argparse.ArgumentParser) -> None:
+    """--address: where to train."""
+    text = (
+        "Ray cluster to run on, from one of its nodes, as in 10.0.0.1:6379; this machine without it"
+    )
+    parser.add_argument("--address", metavar="A", help=text)
+
+
 def add_tracking(parser: argparse.ArgumentParser) -> None:
     """--tracking-uri: where to read from."""
     text = "MLflow server or store to read from; the state folder without it"

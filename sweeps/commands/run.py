@@ -13,11 +13,7 @@ EXAMPLE = "run quickstart --set training.epochs=10"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     options.add_study(parser)
-    parser.add_argument(
-        "--address",
-        metavar="A",
-        help="Ray cluster to run on, from one of its nodes, as in 10.0.0.1:6379; this machine without it",
-    )
+    options.add_address(parser)
 
 
 def body(arguments: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engram import program
@@ -12,7 +12,9 @@ from engram.sweeps.commands import options
 
 if TYPE_CHECKING:
     from engram.sweeps.nightly.entries import Entry
+    from engram.sweeps.nightly.training import Train
     from engram.sweeps.study.configuration import Study
+    from engram.sweeps.study.request import Request
 
 SUMMARY = "keep the timetable of studies' nightly sections, or install it"
 MORE = "Runs in the foreground until Ctrl-C, and runs each night when it is due."
@@ -21,6 +23,7 @@ EXAMPLE = "schedule nightly --print systemd"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     options.add_study(parser, many=True, named=False)
+    options.add_address(parser)
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument("--once", action="store_true", help="run what is due now, and exit")
     ways.add_argument(
@@ -34,25 +37,36 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def body(arguments: argparse.Namespace) -> int:
-    from engram.sweeps.nightly import schedulers, service, studies
+    from engram.sweeps.nightly import service, studies, training
 
     requests = options.requests(arguments)
     found = studies.load(requests)
     if arguments.list:
         return _show(found, arguments.format)
     if arguments.print:
-        print(schedulers.FORMS[arguments.print](found, requests))
+        print(_entry(arguments.print)(found, requests, arguments.address))
         return program.DONE
-    return _once(found) if arguments.once else service.serve(found, options.say)
+    train = training.on(arguments.address)
+    return _once(found, train) if arguments.once else service.serve(found, options.say, train=train)
 
 
-def _once(studies: Sequence[Study]) -> int:
+def _entry(kind: str) -> Callable[[Sequence[Study], Sequence[Request], str | None], str]:
+    """What writes the entry for a scheduler."""
+    from engram.sweeps.nightly import kubernetes, schedulers
+
+    if kind == "kubernetes":
+        return kubernetes.kubernetes
+    return schedulers.cron if kind == "cron" else schedulers.systemd
+
+
+def _once(studies: Sequence[Study], train: Train) -> int:
     """Run what is due now, if anything; return at once where another night is running."""
     from engram.sweeps.nightly.session import Session, hold
     from engram.sweeps.state import lock
 
     try:
-        return hold(Session(studies, asked=False, say=options.say), wait=False)
+        session = Session(studies, asked=False, train=train, say=options.say)
+        return hold(session, wait=False)
     except lock.Busy:
         return program.DONE  # whoever holds it, or the next tick, sees to what is due
 

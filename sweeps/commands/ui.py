@@ -53,7 +53,7 @@ def body(arguments: argparse.Namespace) -> int:
     # MLflow's own variable: an address with a password need not be typed, where others can see it.
     backend = arguments.backend_store_uri or os.environ.get("MLFLOW_BACKEND_STORE_URI")
     chosen = _port(host, arguments.port)
-    with serve(host, chosen, backend, arguments.artifacts) as server:
+    with _until_stopped(), serve(host, chosen, backend, arguments.artifacts) as server:
         address = f"http://{_shown(host)}:{chosen}"
         print(f"MLflow on {_of(backend)}: {address}", flush=True)
         page = None
@@ -65,7 +65,8 @@ def body(arguments: argparse.Namespace) -> int:
         print("Ctrl-C ends it", flush=True)
         if arguments.open:
             webbrowser.open(page or address)
-        return _wait(server)
+        return server.wait()
+    return program.DONE  # asked to stop
 
 
 def _of(backend: str | None) -> str:
@@ -155,20 +156,24 @@ def _await(server: subprocess.Popen, host: str, port: int) -> None:
     )
 
 
-def _wait(server: subprocess.Popen) -> int:
-    """Until the server ends, or somebody asks for it by Ctrl-C or SIGTERM."""
+@contextmanager
+def _until_stopped() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and a closed terminal end what is done here, from the first moment, in order."""
 
     def stop(number: int, frame: object) -> None:
+        for each in before:  # once: what is ended now takes its time
+            signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
-        return server.wait()
+        yield
     except KeyboardInterrupt:
         print(flush=True)
-        return 0
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end(server: subprocess.Popen) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from engram import files
-from engram.sweeps.nightly import entries, history, notify, retention, summary, training
+from engram.sweeps.nightly import alerts, entries, history, retention, summary, training
 from engram.sweeps.nightly.entries import DONE, FAILED, INTERRUPTED, MISSED, Clock, Entry
 from engram.sweeps.nightly.judgement import Judgement, judge
 from engram.sweeps.nightly.series import FEW, NOISY, REGRESSION, Earlier
@@ -53,7 +53,7 @@ def run(study: Study, slot: Slot, limits: Limits, lock: int, clock: Clock, train
     entry.ended = clock().isoformat()
     _say(study, entry, judgement)
     entry.write()
-    return settle(study)[entry.night]
+    return settle(study, clock)[entry.night]
 
 
 def miss(study: Study, slot: Slot, why: str, clock: Clock) -> Entry:
@@ -68,7 +68,8 @@ def give_up(study: Study, entry: Entry, clock: Clock) -> Entry:
     """A night that died too often, or that is not to be caught up, has failed."""
     entry.state, entry.code = FAILED, WENT_WRONG
     times = "once" if entry.attempts == 1 else f"{entry.attempts} times"
-    entry.why = f"it died or was interrupted {times}, and is not tried again"
+    last = f"; the last time: {entry.why}" if entry.why else ""
+    entry.why = f"it died or was interrupted {times}, and is not tried again{last}"
     entry.ended = clock().isoformat()
     _say(study, entry, None)
     entry.write()
@@ -87,6 +88,10 @@ def _trained(entry: Entry, code: int) -> None:
     if code < 0:  # the system wanted its memory, for one: it goes on at once
         entry.state, entry.code = INTERRUPTED, WENT_WRONG
         entry.why = f"its run was ended by signal {-code}"
+        return
+    if why := training.machine_trouble(entry.night, code):
+        entry.state, entry.code = INTERRUPTED, WENT_WRONG
+        entry.why = f"the machine could not run it: {why}"
         return
     entry.state = DONE if code in (FINE, SOME_FAILED) else FAILED
     entry.code = FINE if entry.state == DONE else WENT_WRONG
@@ -165,7 +170,7 @@ def _code(code: int, judgement: Judgement | None) -> int:
 # -- what follows -----------------------------------------------------------------------------------
 
 
-def settle(study: Study) -> dict[str, Entry]:
+def settle(study: Study, clock: Clock) -> dict[str, Entry]:
     """Record, tell and prune what has not been: tonight's, and what an earlier night could not.
 
     Returns the study's entries by night."""
@@ -178,7 +183,7 @@ def settle(study: Study) -> dict[str, Entry]:
                 entry.recorded = _record(place, entry)
                 entry.write()
         if not entry.notified:
-            entry.notified = _tell(study, entry, _missed_before(known, entry))
+            entry.notified = _tell(study, entry, _missed_before(known, entry), clock)
             entry.write()
     with harmless(f"the trend of {study.name}"):
         history.keep(study, place, known)
@@ -226,7 +231,7 @@ def _record(place: nightly.Place, entry: Entry) -> bool:
     return nightly.record(place, paths.study_dir(entry.night), entry.night, tags, [text, file])
 
 
-def _tell(study: Study, entry: Entry, missed: list[Entry]) -> str:
+def _tell(study: Study, entry: Entry, missed: list[Entry], clock: Clock) -> str:
     """Send the summary to whoever wants it; in words, to whom it went."""
     regression = entry.code == MOVED
     failure = entry.state == FAILED or entry.code == SOME_FAILED or bool(missed)
@@ -243,7 +248,8 @@ def _tell(study: Study, entry: Entry, missed: list[Entry]) -> str:
     noisy = entry.judgement.get("verdict") in (NOISY, FEW)
     kind = "failure" if entry.state == FAILED else "warning" if regression or failure else "info"
     kind = kind if kind != "info" or noisy else "success"
-    return notify.send(study.nightly.notify, entry.said[0], "\n".join(entry.said[1:]), kind)
+    title, text = entry.said[0], "\n".join(entry.said[1:])
+    return alerts.send(entry.night, study.nightly.notify, title, text, kind, clock())
 
 
 @contextmanager

@@ -7,10 +7,13 @@ what is said of a channel is its kind.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import threading
 import time
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +21,48 @@ ADDRESSES, FILE = "ENGRAM_NOTIFY", "ENGRAM_NOTIFY_FILE"
 VARIABLES = (ADDRESSES, FILE)
 PATIENCE_S = 30.0  # for all channels together
 EVERYBODY = "all"
+TOLD = "told"
 log = logging.getLogger(__name__)
 
 
-def send(tag: str, title: str, text: str, kind: str, patience_s: float = PATIENCE_S) -> str:
-    """Send to every address with this tag at once; says in words how that went.
+@dataclass(frozen=True)
+class Sent:
+    """How it went. words: for people; told: the channels that took it, known by digests of their addresses;
+    missing: whether somebody who should have it has not."""
+
+    words: str
+    told: frozenset[str] = frozenset()
+    missing: bool = False
+
+
+def send(
+    tag: str,
+    title: str,
+    text: str,
+    kind: str,
+    patience_s: float = PATIENCE_S,
+    told: Collection[str] = (),
+) -> Sent:
+    """Send to every address with this tag at once, but for those told before; says how that went.
 
     kind: info, success, warning or failure. Returns within patience_s, whatever the receivers do.
     """
     try:
-        channels = _channels(tag)
+        channels = [c for c in _channels(tag) if _digest(c) not in told]
     except Exception as error:  # a library for a hundred services: nothing of it may end a night
         log.warning("the addresses of notifications cannot be read: %s", type(error).__name__)
-        return f"nobody: the addresses cannot be read ({type(error).__name__})"
+        return Sent(f"nobody: the addresses cannot be read ({type(error).__name__})", missing=True)
     if not channels:
         said = f"nobody: no address in {ADDRESSES} or {FILE} has the tag {tag}"
-        log.warning(said)
-        return said
+        if not told:
+            log.warning(said)
+        return Sent(said, frozenset(told))
     outcomes: dict[int, str] = {}
 
     def deliver(number: int, channel: Any) -> None:
         try:
             good = channel.notify(body=text, title=title, notify_type=kind, body_format="text")
-            outcomes[number] = "told" if good else "refused it or could not be reached"
+            outcomes[number] = TOLD if good else "refused it or could not be reached"
         except Exception as error:
             outcomes[number] = f"failed ({type(error).__name__})"
 
@@ -58,8 +80,14 @@ def send(tag: str, title: str, text: str, kind: str, patience_s: float = PATIENC
         for number, channel in enumerate(channels)
     ]
     for number, word in enumerate(words):
-        (log.info if outcomes.get(number) == "told" else log.warning)("notification: %s", word)
-    return "; ".join(words)
+        (log.info if outcomes.get(number) == TOLD else log.warning)("notification: %s", word)
+    got = {_digest(c) for number, c in enumerate(channels) if outcomes.get(number) == TOLD}
+    return Sent("; ".join(words), frozenset(told) | got, len(got) < len(channels))
+
+
+def _digest(channel: Any) -> str:
+    """What a channel is known by from one attempt to the next; says nothing of its address."""
+    return hashlib.sha256(channel.url(privacy=False).encode()).hexdigest()[:16]
 
 
 def _channels(tag: str) -> list[Any]:

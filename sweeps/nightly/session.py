@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from engram.sweeps.nightly import due, entries, night, timetable, training
+from engram.sweeps.nightly import alerts, due, entries, night, timetable, training
 from engram.sweeps.nightly.due import Due
 from engram.sweeps.nightly.entries import Clock, Entry
 from engram.sweeps.nightly.timetable import Slot
@@ -21,6 +21,7 @@ DONE, FAILED, SOME_FAILED, REGRESSION, INTERRUPTED = 0, 1, 3, 4, 130
 # Of several studies the first of these decides: an interruption leaves things undone, a failure hides what moved.
 ORDER = (INTERRUPTED, FAILED, REGRESSION, SOME_FAILED, DONE)
 POLL_S = 2.0
+PAUSES_S = (60.0, 300.0)  # before a night that its machine could not run is tried again
 LOG = "nightly.log"
 log = logging.getLogger(__name__)
 
@@ -42,11 +43,13 @@ class Session:
     clock: Clock = utc_now
     train: Train = training.train
     say: Say = print
+    pause: Callable[[float], None] = time.sleep
     ran: dict[str, Entry] = field(default_factory=dict)
 
     def run(self, lock_descriptor: int) -> int:
         """Run whatever is due until nothing is; returns the exit code. The caller holds the lock."""
         settled = False
+        alerts.deliver(self.now())
         while True:
             plans = [self._due(study) for study in self.studies]
             for plan in plans:
@@ -60,6 +63,7 @@ class Session:
                 self._settle()
                 settled = True
             study, slot = waiting[0]
+            self._wait_for_the_machine(slot)
             entry = self._night(study, slot, lock_descriptor)
             if entry.code == INTERRUPTED:
                 return INTERRUPTED
@@ -80,7 +84,7 @@ class Session:
         for entry in plan.given_up:
             self.ran[entry.night] = night.give_up(plan.study, entry, self.clock)
             self.say(f"{entry.night}: failed: {entry.why}")
-            night.settle(plan.study)
+            night.settle(plan.study, self.clock)
 
     def _night(self, study: Study, slot: Slot, lock_descriptor: int) -> Entry:
         now = self.now()
@@ -111,11 +115,19 @@ class Session:
         self.ran[entry.night] = entry
         return entry
 
+    def _wait_for_the_machine(self, slot: Slot) -> None:
+        """A night that it was in no state to run is tried again a while later."""
+        before = self.ran.get(slot.night)
+        if before is not None and before.state == entries.INTERRUPTED:
+            pause = PAUSES_S[min(before.attempts, len(PAUSES_S)) - 1]
+            self.say(f"{slot.night}: tried again in {pause:.0f} s")
+            self.pause(pause)
+
     def _settle(self) -> None:
         """What a night before this could not record or tell."""
         for study in self.studies:
             if entries.of_study(study.name):
-                night.settle(study)
+                night.settle(study, self.clock)
 
     def _code(self, plans: Sequence[Due]) -> int:
         codes = {entry.code for entry in self.ran.values()}

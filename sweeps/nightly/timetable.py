@@ -9,6 +9,7 @@ Moments are compared in UTC: Python compares two of one zone by what their clock
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice, takewhile
@@ -18,6 +19,7 @@ from cronsim import CronSim
 
 from engram.sweeps.study.configuration import Study
 
+LONGEST_STEM = 80  # of the 100 characters of a name; dates and times of day take up to 17
 SECOND, DAY = dt.timedelta(seconds=1), dt.timedelta(days=1)
 
 
@@ -72,11 +74,18 @@ def _local(study: Study, moment: dt.datetime) -> dt.datetime:
 
 
 def _slot(study: Study, at: dt.datetime) -> Slot:
-    name = f"{study.name}-{at:%Y-%m-%d}"
+    name = f"{_stem(study.name)}-{at:%Y-%m-%d}"
     if _several(study, at):
         # The hour that clocks repeat has two slots of one time of day.
         name += f"-{at:%H%M}" + ("b" if at.fold else "")
     return Slot(at, name)
+
+
+def _stem(name: str) -> str:
+    """A study's name as its nights carry it: a long one is cut, so that theirs is still one that may be."""
+    if len(name) <= LONGEST_STEM:
+        return name
+    return f"{name[: LONGEST_STEM - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _several(study: Study, at: dt.datetime) -> bool:

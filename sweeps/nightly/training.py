@@ -8,6 +8,7 @@ the study has ended too.
 from __future__ import annotations
 
 import datetime as dt
+import json
 import logging
 import os
 import signal
@@ -16,11 +17,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from engram import program
+from engram import files, program
+from engram.sweeps.cluster import address as cluster_address
 from engram.sweeps.nightly import entries, notify
-from engram.sweeps.running.stopping import Usage
+from engram.sweeps.running.stopping import ENDED, Usage
 from engram.sweeps.state import paths
 from engram.sweeps.study.configuration import Study
 from engram.sweeps.study.request import Request
@@ -62,13 +65,26 @@ class Limits:
 Train = Callable[[Study, str, Limits, int], int]
 
 
-def train(study: Study, night: str, limits: Limits, lock: int) -> int:
+def on(address: str | None) -> Train:
+    """Trains on the cluster at this address, or on this machine."""
+    return partial(train, address=address)
+
+
+def train(study: Study, night: str, limits: Limits, lock: int, address: str | None = None) -> int:
     """Run the study as a process and wait for it. lock: the descriptor that it inherits."""
     overrides = tuple(options(study, night, limits))
     request = Request(str(study.path), overrides, name=night)
     words = [*program.words(), "run", *request.words()]
+    words += ["--address", address] if address else []
     path = entries.log_path(night)
     path.parent.mkdir(parents=True, exist_ok=True)
+    (paths.study_dir(night) / ENDED).unlink(missing_ok=True)  # of an attempt before
+    try:
+        cluster_address.settled(address)
+    except cluster_address.Unreachable as error:
+        said = {"code": program.FAILED, "reason": str(error), "machine": True}
+        files.write(paths.study_dir(night) / ENDED, json.dumps(said))
+        return program.FAILED
     # Addresses are of no use to training, and workers would inherit them.
     environment = {k: v for k, v in os.environ.items() if k not in notify.VARIABLES}
     with open(path, "ab") as output:
@@ -107,6 +123,14 @@ def used(night: str) -> tuple[float, float]:
     """Seconds and GPU-seconds that a night's execution has taken so far."""
     usage = Usage(paths.study_dir(night))
     return usage.seconds, usage.gpu_seconds
+
+
+def machine_trouble(night: str, code: int) -> str:
+    """Why a run failed that another attempt may bring to its end: nothing about the study; empty for other ends."""
+    said = files.read_json(paths.study_dir(night) / ENDED)
+    if not isinstance(said, dict) or said.get("code") != code or not said.get("machine"):
+        return ""
+    return str(said.get("reason", "")).splitlines()[0]
 
 
 def tail(night: str, lines: int = 12) -> str:

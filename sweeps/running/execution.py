@@ -7,9 +7,11 @@ the outbox (tracking), and a new `run` starts from the three. Knows Ray only as 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from typing import Any
 
 from engram import files, program
 from engram.problems import StudyError
+from engram.sweeps.cluster import address as cluster_address
 from engram.sweeps.results import boards, tables
 from engram.sweeps.running import estimate, review
 from engram.sweeps.running.checkpoints import Store
@@ -25,7 +28,7 @@ from engram.sweeps.running.display import Display
 from engram.sweeps.running.events import Listener
 from engram.sweeps.running.recording import Recording
 from engram.sweeps.running.secrets import Secrets
-from engram.sweeps.running.stopping import Limits, Stop, Usage, full, is_full, signals
+from engram.sweeps.running.stopping import ENDED, Limits, Stop, Usage, full, is_full, signals
 from engram.sweeps.running.trials import Trials
 from engram.sweeps.search.ledger import LedgerError
 from engram.sweeps.search.search import Search
@@ -43,10 +46,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run of a study ended. code: the exit code; reason: why, where it did not simply finish."""
+    """How a run of a study ended. code: the exit code; reason: why, where it did not simply finish;
+    machine: whether it failed for reasons that are none of the study, and may be gone the next time."""
 
     code: int
     reason: str = ""
+    machine: bool = False
 
 
 def run(study: Study, *, name: str | None = None, address: str | None = None) -> int:
@@ -68,12 +73,23 @@ def carry_out(
     Ends in the leaderboards. Nothing that is committed is ever run again.
     """
 
-    def ended(code: int, reason: str) -> Ended:
+    def ended(code: int, reason: str, machine: bool = False) -> Ended:
         tell(reason)
-        return Ended(code, reason)
+        return kept(Ended(code, reason, machine))
+
+    def kept(how: Ended) -> Ended:
+        with contextlib.suppress(OSError):
+            said = {"code": how.code, "reason": how.reason, "machine": how.machine}
+            files.write(folder / ENDED, json.dumps({**said, "when": time.time()}))
+        return how
 
     name = name or study.request.name or study.name
     folder = paths.study_dir(name)
+    try:
+        address = cluster_address.settled(address)  # before anything is begun
+    except cluster_address.Unreachable as error:
+        tell(str(error))
+        return Ended(program.FAILED, str(error), machine=True)
     secrets = Secrets(study)
     stop = Stop()
     again = _command(study, name, folder)
@@ -83,8 +99,11 @@ def carry_out(
         with lock.held(folder, f"run {name}"), signals(stop):
             _check_version(folder)
             execution = Execution(study, name, folder, address, stop, secrets)
-            return execution.run()
-    except (lock.Busy, LedgerError, datasets.Unsuitable, Incompatible) as error:
+            return kept(execution.run())
+    except lock.Busy as error:
+        tell(secrets.hidden(str(error)))
+        return Ended(program.FAILED, secrets.hidden(str(error)), machine=True)
+    except (LedgerError, datasets.Unsuitable, Incompatible) as error:
         return ended(program.FAILED, secrets.hidden(str(error)))
     except StudyError:
         raise  # bad input: the command line says so
@@ -93,11 +112,11 @@ def carry_out(
     except Exception as error:
         if is_full(error):
             free = f"nothing that was finished is lost. Free some space, then: {again}"
-            return ended(program.FAILED, f"{full(error)}; {free}")
+            return ended(program.FAILED, f"{full(error)}; {free}", machine=True)
         log.exception("run %s", name)
         said = secrets.hidden(f"{type(error).__name__}: {error}")
         where = f"details in {folder / LOG}; `run` again goes on where it stopped"
-        return ended(program.FAILED, f"{said}\n    {where}")
+        return ended(program.FAILED, f"{said}\n    {where}", machine=True)
     finally:
         if execution is not None:
             execution.close()

@@ -25,6 +25,7 @@ from engram.sweeps.study.sections import BudgetConfig
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_WORDS = ("No space left on device", "disk is full", "Disk quota exceeded", "File too large")
 USAGE_FORMAT = 1
+ENDED = "ended.json"  # how the last `run` of an execution ended
 USAGE_EVERY_S = 10.0
 log = logging.getLogger(__name__)
 

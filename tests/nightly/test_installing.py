@@ -88,6 +88,40 @@ def test_kubernetes_gets_what_a_cron_job_needs(printed):
     assert "secretKeyRef" in container["env"][1]["valueFrom"], "addresses come from a secret"
 
 
+def test_kubernetes_gets_the_study_and_its_gpus(printed, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nmodel: {width: 12}\nresources: {gpu: 0.5}\n")
+    words = ["schedule", str(path), "--set", "training.epochs=3", "--print", "kubernetes"]
+    assert line.main(words) == 0
+    _claim, files, job = yaml.safe_load_all(capsys.readouterr().out)
+    assert files["kind"] == "ConfigMap"
+    assert files["data"] == {"mine.yaml": path.read_text()}
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["command"][2] == "/studies/mine.yaml"
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounts["studies"] == "/studies"
+    volume = next(v for v in pod["volumes"] if v["name"] == "studies")
+    assert volume["configMap"]["name"] == files["metadata"]["name"]
+    assert line.main([*words, "--address", "ray-head:6379"]) == 0
+    *_, job = yaml.safe_load_all(capsys.readouterr().out)
+    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert container["command"][-3:] == ["--address", "ray-head:6379", "--once"]
+    assert "nvidia.com/gpu" not in container["resources"]["limits"], "the cluster has them"
+
+
+def test_a_dollar_in_a_folder_means_itself_to_systemd(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "5$ and $HOME"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("ENGRAM_HOME", str(folder / "runs"))
+    assert line.main(["schedule", "nightly", "--print", "systemd"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f'Environment="ENGRAM_HOME={folder}/runs"' in lines
+    assert f"WorkingDirectory={folder}" in lines
+
+
 def test_the_service_ends_on_a_signal_and_says_what_comes_next(tmp_path):
     import signal
     import sys

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from engram.sweeps.nightly import entries, training
+from engram.sweeps.nightly import entries, timetable, training
 from engram.sweeps.nightly.session import Session
 from engram.sweeps.nightly.training import Limits
+from engram.sweeps.running.stopping import ENDED
+from engram.sweeps.state.names import study_name
 from engram.sweeps.state.paths import study_dir
 from engram.sweeps.study import loading
 from engram.sweeps.study.configuration import Study
+from tests.reliability.tracking_server import free_port
 
 NOW = dt.datetime(2026, 11, 25, 3, 0, tzinfo=dt.UTC)
 
@@ -114,9 +117,58 @@ def test_the_worst_of_several_studies_decides_the_code(tmp_path):
 def test_a_run_that_the_system_ends_goes_on_until_it_has_died_too_often(
     deaths, state, attempts, tmp_path
 ):
-    codes = [-9] * deaths + [0]
+    codes, pauses = [-9] * deaths + [0], []
     session = Session([load(tmp_path, "s", "")], clock=lambda: NOW, say=lambda text: None)
+    session.pause = pauses.append
     session.train = lambda one, night, limits, lock: codes.pop(0)
     assert session.run(-1) == (0 if state == "done" else 1)
     (entry,) = entries.of_study("s")
     assert (entry.state, entry.attempts) == (state, attempts)
+    assert pauses == [60.0, 300.0][: attempts - 1], "it is given time to recover"
+
+
+@pytest.mark.parametrize("machine", [True, False])
+def test_a_failure_of_the_machine_is_tried_again_and_one_of_the_study_is_not(machine, tmp_path):
+    ends, pauses = [1, 0], []
+
+    def take(one: Study, night: str, limits: Limits, lock: int) -> int:
+        use(night, 1.0)
+        reason = "Ray did not start\n    details"
+        said = {"code": ends[0], "reason": reason, "machine": machine and bool(ends[0])}
+        (study_dir(night) / ENDED).write_text(json.dumps(said))
+        return ends.pop(0)
+
+    said: list[str] = []
+    session = Session([load(tmp_path, "s", "")], clock=lambda: NOW, train=take, say=said.append)
+    session.pause = pauses.append
+    assert session.run(-1) == (0 if machine else 1)
+    (entry,) = entries.of_study("s")
+    assert (entry.state, entry.attempts) == (("done", 2) if machine else ("failed", 1))
+    assert pauses == ([60.0] if machine else [])
+    assert (
+        any("the machine could not run it: Ray did not start" in line for line in said) == machine
+    )
+
+
+def test_a_night_on_a_cluster_that_is_dead_is_the_machines_failure(tmp_path):
+    said: list[str] = []
+    train = training.on(f"127.0.0.1:{free_port()}")
+    session = Session([load(tmp_path, "s", "")], clock=lambda: NOW, train=train, say=said.append)
+    session.pause = lambda seconds: None
+    assert session.run(-1) == 1
+    (entry,) = entries.of_study("s")
+    assert (entry.state, entry.attempts) == ("failed", 3)
+    assert "is no cluster that runs: Connection refused" in entry.why
+    assert not (study_dir(entry.night) / "search.journal").exists()
+
+
+def test_a_long_name_has_nights_of_its_own(tmp_path):
+    """Each of them a name that `run` takes, and none that of another study."""
+    found = []
+    for end in "xy":
+        study = load(tmp_path, f"{'n' * 99}{end}", 'nightly: {cron: "0 */6 * * *"}')
+        night = timetable.latest(study, NOW).night
+        assert study_name(night) is None
+        assert night.endswith("-2026-11-25-0000")
+        found.append(night)
+    assert len(set(found)) == 2

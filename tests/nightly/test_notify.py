@@ -14,7 +14,9 @@ SECRET = "s3cret-t0ken"
 
 
 def send(patience_s: float = 3.0, tag: str = "team") -> str:
-    return notify.send(tag, "s-2026-11-25: regression", "test error rose", "warning", patience_s)
+    return notify.send(
+        tag, "s-2026-11-25: regression", "test error rose", "warning", patience_s
+    ).words
 
 
 def test_a_webhook_gets_title_text_and_kind(receiver: Receiver, monkeypatch):
