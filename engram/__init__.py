@@ -83,7 +83,8 @@ def list() -> pandas.DataFrame:
     """The executions that are kept here, the newest first, one row each.
 
     Columns: name, study, question, status (running, complete, unfinished), trials (finished), planned (missing
-    where only a budget ends the study), failed (of those finished), when (its last result, UTC).
+    where only a budget ends the study), failed (of those finished), when (its last result, UTC),
+    owner, size (bytes in the state folder).
     """
     from engram import session
 

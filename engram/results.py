@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import html
 import io
-import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,13 +17,13 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from engram import files, networks, program
+from engram import networks, program
 from engram.networks import Membership, Predictions
-from engram.sweeps.results import boards, columns, compare, evidence, findings, tables
+from engram.sweeps.results import boards, columns, compare, evidence, findings, inventory, tables
 from engram.sweeps.results.boards import Board, Row
 from engram.sweeps.results.evidence import Evidence
 from engram.sweeps.results.record import Record
-from engram.sweeps.state import paths
+from engram.sweeps.state import lock, paths
 from engram.sweeps.study import configuration
 
 # Of a record, besides its parameters and measures.
@@ -79,9 +78,10 @@ class Results:
     @property
     def status(self) -> str:
         """running, complete, or unfinished: run it again to go on."""
-        if self.folder is not None and is_running(self.folder):
+        if self.folder is not None and lock.holder(self.folder) is not None:
             return "running"
-        return status(len(self.evidence.records), planned_trials(self.evidence.info))
+        planned = inventory.planned_trials(self.evidence.info)
+        return inventory.status(len(self.evidence.records), planned)
 
     @property
     def failed(self) -> int:
@@ -237,27 +237,6 @@ class Results:
         head, answer = html.escape(self._head()), html.escape(self.answer)
         board = self.leaderboard()._repr_html_() if self.evidence.records else ""
         return f"<p><b>{answer}</b><br>{head}</p>{board}"
-
-
-def planned_trials(info: dict[str, Any]) -> int | None:
-    """How many trials an execution was to have; None where a budget ends it, or nothing is known."""
-    try:
-        return configuration.Study.model_validate(info["definition"]).planned_trials()
-    except (KeyError, ValueError):
-        return None
-
-
-def is_running(folder: Path) -> bool:
-    """Whether a process works on an execution, by what stands in its lock: asking for the lock would be in its way."""
-    holder = files.read_json(folder / "lock")
-    if not isinstance(holder, dict) or not isinstance(holder.get("pid"), int):
-        return False
-    return holder.get("host") != platform.node() or Path(f"/proc/{holder['pid']}").exists()
-
-
-def status(finished: int, planned: int | None) -> str:
-    """Of an execution that nobody is working on."""
-    return "complete" if planned is not None and finished >= planned else "unfinished"
 
 
 @dataclass(frozen=True)

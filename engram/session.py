@@ -11,18 +11,29 @@ from typing import Any
 
 import pandas as pd
 
-from engram import files, program, results
+from engram import program, results
 from engram import study as studies
 from engram.results import Results
+from engram.sweeps.results import inventory
 from engram.sweeps.running import execution
-from engram.sweeps.search.committed import read_records
-from engram.sweeps.state import paths
 from engram.sweeps.study import configuration
 
 # Ray, signal handlers and logs are the whole process's.
 _ONE_AT_A_TIME = threading.Lock()
 _LOGGERS = ("engram", "ray", "ray.tune.analysis", "py.warnings")
-_COLUMNS = ("name", "study", "question", "status", "trials", "planned", "failed", "when")
+_COLUMNS = (
+    "name",
+    "study",
+    "question",
+    "status",
+    "trials",
+    "planned",
+    "failed",
+    "when",
+    "owner",
+    "size",
+)
+_FIELDS = {"when": "changed"}
 
 
 class RunError(RuntimeError):
@@ -70,24 +81,9 @@ def _logging_as_before() -> Iterator[None]:
 
 def executions_here() -> pd.DataFrame:
     """See `engram.list`."""
-    journals = (paths.home() / "studies").glob("*/search.journal")
-    rows = [_row(path) for path in sorted(journals, key=_changed, reverse=True)]
+    rows = [[getattr(entry, _FIELDS.get(c, c)) for c in _COLUMNS] for entry in inventory.here()]
     frame = pd.DataFrame(rows, columns=list(_COLUMNS))
-    frame["planned"] = frame["planned"].astype("Int64")
+    for name in ("trials", "planned", "failed"):
+        frame[name] = frame[name].astype("Int64")
     frame["when"] = pd.to_datetime(frame["when"], unit="s", utc=True).dt.floor("s")
     return frame
-
-
-def _changed(path: Path) -> float:
-    return path.stat().st_mtime
-
-
-def _row(journal: Path) -> tuple[Any, ...]:
-    folder = journal.parent
-    info = files.read_json(folder / "execution.json") or {}
-    records = read_records(journal, folder.name)
-    planned = results.planned_trials(info)
-    failed = sum(record["status"] == "failed" for record in records)
-    status = "running" if results.is_running(folder) else results.status(len(records), planned)
-    named = info.get("study") or folder.name, info.get("question") or ""
-    return (folder.name, *named, status, len(records), planned, failed, _changed(journal))

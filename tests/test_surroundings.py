@@ -116,7 +116,9 @@ def test_a_signal_to_the_whole_process_group_saves_what_runs(number, tmp_path):
         time.sleep(0.5)
 
 
-@pytest.mark.parametrize("when", ["at once", "when it serves"])
+@pytest.mark.parametrize(
+    "when", ["at once", pytest.param("when it serves", marks=pytest.mark.faults)]
+)
 def test_ui_leaves_nothing_behind_on_sigterm(when, finished_study, tmp_path):
     output = tmp_path / "said"
     with output.open("w") as out:

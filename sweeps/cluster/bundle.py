@@ -25,8 +25,8 @@ CODE = (".py", ".yaml", ".html", ".css", ".js")
 STUDY = "study.yaml"
 
 
-def pack(study: Study, folder: Path) -> int:
-    """Write the bundle of a study into an empty folder; returns its size in bytes."""
+def pack(study: Study | None, folder: Path) -> int:
+    """Write the bundle of a study, or of Engram alone, into an empty folder; returns its size in bytes."""
     ours = folder / program.PACKAGE.name
     root = program.SCRIPT.parent if program.is_checkout() else program.PACKAGE
     for path in program.PACKAGE.glob("*.py"):
@@ -35,9 +35,10 @@ def pack(study: Study, folder: Path) -> int:
         for path in _files(root / package):
             if path.suffix in CODE:
                 _copy(path, ours / path.relative_to(root))
-    for origin in user_modules(study):
-        _copy_module(origin, folder / origin.name)
-    (folder / STUDY).write_text(study.text)
+    if study is not None:
+        for origin in user_modules(study):
+            _copy_module(origin, folder / origin.name)
+        (folder / STUDY).write_text(study.text)
     # A bundle is no repository: it says itself which commit it was made from.
     (ours / provenance.COMMIT_FILE).write_text(json.dumps(provenance.own()))
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

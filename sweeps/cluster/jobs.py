@@ -103,6 +103,16 @@ class Cluster:
                     return str(job.submission_id)
         return None
 
+    def list(self) -> list[Any]:
+        """What Ray knows of every job, the newest first; see `info`."""
+        with self._plainly():
+            return sorted(self._client.list_jobs(), key=lambda j: -(j.start_time or 0))
+
+    def forget(self, job: str) -> None:
+        """Take a job that has ended off the cluster's list."""
+        with self._plainly(job):
+            self._client.delete_job(job)
+
     def info(self, job: str) -> Any:
         """What Ray knows of a job: status, message, entrypoint, metadata, times in ms, driver_exit_code."""
         with self._plainly(job):

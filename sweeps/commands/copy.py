@@ -42,7 +42,7 @@ def body(arguments: argparse.Namespace) -> int:
         if found is None:
             shown = store.without_password(source)
             raise StudyError([Problem(place, f"is no execution in {shown}", "", "name", name)])
-        runs = transfer.copy(*found, name, to)
+        runs = len(transfer.copy(*found, name, to))
     except transfer.Taken as error:
         fix = "copy it to another server, or delete the run there"
         raise StudyError(

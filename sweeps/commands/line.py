@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from engram import program
+from engram.sweeps.commands import options
 
 # In the order of the help.
 COMMANDS = (
@@ -26,9 +27,19 @@ COMMANDS = (
     "leaderboard",
     "report",
     "compare",
+    "list",
+    "show",
+    "rename",
+    "archive",
+    "restore",
+    "delete",
+    "prune",
+    "retry",
     "ui",
     "copy",
     "claims",
+    "jobs",
+    "fetch",
     "nightly",
     "schedule",
     "doctor",
@@ -67,6 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, _bad_input_errors()):
             print(error, file=sys.stderr)
             return program.BAD_INPUT
+        if isinstance(error, options.Declined):
+            return program.DONE
+        if isinstance(error, options.Failed):
+            print(error, file=sys.stderr)
+            return program.FAILED
         if arguments.debug:
             raise
         print(f"{type(error).__name__}: {error}\n{_keep_traceback()}", file=sys.stderr)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from engram import program
+from engram.problems import Place, Problem, StudyError
 from engram.sweeps.study.request import STUDY, Request, option_fields
 
 if TYPE_CHECKING:
     from engram.sweeps.study.configuration import Study
 
+HEAD_HOME = "~/engram-runs"
 TABLE_FORMATS = ("table", "json", "csv", "markdown")
 
 
@@ -82,6 +88,72 @@ def add_format(
     parser.add_argument("--format", choices=formats, default=formats[0], help=f"{of}{listed}")
 
 
+def add_head(parser: argparse.ArgumentParser, what: str) -> None:
+    """--address URL of a cluster's head, and how Engram is started there."""
+    parser.add_argument("--address", metavar="URL", help=what)
+    text = "state folder on the head; ~/engram-runs without it"
+    parser.add_argument("--home", metavar="DIR", default=HEAD_HOME, help=text)
+    text = "Python on the head, with Engram's packages"
+    parser.add_argument("--python", metavar="P", default="python", help=text)
+
+
+def add_yes(parser: argparse.ArgumentParser) -> None:
+    """--yes: do it without asking."""
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def agreed(command: str, what: str, yes: bool) -> None:
+    """Ask on a terminal whether to go on; StudyError where nobody can answer, Declined where the answer is no."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        rule, fix = f"would {what}, and nobody is there to ask", "give --yes to do it"
+        raise StudyError([Problem(Place(command), rule, fix)])
+    if input(f"{what}? [y/N] ").strip().lower() not in ("y", "yes"):
+        print("nothing is changed")
+        raise Declined
+
+
+class Declined(Exception):
+    """Whoever was asked said no."""
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """What is busy, away or damaged as one sentence; exit code 1."""
+    from engram.sweeps.state import lock
+
+    try:
+        yield
+    except lock.Busy as busy:
+        raise Failed(str(busy)) from None
+
+
+class Failed(RuntimeError):
+    """A command that could not do its work now, and why, in words for people."""
+
+
+def refuse_nights(command: str, names: list[str], nights: set[str]) -> None:
+    """StudyError for a night, which its study knows by its name."""
+    problems = [
+        Problem(Place(command), "is a night, which its study finds by that name", "", "name", name)
+        for name in names
+        if name in nights
+    ]
+    if problems:
+        raise StudyError(problems)
+
+
+def say_restored(name: str) -> None:
+    """Where a restored execution is, and how to go on with it."""
+    from engram.sweeps.state import paths
+
+    study = paths.study_dir(name) / "study.yaml"
+    print(f"{name} is in {paths.study_dir(name)}")
+    print(f"  {program.name()} leaderboard {name}")
+    print(f"  {program.name()} run {study} --name {name}")
+
+
 def hours(text: str) -> float:
     """A number of hours above 0."""
     try:
@@ -90,6 +162,17 @@ def hours(text: str) -> float:
         found = 0.0
     if not 0 < found < 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours above 0")
+    return found
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return found
 
 

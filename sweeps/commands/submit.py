@@ -22,7 +22,8 @@ from engram import program
 from engram.data.sources import SOURCES
 from engram.problems import Place, Problem, StudyError
 from engram.sweeps.cluster import jobs
-from engram.sweeps.commands import options
+from engram.sweeps.commands import on_head, options
+from engram.sweeps.state import owner
 from engram.sweeps.state.names import study_name
 from engram.sweeps.study.request import Request
 
@@ -32,12 +33,13 @@ if TYPE_CHECKING:
 SUMMARY = "send a study to a Ray cluster as a job, and follow it"
 MORE = "Checked here first; Ctrl-C leaves the job running. Ends in the exit code of the study."
 EXAMPLE = "submit quickstart --address http://127.0.0.1:8265"
-HOME = "~/engram-runs"
+HOME = options.HEAD_HOME
+SENT = "ENGRAM_SUBMITTED"  # see running.execution
 NOT_FOUND = 127
 STOP_S = 120  # a driver that is asked to stop may take this long to save what is running
 SECRET_WORDS = ("PASSWORD", "TOKEN", "SECRET", "KEY", "CREDENTIAL")
 FILES = tuple(f"{source.prefix}:" for source in SOURCES if source.files)
-NAME = "engram.name"
+NAME, OWNER = "engram.name", "engram.owner"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +53,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--status", metavar="JOB", help="say what a job is doing")
     which.add_argument("--logs", metavar="JOB", help="show what a job said, and follow it")
-    which.add_argument("--stop", metavar="JOB", help="stop a job; the same submit goes on later")
+    text = "stop a job; the same submit goes on later. Asks where it is another's"
+    which.add_argument("--stop", metavar="JOB", help=text)
+    options.add_yes(parser)
     text = "state folder on the head; ~/engram-runs without it"
     parser.add_argument("--home", metavar="DIR", default=HOME, help=text)
     text = "Python on the head, with Engram's packages"
@@ -70,14 +74,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def body(arguments: argparse.Namespace) -> int:
-    for name, act in (("status", _print_status), ("logs", _follow), ("stop", _stop)):
+    for name, act in (("status", _print_status), ("logs", _logs), ("stop", _stop)):
         job = getattr(arguments, name)
         if job is not None:
-            return _with(arguments.address, partial(act, job=job))
+            return _with(arguments.address, partial(act, job=job, arguments=arguments))
     if arguments.study is None:
         print("submit: name a STUDY, or a job with --status, --logs or --stop", file=sys.stderr)
         return program.BAD_INPUT
-    where = _address(arguments.address)
+    where = on_head.address("submit", arguments.address)
     request = options.request(arguments)
     study = _checked(request)
     request = request.under(request.name or study.name)
@@ -107,7 +111,13 @@ def _send(
             _command(request.of(bundle.STUDY), arguments),
             Path(folder),
             _environment(arguments),
-            {NAME: name, "engram.study": study.name, "engram.home": arguments.home},
+            {
+                NAME: name,
+                "engram.study": study.name,
+                "engram.home": arguments.home,
+                OWNER: owner.owner(),
+                "engram.host": owner.host(),
+            },
         )
     print(f"job {job}", flush=True)
     if arguments.detach:
@@ -117,17 +127,6 @@ def _send(
 
 
 # -- before anything is sent ------------------------------------------------------------------------
-
-
-def _address(address: str | None) -> str:
-    found = address or os.environ.get("RAY_API_SERVER_ADDRESS")
-    if not found:
-        fix = "give the head's dashboard, as in --address http://127.0.0.1:8265, or set RAY_API_SERVER_ADDRESS"
-        raise StudyError([Problem(Place("submit"), "no cluster is named", fix)])
-    wrong = jobs.problem_with(found)
-    if wrong:
-        raise StudyError([Problem(Place("submit"), *wrong, "--address", found)])
-    return found.rstrip("/")
 
 
 def _checked(request: Request) -> Study:
@@ -183,6 +182,9 @@ def _check(study: Study, request: Request, arguments: argparse.Namespace) -> Non
         elif any(word in key.upper() for word in SECRET_WORDS):
             rule = f"--env {key} looks like a secret, which the list of jobs would show"
             problems.append(Problem(place, rule, by_reference))
+        elif secrets.hidden(variable) != variable:
+            rule = f"--env {key} holds a password, which the list of jobs would show"
+            problems.append(Problem(place, rule, by_reference))
     if not arguments.home.startswith(("/", "~/")):
         rule = "is no absolute path, and a job has no folder of its own that stays"
         problems.append(Problem(place, rule, f"write one, as in {HOME}", "--home", arguments.home))
@@ -191,22 +193,26 @@ def _check(study: Study, request: Request, arguments: argparse.Namespace) -> Non
 
 
 def _command(request: Request, arguments: argparse.Namespace) -> str:
-    command = f"{_path(arguments.python)} -m engram {shlex.join(['run', *request.words()])}"
+    command = f"{on_head.path(arguments.python)} -m engram {shlex.join(['run', *request.words()])}"
     if arguments.secrets is None:
         return command
     # Read on the head, when the job starts: nothing of it is in the job's description.
-    return f"set -a && . {_path(arguments.secrets)} && set +a && exec {command}"
+    return f"set -a && . {on_head.path(arguments.secrets)} && set +a && exec {command}"
 
 
-def _path(path: str) -> str:
-    """A path for a shell, whose ~ is the head's."""
-    return f"~/{shlex.quote(path[2:])}" if path.startswith("~/") else shlex.quote(path)
+def _again(arguments: argparse.Namespace) -> str:
+    """What was typed here, for the advice that the study ends in there."""
+    request = options.request(arguments)
+    address = arguments.address or os.environ.get("RAY_API_SERVER_ADDRESS")
+    return f"{program.name()} submit {request} --address {address}"
 
 
 def _environment(arguments: argparse.Namespace) -> dict[str, str]:
     given = dict(variable.split("=", 1) for variable in arguments.env)
     return {
         "ENGRAM_HOME": arguments.home,
+        owner.VARIABLE: owner.owner(),
+        SENT: _again(arguments),
         "PYTHONUNBUFFERED": "1",
         "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S),
         **given,
@@ -217,12 +223,16 @@ def _environment(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _with(address: str | None, act: Callable[[jobs.Cluster], int]) -> int:
-    where = _address(address)
+    where = on_head.address("submit", address)
     try:
         return act(jobs.Cluster(where))
     except jobs.ClusterError as error:
         program.warn(str(error))
         return program.FAILED
+
+
+def _logs(cluster: jobs.Cluster, job: str, arguments: argparse.Namespace) -> int:
+    return _follow(cluster, job)
 
 
 def _follow(cluster: jobs.Cluster, job: str) -> int:
@@ -271,7 +281,7 @@ def _say_how_to_go_on(job: str, address: str) -> None:
         print(f"  {what:8} {program.name()} submit {option} {job} --address {address}", flush=True)
 
 
-def _print_status(cluster: jobs.Cluster, job: str) -> int:
+def _print_status(cluster: jobs.Cluster, job: str, arguments: argparse.Namespace) -> int:
     info = cluster.info(job)
     about = info.metadata or {}
     code = info.driver_exit_code
@@ -279,6 +289,7 @@ def _print_status(cluster: jobs.Cluster, job: str) -> int:
         "job": job,
         "status": str(info.status).lower(),
         "study": about.get(NAME, ""),
+        "owner": " on ".join(filter(None, (about.get(OWNER), about.get("engram.host")))),
         "started": _time(info.start_time),
         "ended": _time(info.end_time),
         "exit code": "" if code is None else str(code),
@@ -299,8 +310,12 @@ def _time(stamp_ms: int | None) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(stamp_ms / 1000))
 
 
-def _stop(cluster: jobs.Cluster, job: str) -> int:
-    if str(cluster.info(job).status) in jobs.ENDED or not cluster.stop(job):
+def _stop(cluster: jobs.Cluster, job: str, arguments: argparse.Namespace) -> int:
+    info = cluster.info(job)
+    whose = (info.metadata or {}).get(OWNER)
+    if str(info.status) not in jobs.ENDED and whose != owner.owner():
+        options.agreed("submit", f"stop {job}, which is {whose or 'nobody'}'s", arguments.yes)
+    if str(info.status) in jobs.ENDED or not cluster.stop(job):
         print(f"{job} has ended already")
         return program.DONE
     print(f"{job} is stopping: finished trials are kept, running ones are saved", flush=True)

@@ -94,6 +94,11 @@ def studies() -> list[str]:
     return sorted(path.name for path in (home() / "history").glob("*") if path.is_dir())
 
 
+def nights() -> set[str]:
+    """The names of all nights of all studies."""
+    return {path.stem for path in (home() / "history").glob("*/*.json")}
+
+
 def since(study: str, now: dt.datetime) -> dt.datetime:
     """When the timetable was first asked for this study; slots before that are nobody's fault."""
     path = home() / "since" / f"{study}.json"

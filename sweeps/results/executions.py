@@ -30,7 +30,7 @@ def find(name: str | None, uri: str | None = None) -> Execution:
     """
     from engram.sweeps.search.committed import read_records
 
-    known = _local() if uri is None else []
+    known = local() if uri is None else []
     chosen = name or (known[0] if known else None)
     if chosen in known:
         folder = paths.study_dir(chosen)
@@ -42,9 +42,9 @@ def find(name: str | None, uri: str | None = None) -> Execution:
     except Exception as error:
         if uri is None:
             raise
-        raise StudyError([_unreadable(store.without_password(uri), error)]) from None
+        raise StudyError([unreadable(store.without_password(uri), error)]) from None
     if found is None:
-        raise StudyError([_unknown(name, known)])
+        raise StudyError([unknown(name, known)])
     client, run = found
     records = store.read_json(client, run.info.run_id, "trials.json") or []
     info = store.read_json(client, run.info.run_id, "execution.json") or {
@@ -53,7 +53,7 @@ def find(name: str | None, uri: str | None = None) -> Execution:
     return Execution(run.data.tags["engram.name"], records, info)
 
 
-def _local() -> list[str]:
+def local() -> list[str]:
     """Executions with a ledger in the state folder, the newest first."""
     folders = (paths.home() / "studies").glob("*/search.journal")
     return [
@@ -68,19 +68,21 @@ def _info(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def _unreadable(uri: str, error: Exception) -> Problem:
+def unreadable(uri: str, error: Exception) -> Problem:
+    """A store that cannot be read, and why."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     fix = "check the address, and MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD where it asks for them"
     return Problem(Place("MLflow"), f"cannot be read: {reason}", fix, "--tracking-uri", uri)
 
 
-def _unknown(name: str | None, known: list[str]) -> Problem:
+def unknown(name: str | None, known: list[str], command: str = "leaderboard") -> Problem:
+    """There is no execution of this name, or none at all; known: those that there are."""
     if name is None:
         return Problem(
-            Place("leaderboard"),
+            Place(command),
             "no study has been run here yet",
             f"start with: {program.name()} run quickstart",
         )
     close = difflib.get_close_matches(name, known, 1)
     fix = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(known) or 'none yet'}"
-    return Problem(Place("leaderboard"), "is no execution in this store", fix, "name", name)
+    return Problem(Place(command), "is no execution in this store", fix, "name", name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import shutil
 import sys
 import time
@@ -40,6 +41,7 @@ from engram.sweeps.trial import datasets
 
 SEND_AT_END_S, SEND_AFTER_FAILURE_S = 30.0, 10.0
 LOG = "run.log"
+SUBMITTED = "ENGRAM_SUBMITTED"  # in a job: the command that sent it
 RETRY_FAILED = "--set faults.retry_failed=true"
 log = logging.getLogger(__name__)
 
@@ -288,6 +290,8 @@ class Execution:
 
     def _say_what_is_next(self, complete: bool) -> None:
         say, engram = self.display.say, program.name()
+        if os.environ.get(SUBMITTED):  # as it is called where the study came from
+            engram = os.environ[SUBMITTED].partition(" submit ")[0]
         say("")
         if not complete:
             why = f": {self.stop.reason}" if self.stop.reason else ""
@@ -302,6 +306,11 @@ class Execution:
             once_more = "" if self.study.faults.retry_failed else f" {RETRY_FAILED}"
             say(f"{failed} failed; to train what failed again, with the same result for the rest:")
             say(f"  {again}{once_more}")
+        if os.environ.get(SUBMITTED):
+            where = os.environ[SUBMITTED].rpartition(" ")[2]
+            say(f"to have {self.name} on your machine, with its report:")
+            say(f"  {engram} fetch {self.name} --address {where}")
+            return
         say(f"more of {self.name}:")
         say(f"  {engram} leaderboard {self.name} --by variance")
         say(f"  {engram} report {self.name} --out report.html")
@@ -333,7 +342,9 @@ def _check_version(folder: Path) -> None:
 
 
 def _command(study: Study, name: str, folder: Path) -> str:
-    """How to go on with a study."""
+    """How to go on with a study: for one that was submitted, from where that was done."""
+    if sent := os.environ.get(SUBMITTED):
+        return sent
     request = study.request.under(name if name != study.name else None)
     if study.path is None:  # written in Python: its text is kept with its results
         request = request.of(str(folder / "study.yaml"))

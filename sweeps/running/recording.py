@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from engram import files
-from engram.sweeps.results import boards, tables
+from engram.sweeps.results import boards, inventory, tables
 from engram.sweeps.running.curves import Curves, curves_of
 from engram.sweeps.running.events import Listener, Record
 from engram.sweeps.running.secrets import Secrets
 from engram.sweeps.search.search import Proposal, Search
-from engram.sweeps.state import paths
+from engram.sweeps.state import owner, paths
 from engram.sweeps.study.configuration import Configuration, Study, label
 from engram.sweeps.tracking import pages, store
 from engram.sweeps.tracking.recorder import STUDY, Recorder
@@ -116,6 +116,9 @@ class Recording(Listener):
         tags = {f"engram.{key}": self.secrets.hidden(str(value)) for key, value in origin.items()}
         tags |= {
             "engram.status": "running",
+            "engram.owner": owner.owner(),
+            "engram.host": owner.host(),
+            "mlflow.user": owner.owner(),
             "engram.question": study.question,
             "mlflow.note.content": study.question,
         }
@@ -131,6 +134,9 @@ class Recording(Listener):
             "question": study.question,
             "started": time.time(),
             "overrides": study.overrides,
+            "path": None if study.path is None else str(study.path.resolve()),
+            "owner": owner.owner(),
+            "host": owner.host(),
             "definition": _definition(study),
         }
         texts = {
@@ -177,6 +183,8 @@ class Recording(Listener):
             "started": time.time(),
             "finished": len(self.records()),
             "changed": list(changed),
+            "owner": owner.owner(),
+            "host": owner.host(),
             "origin": origin,
         }
         return f"{before}{json.dumps(entry)}\n"
@@ -216,6 +224,7 @@ class Recording(Listener):
         configuration: Configuration,
         tags: dict[str, str],
     ) -> None:
+        tags = {**tags, "mlflow.user": owner.owner()}
         self.recorder.trial(number, label(params), tags, configuration.dotted())
         data = configuration.data
         key = datasets.key(data)
@@ -276,6 +285,9 @@ class Recording(Listener):
         self._ended = status
         self.recorder.end(STUDY, status)
         self._arrived = self.recorder.close(timeout_s)
+        if self.recorder.study_run_id is not None:
+            text = json.dumps({"run_id": self.recorder.study_run_id})
+            files.write(self.folder / inventory.PARENT, text)
         self.curves.close()
 
     def told(self) -> list[str]:

@@ -79,6 +79,20 @@ def waited(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def holder(folder: Path) -> dict | None:
+    """Who works on a study, by what stands in its lock: asking for the lock would be in their way; None: nobody.
+
+    pid, host, since and purpose, where they are known.
+    """
+    for path in (folder / "lock", folder / "lock.held"):
+        said = _read(path)
+        if isinstance(said.get("pid"), int):
+            here = said.get("host") == platform.node()
+            if not here or Path(f"/proc/{said['pid']}").exists():
+                return said
+    return None
+
+
 class _Lease:
     """A file that this process alone made, touched until it is given up."""
 

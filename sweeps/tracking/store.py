@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,26 @@ def find_study(uri: str, name: str | None) -> tuple[Any, Any] | None:
         experiments, query, max_results=1, order_by=["attributes.start_time DESC"]
     )
     return (client, runs[0]) if runs else None
+
+
+def studies(uri: str) -> Iterator[tuple[str, Any]]:
+    """(experiment, parent run) of every execution in a store, the newest first."""
+    path = embedded.database(uri)
+    if path is not None and not path.exists():
+        return
+    client = connect(uri)
+    names = {e.experiment_id: e.name for e in client.search_experiments()}
+    token, newest = None, ["attributes.start_time DESC"]
+    while names:
+        query = "tags.`engram.kind` = 'study'"
+        page = client.search_runs(
+            list(names), query, max_results=500, order_by=newest, page_token=token
+        )
+        for run in page:
+            yield names[run.info.experiment_id], run
+        token = page.token
+        if not token:
+            return
 
 
 def read_json(client: Any, run_id: str, path: str) -> Any:

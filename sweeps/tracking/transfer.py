@@ -18,28 +18,33 @@ ORIGIN = "engram.copy_of"  # on a copy: the id of the run in the store that it w
 WHOLE = "engram.copy_whole"
 TRIALS = "trials.json"
 BATCH, METRICS = 100, 1000
-LEFT_OUT = ("mlflow.parentRunId", "mlflow.runName", models.TAG)
+LEFT_OUT = ("mlflow.parentRunId", "mlflow.runName", models.TAG, WHOLE)
 
 
 class Taken(RuntimeError):
     """The other store has an execution of this name that is no copy of this one."""
 
 
-def copy(client: Any, parent: Any, name: str, uri: str) -> int:
-    """Copy an execution (its parent run and the runs of its trials); returns how many runs it has. Taken if it cannot be."""
+def copy(
+    client: Any, parent: Any, name: str, uri: str, artifacts: str | None = None
+) -> dict[str, str]:
+    """Copy an execution (its parent run and the runs of its trials); returns {run: its copy}. Taken if it cannot be.
+
+    artifacts: where files of the experiment go if it has to be made; the store's own place without it.
+    """
     there = find_study(uri, name)
     if there is not None and there[1].data.tags.get(ORIGIN) != parent.info.run_id:
         raise Taken(f"has another execution named {name}")
     target = connect(uri)
     source_experiment = client.get_experiment(parent.info.experiment_id)
-    target_id = experiment(target, source_experiment.name, None)
+    target_id = experiment(target, source_experiment.name, artifacts)
     for key, value in source_experiment.tags.items():
         target.set_experiment_tag(target_id, key, value)
     copies = {run.data.tags[ORIGIN]: run for run in _copies(target, target_id)}
     # The parent first, for the trials name it; its files last, for they name the trials.
     root = _whole(target, copies, parent) or _begin(client, target, target_id, parent, copies)
     numbers = {parent.info.run_id: root}
-    for run in _children(client, parent):
+    for run in children(client, parent):
         done = _whole(target, copies, run)
         if done is None:
             done = _begin(client, target, target_id, run, copies, root)
@@ -50,7 +55,7 @@ def copy(client: Any, parent: Any, name: str, uri: str) -> int:
         _files(client, target, parent.info.run_id, root, numbers)
         _model(client, target, target_id, parent, root)
         _end(target, parent, root)
-    return len(numbers)
+    return numbers
 
 
 def _whole(target: Any, copies: dict[str, Any], run: Any) -> str | None:
@@ -132,7 +137,8 @@ def _end(target: Any, run: Any, new: str) -> None:
         target.set_tag(new, WHOLE, "true")  # one that goes on is copied again, next time
 
 
-def _children(client: Any, parent: Any) -> Iterator[Any]:
+def children(client: Any, parent: Any) -> Iterator[Any]:
+    """The runs of an execution's trials."""
     query = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     return _search(client, parent.info.experiment_id, query)
 
