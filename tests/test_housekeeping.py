@@ -289,7 +289,7 @@ def test_files_that_are_no_archive_are_refused(home, command, tmp_path):
     content = (tmp_path / "good").read_bytes()
     (tmp_path / "short").write_bytes(content[: len(content) // 2])
     command("restore", "short", "--name", "x", code=2)
-    manifest = {"format": 1, "name": "small", "trials": 4, "store": False}
+    manifest = {"format": 1, "name": "small", "trials": 4, "runs": {}}
     for how in ("path", "link", "absolute"):
         bad = tmp_path / how
         with tarfile.open(bad, "w:gz") as tar:

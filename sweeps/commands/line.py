@@ -162,11 +162,12 @@ def _keep_traceback() -> str:
     import datetime
     import traceback
 
-    from engram.sweeps.state import paths
+    from engram.sweeps.state import logs, paths
 
     path = paths.log_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        logs.rotate(path)
         with path.open("a") as log:
             now = datetime.datetime.now().astimezone().isoformat()
             log.write(f"{now} {sys.argv}\n{traceback.format_exc()}\n")

@@ -14,6 +14,10 @@ EXAMPLE = "run quickstart --set training.epochs=10"
 def arguments(parser: argparse.ArgumentParser) -> None:
     options.add_study(parser)
     options.add_address(parser)
+    text = (
+        "serve its progress on this port of this machine alone: a page, and /metrics for Prometheus"
+    )
+    parser.add_argument("--watch", metavar="PORT", type=options.count, help=text)
 
 
 def body(arguments: argparse.Namespace) -> int:
@@ -24,4 +28,5 @@ def body(arguments: argparse.Namespace) -> int:
     study = options.load(arguments)
     from engram.sweeps.running import execution
 
-    return execution.run(study, name=arguments.name, address=arguments.address)
+    where, port = arguments.address, arguments.watch
+    return execution.run(study, name=arguments.name, address=where, watch=port)

@@ -33,7 +33,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     text = "show next and last nights and how they ended"
     ways.add_argument("--list", action="store_true", help=text)
-    options.add_format(parser, ("table", "json"), of="of --list: ")
+    text = "for monitoring: exit code 1 if a study has had no night that was done in the last H hours, as in 26"
+    ways.add_argument("--check", metavar="H", type=options.hours, help=text)
+    options.add_format(parser, ("table", "json", "prometheus"), of="of --list: ")
 
 
 def body(arguments: argparse.Namespace) -> int:
@@ -43,6 +45,8 @@ def body(arguments: argparse.Namespace) -> int:
     found = studies.load(requests)
     if arguments.list:
         return _show(found, arguments.format)
+    if arguments.check is not None:
+        return _check(found, arguments.check)
     if arguments.print:
         print(_entry(arguments.print)(found, requests, arguments.address))
         return program.DONE
@@ -71,8 +75,24 @@ def _once(studies: Sequence[Study], train: Train) -> int:
         return program.DONE  # whoever holds it, or the next tick, sees to what is due
 
 
+def _check(studies: Sequence[Study], hours: float) -> int:
+    """Say which studies have had no night for too long."""
+    from engram.sweeps.nightly import monitoring
+    from engram.sweeps.nightly.session import utc_now
+
+    late = monitoring.overdue([study.name for study in studies], hours, utc_now())
+    print("\n".join(late) or f"each of {len(studies)} has had a night in the last {hours:g} h")
+    return program.FAILED if late else program.DONE
+
+
 def _show(studies: Sequence[Study], form: str) -> int:
     """Print when each study runs next, when it last did, and how that ended."""
+    if form == "prometheus":
+        from engram.sweeps.nightly import monitoring
+        from engram.sweeps.nightly.session import utc_now
+
+        print(monitoring.metrics([study.name for study in studies], utc_now()), end="")
+        return program.DONE
     found = [_state(study) for study in studies]
     if form == "json":
         print(json.dumps(found, indent=1))

@@ -69,6 +69,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     text = "a file on the head with NAME=VALUE lines, read there"
     parser.add_argument("--secrets", metavar="FILE", help=text)
+    text = "serve its progress on this port of the head, on loopback, as run --watch does"
+    parser.add_argument("--watch", metavar="PORT", type=options.count, help=text)
     text = "name of the job; taken once, so that nothing starts twice"
     parser.add_argument("--job-id", metavar="ID", help=text)
 
@@ -193,7 +195,8 @@ def _check(study: Study, request: Request, arguments: argparse.Namespace) -> Non
 
 
 def _command(request: Request, arguments: argparse.Namespace) -> str:
-    command = f"{on_head.path(arguments.python)} -m engram {shlex.join(['run', *request.words()])}"
+    watched = ["--watch", str(arguments.watch)] if arguments.watch else []
+    command = f"{on_head.path(arguments.python)} -m engram {shlex.join(['run', *request.words(), *watched])}"
     if arguments.secrets is None:
         return command
     # Read on the head, when the job starts: nothing of it is in the job's description.

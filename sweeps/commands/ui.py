@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from engram import program
 from engram.problems import Place, Problem, StudyError
 from engram.sweeps.commands import options
-from engram.sweeps.state import paths
+from engram.sweeps.state import logs, paths
 
 SUMMARY = "serve MLflow on the default store, until Ctrl-C"
 MORE = "Listens on this machine alone unless --host says otherwise."
@@ -109,6 +109,7 @@ def serve(
         fix = f"start with: {program.name()} run quickstart"
         raise StudyError([Problem(Place("ui"), f"there is no store at {store} yet", fix)])
     paths.home().mkdir(parents=True, exist_ok=True)
+    logs.rotate(paths.home() / "ui.log")
     with open(paths.home() / "ui.log", "ab") as output:
         server = subprocess.Popen(
             [

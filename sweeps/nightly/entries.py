@@ -49,6 +49,8 @@ class Entry:
     notified: str = ""
     recorded: bool = False
     pruned: bool = False
+    owner: str = ""
+    host: str = ""
 
     @property
     def at(self) -> dt.datetime:

@@ -22,7 +22,7 @@ from engram.sweeps.nightly.training import Limits, Train
 from engram.sweeps.results.boards import available, default_column, rank
 from engram.sweeps.results.evidence import Evidence, gather
 from engram.sweeps.results.tables import SHOWN
-from engram.sweeps.state import paths
+from engram.sweeps.state import owner, paths
 from engram.sweeps.study.configuration import Study
 from engram.sweeps.tracking import nightly
 
@@ -39,6 +39,7 @@ def run(study: Study, slot: Slot, limits: Limits, lock: int, clock: Clock, train
     entry = known.get(slot.night) or Entry(study.name, slot.night, slot.at.isoformat())
     entry.state, entry.code, entry.why, entry.ended = entries.RUNNING, None, "", None
     entry.started = entry.started or clock().isoformat()
+    entry.owner, entry.host = owner.owner(), owner.host()
     entry.attempts += 1
     entry.notified, entry.recorded, entry.said, entry.judgement = "", False, [], {}
     entry.write()

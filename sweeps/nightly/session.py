@@ -14,7 +14,7 @@ from engram.sweeps.nightly.entries import Clock, Entry
 from engram.sweeps.nightly.timetable import Slot
 from engram.sweeps.nightly.training import Limits, Train
 from engram.sweeps.running.secrets import Secrets
-from engram.sweeps.state import lock
+from engram.sweeps.state import lock, logs
 from engram.sweeps.study.configuration import Study
 
 DONE, FAILED, SOME_FAILED, REGRESSION, INTERRUPTED = 0, 1, 3, 4, 130
@@ -168,9 +168,8 @@ def hold(session: Session, wait: bool) -> int:
 
 def _log_to(secrets: Secrets) -> None:
     """All that the nights have to say to whoever looks after them is in one file."""
-    entries.home().mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(entries.home() / LOG)
-    handler.setFormatter(secrets.formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logs.rotate(entries.home() / "tick.log")
+    handler = logs.handler(entries.home() / LOG, secrets.hidden)
     logger = logging.getLogger("engram")
     for old in logger.handlers:
         old.close()

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from engram import files
@@ -38,7 +38,7 @@ def pack(name: str, target: Path) -> int:
     folder = housekeeping.known("archive", name)
     with lock.held(folder, f"archive {name}"), _beside() as beside:
         place = housekeeping.recorded(name)
-        recorded = place.artifacts is not None and _copy_of_store(name, beside / STORE, place)
+        runs = {} if place.artifacts is None else _copy_of_store(name, beside / STORE, place)
         manifest = {
             "format": FORMAT,
             "name": name,
@@ -46,7 +46,7 @@ def pack(name: str, target: Path) -> int:
             "made": time.time(),
             "owner": owner.owner(),
             "host": owner.host(),
-            "store": recorded,
+            "runs": runs,  # {run here: its copy in the archive's store}
             "experiment": place.experiment,
             "uri": None if place.artifacts else store.without_password(place.uri),
         }
@@ -62,7 +62,7 @@ def pack(name: str, target: Path) -> int:
             ):
                 tar.add(beside / MANIFEST, MANIFEST)
                 tar.add(folder, STATE, filter=_wanted)
-                if recorded:
+                if runs:
                     tar.add(beside / STORE, STORE)
 
         return files.write(target, write).stat().st_size
@@ -109,7 +109,9 @@ def restore(path: Path, name: str | None = None) -> str:
             raise _refused(
                 path, "is cut short or damaged: its ledger lacks trials", "copy it again"
             )
-        runs = _bring_store(beside / STORE, manifest, new) if manifest.get("store") else {}
+        copies = manifest.get("runs") or {}
+        brought = _bring_store(beside / STORE, manifest, new) if copies else {}
+        runs = {run: brought[copy] for run, copy in copies.items() if copy in brought}
         rewriting.rewrite(state / "search.journal", old, new, runs)
         for file in ("trials.json", "parent.json"):
             if (state / file).exists():
@@ -125,18 +127,18 @@ def restore(path: Path, name: str | None = None) -> str:
     return new
 
 
-def _copy_of_store(name: str, folder: Path, place: housekeeping.Recorded) -> bool:
-    """The execution's runs in a store of their own; False where there are none."""
+def _copy_of_store(name: str, folder: Path, place: housekeeping.Recorded) -> dict[str, str]:
+    """The execution's runs copied into a store of their own: {run: its copy}; {} where there are none."""
     found = store.find_study(place.uri, name)
     if found is None:
-        return False
+        return {}
     folder.mkdir()
     artifacts = (folder / "artifacts" / place.experiment).as_uri()
-    transfer.copy(*found, name, paths.sqlite_uri(folder / "mlflow.db"), artifacts)
+    runs = transfer.copy(*found, name, paths.sqlite_uri(folder / "mlflow.db"), artifacts)
     for rest in folder.glob("mlflow.db-*"):
         rest.unlink()
     (folder / "mlflow.lock").unlink(missing_ok=True)
-    return True
+    return runs
 
 
 def _bring_store(folder: Path, manifest: dict[str, Any], name: str) -> dict[str, str]:
@@ -166,6 +168,11 @@ def _unpack(path: Path, folder: Path) -> None:
                 if not (member.isfile() or member.isdir()):
                     raise _refused(
                         path, f"holds {member.name!r}, which is no plain file", "do not use it"
+                    )
+                parts = PurePosixPath(member.name).parts
+                if ".." in parts or parts[:1] not in ((MANIFEST,), (STATE,), (STORE,)):
+                    raise _refused(
+                        path, f"holds {member.name!r}, which leads elsewhere", "do not use it"
                     )
                 tar.extract(member, folder, filter="data")
     except tarfile.FilterError as error:

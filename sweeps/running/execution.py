@@ -31,9 +31,10 @@ from engram.sweeps.running.recording import Recording
 from engram.sweeps.running.secrets import Secrets
 from engram.sweeps.running.stopping import ENDED, Limits, Stop, Usage, full, is_full, signals
 from engram.sweeps.running.trials import Trials
+from engram.sweeps.running.watch import Server, Watch
 from engram.sweeps.search.ledger import LedgerError
 from engram.sweeps.search.search import Search
-from engram.sweeps.state import lock, paths, provenance
+from engram.sweeps.state import lock, logs, paths, provenance
 from engram.sweeps.study import own_code, study_file
 from engram.sweeps.study.configuration import Study
 from engram.sweeps.tracking.recorder import STUDY
@@ -56,9 +57,27 @@ class Ended:
     machine: bool = False
 
 
-def run(study: Study, *, name: str | None = None, address: str | None = None) -> int:
-    """Run a study, or go on where it stopped; returns the exit code. See `carry_out`."""
-    return carry_out(study, name=name, address=address, tell=program.warn).code
+def run(
+    study: Study,
+    *,
+    name: str | None = None,
+    address: str | None = None,
+    watch: int | None = None,
+) -> int:
+    """Run a study, or go on where it stopped; returns the exit code. See `carry_out`.
+
+    watch: port on loopback where its progress is served meanwhile; StudyError where it is in use.
+    """
+    if watch is None:
+        return carry_out(study, name=name, address=address, tell=program.warn).code
+    server = Server(watch)
+    print(
+        f"progress: {server.address}, numbers for Prometheus: {server.address}/metrics", flush=True
+    )
+    try:
+        return carry_out(study, name=name, address=address, tell=program.warn, server=server).code
+    finally:
+        server.close()
 
 
 def carry_out(
@@ -67,11 +86,12 @@ def carry_out(
     name: str | None = None,
     address: str | None = None,
     tell: Callable[[str], None] = lambda reason: None,
+    server: Server | None = None,
 ) -> Ended:
     """Run a study, or go on where it stopped.
 
     name: of this execution (default: the study's); address: of a Ray cluster (default: this machine);
-    tell: is told what ends a run that its display says nothing of.
+    tell: is told what ends a run that its display says nothing of; server: of its progress.
     Ends in the leaderboards. Nothing that is committed is ever run again.
     """
 
@@ -100,7 +120,7 @@ def carry_out(
         _log_to(folder, secrets)
         with lock.held(folder, f"run {name}"), signals(stop):
             _check_version(folder)
-            execution = Execution(study, name, folder, address, stop, secrets)
+            execution = Execution(study, name, folder, address, stop, secrets, server)
             return kept(execution.run())
     except lock.Busy as error:
         tell(secrets.hidden(str(error)))
@@ -139,7 +159,9 @@ class Execution:
         address: str | None,
         stop: Stop,
         secrets: Secrets,
+        server: Server | None = None,
     ):
+        self.server = server
         self.study, self.name, self.folder, self.address = study, name, folder, address
         self.stop, self.secrets = stop, secrets
         self.search = Search(study, folder / "search.journal", name, study.faults.retry_failed)
@@ -190,6 +212,11 @@ class Execution:
         )
         listeners: list[Listener] = [self.recording, self.review, self.display, limits]
         listeners.append(_Tracking(self.study, self.recording, self.display, self.stop))
+        if self.server is not None:
+            waiting = self.recording.recorder.outbox.count
+            earlier = self.search.records()
+            self.server.watch = Watch(self.study, self.name, self.search.planned, earlier, waiting)
+            listeners.append(self.server.watch)
         trials = Trials(
             self.study, self.folder, self.search, checkpoints, digests, self.stop, listeners
         )
@@ -361,8 +388,7 @@ def _project(study: Study) -> Path | None:
 def _log_to(folder: Path, secrets: Secrets) -> None:
     """Details go to a file beside the study; people see only what they can act on."""
     folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / LOG)
-    handler.setFormatter(secrets.formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler = logs.handler(folder / LOG, secrets.hidden)
     logging.raiseExceptions = False  # a log that cannot be written must not print tracebacks
     for name in ("engram", "ray"):
         logging.getLogger(name).handlers = [handler]

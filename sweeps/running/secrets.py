@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from urllib.parse import unquote, urlsplit
@@ -34,13 +33,3 @@ class Secrets:
         for secret in self._secrets:
             text = text.replace(secret, SHOWN)
         return IN_ADDRESS.sub(f"{SHOWN}@", text)
-
-    def formatter(self, pattern: str) -> logging.Formatter:
-        """A formatter of log lines, tracebacks included, that shows none of them."""
-        secrets = self
-
-        class Formatter(logging.Formatter):
-            def format(self, record: logging.LogRecord) -> str:
-                return secrets.hidden(super().format(record))
-
-        return Formatter(pattern)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 
@@ -11,7 +12,7 @@ import pytest
 from engram.problems import StudyError
 from engram.sweeps.running.secrets import Secrets
 from engram.sweeps.search.committed import read_records
-from engram.sweeps.state import lock
+from engram.sweeps.state import lock, logs
 from engram.sweeps.state.paths import study_dir
 from engram.sweeps.study.loading import load
 from tests.command_line import engram
@@ -76,7 +77,7 @@ def test_a_plan_and_an_error_show_no_secret(told):
     assert HOOK not in done.stdout + done.stderr
 
 
-def test_log_lines_and_tracebacks_are_covered(tmp_path):
+def test_log_lines_and_tracebacks_are_covered(tmp_path, monkeypatch):
     study = load(
         faults.write(
             tmp_path, f"name: x\ntracking: {{uri: 'postgresql+psycopg://u:{PASSWORD}@db/x'}}\n"
@@ -91,10 +92,16 @@ def test_log_lines_and_tracebacks_are_covered(tmp_path):
         line = logging.LogRecord(
             "x", logging.ERROR, "f", 1, "at %s", (study.tracking.uri,), sys.exc_info()
         )
-    shown = hidden.formatter("%(message)s").format(line)
-    assert PASSWORD not in shown
-    assert "hunter22" not in shown
-    assert "***@host" in shown
+    for form in ("text", "json"):
+        monkeypatch.setenv(logs.VARIABLE, form)
+        handler = logs.handler(tmp_path / f"{form}.log", hidden.hidden)
+        handler.emit(line)
+        handler.close()
+        shown = (tmp_path / f"{form}.log").read_text()
+        assert PASSWORD not in shown
+        assert "hunter22" not in shown
+        assert "***@host" in shown
+    assert json.loads(shown)["level"] == "error"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,54 @@
+"""What monitoring asks of the nights: numbers, and whether one has ended lately."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+from engram.sweeps.commands import line
+from engram.sweeps.nightly import alerts, monitoring
+from engram.sweeps.nightly.entries import DONE, FAILED, Entry
+from tests.test_watch import assert_prometheus
+
+NOW = dt.datetime.now(dt.UTC)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("ENGRAM_HOME", str(tmp_path))
+
+
+def night(hours_ago: float, state: str = DONE, verdict: str = "no change") -> None:
+    ended = NOW - dt.timedelta(hours=hours_ago)
+    entry = Entry("nightly", f"nightly-{hours_ago:g}", ended.isoformat(), state, 0)
+    entry.ended, entry.attempts, entry.judgement = ended.isoformat(), 1, {"verdict": verdict}
+    entry.write()
+
+
+def test_no_night_for_too_long_is_told_by_the_exit_code(capsys):
+    words = ["schedule", "nightly", "--check", "26"]
+    assert line.main(words) == 1
+    assert "no night has ever been done" in capsys.readouterr().out
+    night(30)
+    assert line.main(words) == 1
+    assert "30.0 h ago" in capsys.readouterr().out
+    night(20, FAILED)
+    assert line.main(words) == 1, "one that failed is none"
+    night(2)
+    assert line.main(words) == 0
+
+
+def test_numbers_for_prometheus(monkeypatch, capsys):
+    monkeypatch.setenv("ENGRAM_NOTIFY", "team=json://127.0.0.1:9/x")
+    night(30, verdict="regression")
+    night(6)
+    night(3)
+    alerts.send("nightly-3", "team", "t", "x", "info", NOW)
+    numbers = assert_prometheus(monitoring.metrics(["nightly"], NOW))
+    assert numbers['engram_nights{state="done",study="nightly",verdict="no change"}'] == 2
+    assert numbers['engram_nights{state="done",study="nightly",verdict="regression"}'] == 1
+    assert numbers['engram_night_seconds_since_end{study="nightly"}'] == 3 * 3600
+    assert numbers["engram_alerts_waiting"] == 1
+    assert line.main(["schedule", "nightly", "--list", "--format", "prometheus"]) == 0
+    assert_prometheus(capsys.readouterr().out)
