@@ -22,8 +22,8 @@ def processes() -> Iterator[None]:
         def __init__(self, *words: Any, **options: Any) -> None:
             super().__init__(*words, **{**options, "start_new_session": True})
 
-    services.ConsolePopen = Popen
+    services.ConsolePopen = Popen  # type: ignore[misc]
     try:
         yield
     finally:
-        services.ConsolePopen = before
+        services.ConsolePopen = before  # type: ignore[misc]

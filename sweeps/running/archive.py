@@ -70,21 +70,22 @@ def pack(name: str, target: Path) -> int:
 
 def manifest_of(path: Path) -> dict[str, Any]:
     """What an archive says of itself, without unpacking it; StudyError where it is none."""
+    said: Any = None
     try:
         with tarfile.open(path, "r|gz") as tar:
             first = tar.next()
             if first is not None and first.name == MANIFEST and first.size < LARGEST_MANIFEST:
                 file = tar.extractfile(first)
                 said = json.loads(file.read()) if file else None
-                if isinstance(said, dict) and said.get("format") == FORMAT:
-                    return said
-                if isinstance(said, dict) and "format" in said:
-                    rule = f"has format {said['format']}, and this version reads {FORMAT}"
-                    raise _refused(path, rule, "use the version that wrote it")
     except FileNotFoundError:
         raise _refused(path, "is not there", "give the file that `archive` wrote") from None
     except (OSError, EOFError, tarfile.TarError, ValueError):
-        pass
+        said = None
+    if isinstance(said, dict) and said.get("format") == FORMAT:
+        return said
+    if isinstance(said, dict) and "format" in said:
+        rule = f"has format {said['format']}, and this version reads {FORMAT}"
+        raise _refused(path, rule, "use the version that wrote it")
     raise _refused(
         path, "is no archive of an execution", f"give a file that `archive` wrote, NAME{SUFFIX}"
     )
