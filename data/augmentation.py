@@ -158,6 +158,8 @@ class Own:
 
     Torch's random state is set anew before each call, from the replica's own uniforms, and put back after it."""
 
+    on_host = True  # wants its uniforms there: to read them from a device is to wait for it
+
     def __init__(self, path: str) -> None:
         module, _, attribute = path.partition(":")
         self.path = path

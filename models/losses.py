@@ -104,9 +104,10 @@ def _weights(config: TrainingConfig, targets: Tensor) -> Tensor | None:
         return None
     if targets.is_floating_point():
         raise ModelError("training.class_weights are for classes, and the targets are values")
-    counts = torch.bincount(targets.flatten())
+    counts = torch.bincount(targets.flatten().cpu())  # of a size that a device could not foresee
     if config.class_weights == "balanced":
-        return (len(targets.flatten()) / (len(counts) * counts.clamp(min=1))).float()
+        weights = (counts.sum() / (len(counts) * counts.clamp(min=1))).float()
+        return weights.to(targets.device)
     if len(config.class_weights) < len(counts):
         raise ModelError(
             f"training.class_weights lists {len(config.class_weights)} weights, and there are {len(counts)} classes"

@@ -7,6 +7,7 @@ import gc
 import platform
 
 import torch
+from torch import Tensor
 
 # Of glibc's mallopt, see malloc.h, and the most that it takes for the second.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
@@ -22,6 +23,12 @@ def give_back() -> None:
         torch.cuda.empty_cache()
     elif torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on a device; nobody waits for it to arrive."""
+    on_gpu = device.type == "cuda"
+    return (tensor.pin_memory() if on_gpu else tensor).to(device, non_blocking=True)
 
 
 def keep_to_share(device: torch.device, share: float) -> None:

@@ -21,7 +21,7 @@ KNOWN = ("sgd", "adam", "adamw")
 class Optimizer:
     """Updates parameters in place from their gradients; one without a gradient stays as it is.
 
-    `lr` may be set between steps. `state` holds, for each parameter, tensors under the names that torch's optimizer
+    `lr` may be set between steps, to a number or to a tensor that a recorded step reads. `state` holds, for each parameter, tensors under the names that torch's optimizer
     classes give them: step, exp_avg and exp_avg_sq, or momentum_buffer; empty before the first step.
     """
 
@@ -31,7 +31,7 @@ class Optimizer:
                 f"training.optimizer = {config.optimizer!r} is none of {', '.join(KNOWN)}"
             )
         self.parameters, self.config = parameters, config
-        self.lr = config.lr
+        self.lr: float | Tensor = config.lr
         self.state: list[dict[str, Tensor]] = [{} for _ in parameters]
 
     @torch.no_grad()

@@ -25,7 +25,7 @@ from engram.models.plain import PlainCohort
 class Steps(Protocol):
     """What training asks of an optimizer. lr may be set between steps; the state is a nest of dicts of tensors."""
 
-    lr: float
+    lr: Any  # a number; for Optimizer, a tensor too
 
     def step(self) -> None: ...
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from engram.models import ways
+from engram.models import memory, ways
 from engram.models.cohort import default_stack
 from engram.models.config import ModelConfig, TrainingConfig
 from engram.models.families import Way
@@ -15,6 +17,8 @@ from engram.models.family import build
 from engram.models.training import Examples, Trainer
 
 STEPS, WARM_UP_STEPS = 6, 2
+EPOCHS, WARM_UP_EPOCHS = 8, 2
+NEAR = 1e-3  # of the largest weight: what kernels that add up in another order make of a few steps
 LONGEST_S = 3.0  # slow networks are measured by fewer steps
 
 
@@ -40,22 +44,98 @@ def seconds_per_step(
     """
     device = device or torch.device("cpu")
     batch = min(training.batch_size, train_size)
-    inputs = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0))
-    targets = torch.zeros(batch, dtype=torch.int64) if outputs else torch.zeros(batch, 1)
-    modules = [build(model, shape, outputs or 1, image) for _ in range(replicas)]
-    stack = stack or default_stack(model.family, device, replicas, image)
-    cohort = ways.cohort(modules, device, stack, how)
-    members = torch.arange(batch).expand(replicas, batch)
-    config = training.model_copy(
-        update={"epochs": STEPS, "steps": None, "batch_size": batch, "early_stopping": None}
+    training = training.model_copy(update={"batch_size": batch})
+    trainer = made_up(
+        model, training, replicas, shape, outputs, image=image, stack=stack, how=how, device=device
     )
-    trainer = Trainer(cohort, Examples(inputs, targets), members, {}, config, list(range(replicas)))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         return _timed(trainer, clock)
     finally:
         torch.set_num_threads(threads)
+
+
+def made_up(
+    model: ModelConfig,
+    training: TrainingConfig,
+    replicas: int,
+    shape: tuple[int, ...],
+    outputs: int | None,
+    *,
+    image: bool = False,
+    stack: int | None = None,
+    how: Way = ways.STACKED,
+    device: torch.device,
+    batches: int = 1,
+    capture: bool = False,
+) -> Trainer:
+    """A cohort on made-up examples, so many batches an epoch: the same one each time."""
+    size = batches * training.step_size
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(size, *shape, generator=generator)
+    targets = torch.arange(size) % outputs if outputs else torch.zeros(size, 1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        modules = [build(model, shape, outputs or 1, image) for _ in range(replicas)]
+    stack = stack or default_stack(model.family, device, replicas, image)
+    cohort = ways.cohort(modules, device, stack, how)
+    members = torch.arange(size).expand(replicas, size)
+    config = training.model_copy(
+        update={"epochs": EPOCHS, "steps": None, "early_stopping": None, "class_weights": None}
+    )
+    words = cohort, Examples(inputs, targets), members, {}, config, list(range(replicas))
+    return Trainer(*words, capture=capture)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Recorded steps (captured.py) beside steps one by one: seconds of a step, and whether the weights agree."""
+
+    agree: bool
+    one_by_one_s: float
+    recorded_s: float
+
+
+def recorded(make: Callable[[bool], Trainer], clock: Callable[[], float]) -> Compared | None:
+    """Train two cohorts, one of them with recorded steps; None where nothing can be recorded.
+
+    make(capture): a cohort of some batches an epoch, the same one each time; it is let go before the next."""
+    seconds, weights = [], []
+    for capture in (False, True):
+        trainer = make(capture)
+        if capture and trainer.not_captured is not None:
+            return None
+        seconds.append(_of_epochs(trainer, clock))
+        if capture and trainer.graph is None:  # it was tried, and refused
+            return None
+        weights.append([p.detach().cpu() for p in trainer.cohort.parameters.values()])
+        del trainer
+        memory.give_back()
+    near = (_near(one, other) for one, other in zip(*weights, strict=True))
+    return Compared(all(near), *seconds)
+
+
+def _near(one: Tensor, other: Tensor) -> bool:
+    return bool(torch.allclose(one, other, rtol=0.0, atol=NEAR * float(one.abs().max())))
+
+
+def _of_epochs(trainer: Trainer, clock: Callable[[], float]) -> float:
+    """The fastest epoch's seconds of one step, the first ones left out."""
+    fastest, steps = float("inf"), trainer.steps_per_epoch
+    trainer.cohort.train(True)
+    for epoch in range(EPOCHS):
+        started = clock()
+        trainer.train_epoch(epoch, 0, steps)
+        _wait(trainer.device)
+        if epoch >= WARM_UP_EPOCHS:
+            fastest = min(fastest, (clock() - started) / steps)
+    return fastest
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _timed(trainer: Trainer, clock: Callable[[], float]) -> float:
@@ -65,8 +145,7 @@ def _timed(trainer: Trainer, clock: Callable[[], float]) -> float:
     for step in range(WARM_UP_STEPS + STEPS):
         started = clock()
         trainer.train_epoch(step, 0, 1)
-        if trainer.device.type == "cuda":
-            torch.cuda.synchronize()
+        _wait(trainer.device)
         took, late = clock() - started, time.perf_counter() - began > LONGEST_S
         if step >= WARM_UP_STEPS or late:
             fastest = min(fastest, took)

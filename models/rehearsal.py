@@ -253,6 +253,7 @@ def _difference(plain: _Seen, other: _Seen, near: float) -> str | None:
 
 
 def _close(wanted: Tensor, found: Tensor, near: float) -> bool:
+    wanted, found = wanted.cpu(), found.cpu()
     if not wanted.is_floating_point():
         return torch.equal(wanted, found)
     scale = wanted[wanted.isfinite()].abs().max().item() if wanted.isfinite().any() else 0.0

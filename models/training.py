@@ -5,6 +5,7 @@ Sees arrays and a `TrainingConfig`; knows nothing of studies or datasets by name
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -14,12 +15,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from engram.models import streams
+from engram.models import captured, streams, trouble
 from engram.models.cohort import Cohort, Part
 from engram.models.config import TrainingConfig
 from engram.models.losses import example_losses, mean_loss, training_loss
+from engram.models.optimizer import Optimizer
 from engram.models.optimizers import optimizer
+from engram.models.orders import Orders
 from engram.models.plain import PlainCohort
 from engram.models.schedules import schedule
 
@@ -110,6 +114,7 @@ class Trainer:
         config: TrainingConfig,
         keys: list[int],
         augment: Augment | None = None,
+        capture: bool = False,
     ):
         if len(keys) != cohort.replicas or members.shape[0] != cohort.replicas:
             raise ValueError(
@@ -122,23 +127,30 @@ class Trainer:
             name: examples.to(self.device) for name, examples in sets.items() if len(examples)
         }
         self.keys = keys
-        self.key_tensor = torch.tensor(keys, dtype=torch.int64, device=self.device)
+        self.key_tensor = torch.tensor(keys, dtype=torch.int64)
+        self.device_keys = self.key_tensor.to(self.device)
         self.augment = augment
         self.classification = not pool.targets.is_floating_point()
         self.steps_per_epoch, self.total_steps = steps_of(config, members.shape[1])
         self.evaluations = evaluation_steps(config, members.shape[1])
+        self.orders = Orders(keys, self.members, math.ceil(self.total_steps / self.steps_per_epoch))
         self.step = 0
         self.seconds = 0.0
-        self._epoch_order: tuple[int, Tensor] | None = None
         self.diverged = torch.zeros(cohort.replicas, dtype=torch.bool)
         self.early_stopping = self._early_stopping()
         self.optimizer = optimizer(cohort, config)
-        self.loss = training_loss(config, self.pool.targets[self.members.flatten()])
+        weighted = config.class_weights is not None
+        self.loss = training_loss(
+            config, self.pool.targets[self.members.flatten()] if weighted else self.pool.targets
+        )
         self.schedule = schedule(config, self.total_steps)
         self.average: dict[str, Tensor] = {}
         if config.ema is not None:
             self.average = {n: p.detach().clone() for n, p in cohort.parameters.items()}
         self._averaged_now = False
+        self.warm = 0  # steps since the optimizer's state was made or put back
+        self.graph: captured.Steps | None = None
+        self.not_captured = self._unfit() if capture else "it was not asked for"
 
     # -- what a newcomer reads first ------------------------------------------------------------
 
@@ -154,7 +166,7 @@ class Trainer:
         """
         started = time.perf_counter()
         target = next(s for s in self.evaluations if s > self.step)
-        longest = self.total_steps if math.isinf(pause_after_s) else PAUSE_STEPS
+        longest = self.total_steps if math.isinf(pause_after_s) else self._between_looks()
         self.cohort.train(True)
         while self.step < target:
             epoch, within = divmod(self.step, self.steps_per_epoch)
@@ -173,17 +185,49 @@ class Trainer:
 
     def train_epoch(self, epoch: int, first: int, last: int) -> None:
         """Steps [first, last) of an epoch; each replica in its own order."""
-        order = self._order(epoch)  # [R, m] pool indices
-        size = self.config.step_size
-        purposes = len(self.cohort.dropouts) + 1
-        step_streams = streams.step_streams(self.key_tensor, purposes, self.step, last - first)
-        for position in range(first, last):
-            stream = step_streams[position - first]  # [purposes, R]
-            self.cohort.set_streams(stream[1:])
-            self._train_step(order[:, position * size : (position + 1) * size], stream[0])
+        order = self.orders.of(epoch)  # [R, m] pool indices
+        step_streams = streams.step_streams(
+            self.device_keys, self._purposes, self.step, last - first
+        )
+        position, size = first, self.config.step_size
+        while position < last:
+            graph = self._recorded(last - position, self.members.shape[1] - position * size)
+            count = graph.count if graph else 1
+            batches = order[:, position * size : (position + count) * size]
+            stream = step_streams[position - first : position - first + count]
+            if graph is not None:
+                graph.replay(batches, stream, [self._pace(self.step + k) for k in range(count)])
+            elif self.not_captured is None:
+                with captured.aside(self.device):
+                    self.work(batches, stream[0], *self._pace(self.step))
+            else:
+                self.work(batches, stream[0], *self._pace(self.step))
+            position, self.step, self.warm = position + count, self.step + count, self.warm + count
 
-    def _train_step(self, batch: Tensor, augmentation_stream: Tensor) -> list[Tensor]:
-        """One optimizer step of all replicas; batch: pool indices [R, B]. The losses of its parts."""
+    def work(
+        self, batch: Tensor, stream: Tensor, rate: float | Tensor, newest: float | Tensor
+    ) -> None:
+        """One optimizer step of all replicas, on the device alone: nothing waits for it, nothing goes to it.
+
+        batch: pool indices [R, B]; stream: int32 [purposes, R]; newest: the new weights' share in their average.
+        """
+        inputs, targets, mixed = self._batch(batch, stream[0])
+        self.cohort.set_streams(stream[1:])
+        self.optimizer.lr = rate
+        self.cohort.zero_grad()
+        for part in self.cohort.parts:
+            # Randomness of a person's module: tied to the replica and the step.
+            self.cohort.seed(part, streams.key(self.keys[part.start], "module", self.step))
+            own = None if mixed is None else (mixed[0][part.replicas], mixed[1][part.replicas])
+            self._backward(part, inputs[part.replicas], targets[part.replicas], own)
+        if self.config.clip is not None:
+            self.cohort.clip(self.config.clip)
+        self.optimizer.step()
+        if self.average:
+            self._update_average(newest)
+
+    def _batch(self, batch: Tensor, stream: Tensor) -> tuple[Tensor, Tensor, Mixed]:
+        """The examples [R, B, ...] of a step with their targets, changed at random where the study says so."""
         flat = batch.reshape(-1)
         inputs = self.pool.inputs.index_select(0, flat).view(
             *batch.shape, *self.pool.inputs.shape[1:]
@@ -191,47 +235,29 @@ class Trainer:
         targets = self.pool.targets.index_select(0, flat).view(
             *batch.shape, *self.pool.targets.shape[1:]
         )
-        mixed: Mixed = None
-        if self.augment is not None:
-            transform, count = self.augment
-            numbers = streams.uniforms(augmentation_stream, batch.shape[1] * count)
-            inputs = transform(inputs, numbers.view(*batch.shape, count))
-            if isinstance(inputs, tuple):
-                inputs, shares = inputs
-                mixed = shares, targets.roll(-1, 1)
-        if self.schedule is not None:
-            self.optimizer.lr = self.config.lr * self.schedule(self.step)
-        self.cohort.zero_grad()
-        losses = []
-        for part in self.cohort.parts:
-            # Randomness of a person's module: tied to the replica and the step.
-            self.cohort.seed(part, streams.key(self.keys[part.start], "module", self.step))
-            own = None if mixed is None else (mixed[0][part.replicas], mixed[1][part.replicas])
-            losses.append(self._backward(part, inputs[part.replicas], targets[part.replicas], own))
-        if self.config.clip is not None:
-            self.cohort.clip(self.config.clip)
-        self.optimizer.step()
-        self.step += 1
-        if self.average:
-            self._update_average()
-        return losses
+        if self.augment is None:
+            return inputs, targets, None
+        transform, count = self.augment
+        if on_host(self.augment):
+            stream = streams.step_streams(self.key_tensor, 1, self.step, 1)[0, 0]
+        numbers = streams.uniforms(stream, batch.shape[1] * count)
+        changed = transform(inputs, numbers.view(*batch.shape, count))
+        if isinstance(changed, tuple):
+            inputs, shares = changed
+            return inputs, targets, (shares, targets.roll(-1, 1))
+        return changed, targets, None
 
-    def _backward(self, part: Part, inputs: Tensor, targets: Tensor, mixed: Mixed) -> Tensor:
-        """Gradients of the sum over the part's replicas of each one's mean loss: they stay apart. That sum."""
+    def _backward(self, part: Part, inputs: Tensor, targets: Tensor, mixed: Mixed) -> None:
+        """Gradients of the sum over the part's replicas of each one's mean loss: they stay apart."""
         size, whole = self.config.batch_size, inputs.shape[1]
         if whole <= size:
-            loss = self._loss(part, inputs, targets, mixed)
-            loss.backward()
-            return loss.detach()
-        losses = []
+            self._loss(part, inputs, targets, mixed).backward()
+            return
         for turn, start in enumerate(range(0, whole, size)):
             piece = slice(start, min(start + size, whole))
             own = None if mixed is None else (mixed[0][:, piece], mixed[1][:, piece])
             loss = self._loss(part, inputs[:, piece], targets[:, piece], own, turn)
-            loss = loss * ((piece.stop - piece.start) / whole)
-            loss.backward()
-            losses.append(loss.detach())
-        return torch.stack(losses).sum()
+            (loss * ((piece.stop - piece.start) / whole)).backward()
 
     def _loss(
         self, part: Part, inputs: Tensor, targets: Tensor, mixed: Mixed, turn: int = 0
@@ -289,29 +315,31 @@ class Trainer:
     @torch.no_grad()
     def predict(self, examples: Examples) -> Tensor:
         """Outputs [R, N, C] (logits, or values) on shared examples, in eval mode, float32 on the CPU."""
-        examples = examples.to(self.device)
+        return self._outputs(examples.inputs, lambda outputs: outputs.cpu())
+
+    @torch.no_grad()
+    def classes(self, inputs: Tensor) -> Tensor:
+        """The class [R, N] that each replica gives to each of shared examples, in eval mode, on the CPU."""
+        return self._outputs(inputs, lambda outputs: outputs.argmax(-1)).cpu()
+
+    def _outputs(self, inputs: Tensor, kept: Callable[[Tensor], Tensor]) -> Tensor:
+        """What is kept of the outputs [r, b, C] of each pass, put together: [R, N, ...]."""
+        inputs = inputs.to(self.device)
+        examples = Examples(inputs, inputs)  # targets play no part
         pieces: dict[int, list[Tensor]] = {}
         with self._averaged():
             for part, outputs, _ in self._passes(examples, None):
-                pieces.setdefault(part.start, []).append(outputs.cpu())
+                pieces.setdefault(part.start, []).append(kept(outputs))
         return torch.cat([torch.cat(piece, 1) for _, piece in sorted(pieces.items())])
 
     def _passes(self, examples: Examples, members: Tensor | None):
         """(part, outputs [r, b, C], index of the examples) over pieces that bound memory."""
         self.cohort.train(False)
         count = len(examples) if members is None else members.shape[1]
-        per_example = max(examples.inputs[0].numel(), 256)
         for part in self.cohort.parts:
+            size = self._examples_at_once(part)
             # What is random in evaluation too begins anew, so that one evaluation is as another.
             self.cohort.seed(part, streams.key(self.keys[part.start], "evaluation", self.step))
-            replicas = part.stop - part.start
-            if self.device.type == "cuda":
-                # By all replicas, not by the part's: a stack halved for want of memory takes half of it.
-                size = max(1, _floats_on(self.device) // (per_example * self.cohort.replicas))
-            else:
-                size = max(1, EVALUATION_FLOATS // (per_example * replicas))
-            if self.device.type == "cpu":
-                size = min(size, max(CPU_EXAMPLES // replicas, CPU_EXAMPLES_OF_EACH))
             for start in range(0, count, size):
                 piece = slice(start, start + size)
                 index = piece if members is None else members[part.replicas, piece]
@@ -319,28 +347,90 @@ class Trainer:
                 yield part, outputs.float(), index
         self.cohort.train(True)
 
-    # -- pieces of a step -----------------------------------------------------------------------
+    def _examples_at_once(self, part: Part) -> int:
+        """Examples of each of a part's replicas in one evaluation pass."""
+        replicas = part.stop - part.start
+        if self.device.type == "cuda":
+            # By all replicas, not by the part's: a stack halved for want of memory takes half of it.
+            return max(1, _floats_on(self.device) // (self._floats * self.cohort.replicas))
+        size = max(1, EVALUATION_FLOATS // (max(self.pool.inputs[0].numel(), 256) * replicas))
+        if self.device.type == "cpu":
+            size = min(size, max(CPU_EXAMPLES // replicas, CPU_EXAMPLES_OF_EACH))
+        return size
 
-    def _order(self, epoch: int) -> Tensor:
-        """Each replica's examples in this epoch's order: pool indices [R, m]."""
-        if self._epoch_order is None or self._epoch_order[0] != epoch:
-            size = self.members.shape[1]
-            orders = [
-                torch.randperm(size, generator=streams.generator(key, "order", epoch))
-                for key in self.keys
-            ]
-            self._epoch_order = epoch, self.members.gather(1, torch.stack(orders).to(self.device))
-        return self._epoch_order[1]
+    @functools.cached_property
+    def _floats(self) -> int:
+        """Numbers that a pass holds of one example of one replica: the largest that it makes, three times."""
+        part, example = self.cohort.parts[0], self.pool.inputs[:1]
+        with _Largest() as largest:
+            self.cohort.forward(part, example, shared=True)
+        return max(256, 3 * largest.numbers // (part.stop - part.start))
+
+    # -- recorded steps -------------------------------------------------------------------------
+
+    def _unfit(self) -> str | None:
+        """Why steps cannot be recorded; None where they can."""
+        if self.cohort.way != "stacked":
+            return "a network of one's own may do things on the host"
+        if ":" in self.config.loss or on_host(self.augment):
+            return "a loss or augmentation of one's own may do things on the host"
+        if not isinstance(self.optimizer, Optimizer):
+            return f"{self.config.optimizer} keeps numbers on the host"
+        if self.members.shape[1] < 2 * self.config.step_size:
+            return "an epoch has fewer than two whole batches"
+        return None
+
+    @property
+    def captured(self) -> bool:
+        """Whether recorded steps are replayed."""
+        return self.graph is not None
+
+    @property
+    def _purposes(self) -> int:
+        """Random streams of a replica in a step: its augmentation's, and each dropout layer's."""
+        return len(self.cohort.dropouts) + 1
+
+    @property
+    def _in_graph(self) -> int:
+        return captured.steps_in_graph(self.members.shape[1] // self.config.step_size)
+
+    def _between_looks(self) -> int:
+        """Steps between two looks at the clock: whole replays, where there are any."""
+        return PAUSE_STEPS if self.not_captured else PAUSE_STEPS // self._in_graph * self._in_graph
+
+    def _recorded(self, steps: int, examples: int) -> captured.Steps | None:
+        """Recorded steps, where so many are asked for and so many examples of the epoch are left; else None."""
+        if self.not_captured or self.warm < captured.WARM_UP_STEPS:
+            return None
+        count, size = self._in_graph, self.config.step_size
+        if steps < count or examples < count * size:
+            return None
+        if self.graph is None:
+            sizes = count, self.cohort.replicas, size, self._purposes
+            try:
+                self.graph = captured.Steps(self.work, *sizes, self.device)
+            except Exception as error:
+                if trouble.kind(error) == "memory":
+                    raise
+                self.not_captured = f"{type(error).__name__}: {error}"
+        return self.graph
+
+    def _pace(self, step: int) -> tuple[float, float]:
+        """The learning rate of a step, and the newest weights' share in their average after it.
+
+        A young average forgets faster, as in TensorFlow's and timm's."""
+        rate = self.config.lr * (1.0 if self.schedule is None else self.schedule(step))
+        if self.config.ema is None:
+            return rate, 1.0
+        return rate, 1 - min(self.config.ema, (2 + step) / (11 + step))
 
     # -- averaged weights -----------------------------------------------------------------------
 
     @torch.no_grad()
-    def _update_average(self) -> None:
-        """One step of the exponential average; a young one forgets faster, as in TensorFlow's and timm's."""
-        assert self.config.ema is not None
-        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+    def _update_average(self, newest: float | Tensor) -> None:
+        """One step of the exponential average."""
         for name, parameter in self.cohort.parameters.items():
-            self.average[name].lerp_(parameter.detach(), 1 - decay)
+            self.average[name].lerp_(parameter.detach(), newest)
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -443,10 +533,29 @@ class Trainer:
         self.step, self.seconds = state["step"], state["seconds"]
         self.diverged = state["diverged"]
         self.optimizer.load_state_dict(state["optimizer"])
+        self.warm, self.graph = 0, None  # it reads the memory that was in use before
         if self.early_stopping is not None:
             for name, value in state["early_stopping"].items():
                 setattr(self.early_stopping, name, value)
             self.early_stopping.best = {n: t.to(self.device) for n, t in state["best"].items()}
+
+
+def on_host(augment: Augment | None) -> bool:
+    """Whether an augmentation wants its uniforms on the host."""
+    return augment is not None and getattr(augment[0], "on_host", False)
+
+
+class _Largest(TorchDispatchMode):
+    """How many numbers the largest tensor has that is calculated meanwhile."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(tensor, Tensor):
+                self.numbers = max(self.numbers, tensor.numel())
+        return out
 
 
 def _floats_on(device: torch.device) -> int:

@@ -7,8 +7,11 @@ import json
 import pytest
 import torch
 
+from engram.models import captured
 from engram.models.config import ModelConfig, TrainingConfig
+from engram.models.probe import Compared
 from engram.sweeps.trial import stacking
+from tests.gpu import graphs
 
 CPU = torch.device("cpu")
 
@@ -71,3 +74,71 @@ def test_what_does_not_fit_into_memory_is_not_chosen(tmp_path, monkeypatch):
     words = (ModelConfig(), TrainingConfig(), 16, (40,), 10, False, CPU)
     assert stacking.width(stacking.Cohort(*words), tmp_path) == 8
     assert stacking.width(stacking.Cohort(*words), tmp_path / "narrow", most=4) == 4
+
+
+# -- recorded steps -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cohort(monkeypatch):
+    """One whose device records: a CPU, with what stands for a graph there."""
+    monkeypatch.setattr(stacking, "RECORDED_ON", ("cpu",))
+    monkeypatch.setattr(captured, "record", graphs.record)
+    monkeypatch.setattr(stacking, "BATCHES", 4)
+    model = ModelConfig(width=8, depth=1)
+    return stacking.Cohort(model, TrainingConfig(batch_size=10), 2, (12,), 4, False, CPU)
+
+
+@pytest.mark.parametrize(
+    ("found", "answer"),
+    [
+        (Compared(True, 1.4, 1.0), True),
+        (Compared(True, 1.2, 1.0), False),  # not clearly
+        (Compared(False, 9.0, 1.0), False),
+        (None, False),  # cannot be recorded
+    ],
+)
+def test_steps_are_recorded_where_that_pays_and_the_weights_agree(
+    tmp_path, monkeypatch, cohort, found, answer
+):
+    asked = []
+    monkeypatch.setattr(stacking, "recorded", lambda make, clock: asked.append(1) or found)
+    assert stacking.captured(cohort, 2, tmp_path) is answer
+    assert stacking.captured(cohort, 2, tmp_path) is answer
+    assert len(asked) == 1, "remembered"
+    assert stacking.captured(cohort, 1, tmp_path) is answer
+    assert len(asked) == 2, "of another stack it is measured anew"
+
+
+def test_it_is_measured_with_cohorts_that_train(tmp_path, monkeypatch, cohort):
+    compare, seen = stacking.recorded, []
+    monkeypatch.setattr(
+        stacking, "recorded", lambda *words: seen.append(compare(*words)) or seen[-1]
+    )
+    stacking.captured(cohort, 2, tmp_path)
+    assert seen[0].agree
+    assert min(seen[0].one_by_one_s, seen[0].recorded_s) > 0
+
+
+def test_a_graph_that_calculates_something_else_is_not_used(tmp_path, monkeypatch, cohort):
+    def forgets(work, device):
+        replay, ignored = graphs.record(work, device), iter([True])
+        return lambda: None if next(ignored, False) else replay()
+
+    monkeypatch.setattr(captured, "record", forgets)
+    monkeypatch.setattr(stacking, "CLEARLY", 0.0)
+    assert stacking.captured(cohort, 2, tmp_path) is False
+
+
+def test_a_graph_that_does_not_fit_into_memory_is_not_used(tmp_path, monkeypatch, cohort):
+    def short(work, device):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(captured, "record", short)
+    assert stacking.captured(cohort, 2, tmp_path) is False
+
+
+def test_nothing_is_recorded_on_a_cpu(tmp_path, monkeypatch):
+    cohort = stacking.Cohort(ModelConfig(), TrainingConfig(), 2, (12,), 4, False, CPU)
+    monkeypatch.setattr(stacking, "recorded", None)
+    assert stacking.captured(cohort, 2, tmp_path) is False

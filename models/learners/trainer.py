@@ -151,6 +151,7 @@ class LearnerTrainer:
     """
 
     early_stopping = None
+    captured = False
     # Each replica is to be kept as soon as it is done.
     commits = True
 

@@ -63,6 +63,7 @@ class CohortTrainable(tune.Trainable):
         # Most replicas in one pass, where memory has said so.
         self.stack: int | None = config["stack"]
         self.width = self._replicas  # replicas in one pass, as it was tried last
+        self.may_record, self.records = True, False  # steps, to be replayed (models/captured.py)
         self.safe = _fetched(config["restore"])
         earlier = _fetched(config["earlier"])
         self.earlier = None if earlier is None else checkpoint.decode(earlier)[0]
@@ -182,7 +183,7 @@ class CohortTrainable(tune.Trainable):
         device = torch.device(self.config["device"])
         memory.keep_to_share(device, self.config["gpu"])
         dataset = self.datasets[self.config["dataset"]]
-        self.width = self._width(configuration, dataset, device)
+        self._choose(configuration, dataset, device)
         replicas = configuration.replicas.model_copy(update={"stack": self.width})
         configuration = configuration.model_copy(update={"replicas": replicas})
         first = 0 if self.earlier is None else len(self.earlier["trainer"]["diverged"])
@@ -190,32 +191,36 @@ class CohortTrainable(tune.Trainable):
             "wanted": MeasuresConfig(**self.config["measures"]),
             "first": first,
             "scratch": Path(self.config["scratch"]),
+            "capture": self.records,
         }
         self.trial = trial.prepare(configuration, dataset, device, **options)
         self.width = self.trial.trainer.cohort.stack  # 1 where it cannot be stacked
         if self.safe is not None and not self._takes_up(self.safe):
             self.trial = trial.prepare(configuration, dataset, device, **options)
 
-    def _width(self, configuration: Configuration, dataset: Any, device: Any) -> int:
-        """Replicas in one pass: as asked or as measured, and no more than memory has been found to hold."""
+    def _choose(self, configuration: Configuration, dataset: Any, device: Any) -> None:
+        """Replicas in one pass, as asked or as measured and no more than memory has been found to hold; recorded or not."""
         from engram.models.learners import kinds
         from engram.sweeps.trial import stacking
 
         if kinds.of(configuration.model.family) is not None:
-            return 1
+            self.width, self.records = 1, False
+            return
+        count, cache = configuration.replicas.count, Path(self.config["cache"])
+        cohort = stacking.Cohort(
+            configuration.model,
+            configuration.training,
+            count,
+            dataset.inputs.shape[1:],
+            dataset.classes or math.prod(dataset.targets.shape[1:]),
+            dataset.kind == "image",
+            device,
+        )
         stack = configuration.replicas.stack
         if stack == "auto":
-            cohort = stacking.Cohort(
-                configuration.model,
-                configuration.training,
-                configuration.replicas.count,
-                dataset.inputs.shape[1:],
-                dataset.classes or math.prod(dataset.targets.shape[1:]),
-                dataset.kind == "image",
-                device,
-            )
-            stack = stacking.width(cohort, Path(self.config["cache"]), self.stack)
-        return min(stack, self.stack or stack, configuration.replicas.count)
+            stack = stacking.width(cohort, cache, self.stack)
+        self.width = min(stack, self.stack or stack, count)
+        self.records = self.may_record and stacking.captured(cohort, self.width, cache)
 
     def _takes_up(self, saved: bytes) -> bool:
         """Whether the trial goes on from its checkpoint. One that cannot be read, and only that, is left aside."""
@@ -235,18 +240,26 @@ class CohortTrainable(tune.Trainable):
         return False
 
     def _recover(self, trouble: Trouble) -> None:
-        """Out of memory: go on from the last checkpoint with fewer replicas at a time. Anything else has failed."""
+        """Out of memory: go on from the last checkpoint with less at a time. Anything else has failed."""
         from engram.models import memory
+        from engram.sweeps.trial import resident
 
         self.trial = None
         while trouble.kind == "memory":
+            resident.forget()
             memory.give_back()  # before anything is built again: there is no room for two
-            if self.width <= 1:
+            if self.records:
+                self.may_record = False
+                self.notes.append("out of memory with recorded steps: step by step from here on")
+            elif self.width <= 1:
                 self.failure = f"out of memory, even one replica at a time\n{trouble.text}"
                 return
-            self.stack = self.width // 2
-            self.notes.append(f"out of memory with {self.width} replicas at a time: {self.stack}")
-            self.width = self.stack
+            else:
+                self.stack = self.width // 2
+                self.notes.append(
+                    f"out of memory with {self.width} replicas at a time: {self.stack}"
+                )
+                self.width = self.stack
             try:
                 self._prepare()
                 self.told = 0

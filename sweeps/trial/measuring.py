@@ -48,6 +48,7 @@ def measure(trial: Trial, wanted: MeasuresConfig) -> Result:
         "diverged_replicas": int(diverged.sum()),
         "parameters": trainer.cohort.parameter_count,
         "stack": trainer.cohort.stack,
+        "captured": trainer.captured,
         "way": trainer.cohort.way,
         "way_reason": trainer.cohort.reason,
         "built_with": trial.built_with(),

@@ -1,4 +1,4 @@
-"""How many replicas to run in one pass: measured once on each machine, and remembered in its cache.
+"""How many replicas to run in one pass, and whether as recorded steps: measured once on each machine, and remembered.
 
 Knows networks and a file; neither Ray nor trials. The choice changes how fast a cohort trains, not what comes
 of it (tests/models/test_cohort.py).
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +19,16 @@ from engram import files
 from engram.models import memory, trouble
 from engram.models.cohort import default_stack
 from engram.models.config import ModelConfig, TrainingConfig
-from engram.models.probe import seconds_per_step
+from engram.models.probe import made_up, recorded, seconds_per_step
+from engram.models.training import Trainer
 from engram.sweeps.state import lock
 
 FILE = "stacking.json"
 CANDIDATES = (1, 8, 32, 128)  # and all of them
 MOST_MEASURED = 64  # replicas: those of a larger cohort cost the same each
 ROUNDS = 2
+RECORDED_ON = ("cuda",)  # kinds of devices that have graphs
+BATCHES = 16  # in an epoch that is recorded
 # The rule by family stands unless something is faster by this factor: what is measured on a busy machine is noisy.
 CLEARLY = 1.3
 
@@ -74,16 +78,60 @@ def width(cohort: Cohort, cache: Path, most: int | None = None) -> int:
     """
     if cohort.replicas == 1 or ":" in cohort.model.family:
         return cohort.rule
+    chosen = _known(cache, cohort.name, lambda: _measured(cohort, most or cohort.measured))
+    return min(chosen, cohort.replicas) if chosen else cohort.replicas
+
+
+def captured(cohort: Cohort, stack: int, cache: Path) -> bool:
+    """Whether steps of such a cohort, in stacks of so many replicas, are recorded and replayed (models/captured.py).
+
+    Only on a GPU, where that was measured to be clearly faster and the weights agree."""
+    if cohort.device.type not in RECORDED_ON or ":" in cohort.model.family:
+        return False
+    training = cohort.training
+    name = f"{cohort.name}, in stacks of {stack}, {training.optimizer}, {training.precision}"
+    return bool(_known(cache, f"{name}: recorded", lambda: int(_pays(cohort, stack))))
+
+
+def _known(cache: Path, name: str, measure: Callable[[], int]) -> int:
+    """What was measured under a name, once on this machine."""
     cache.mkdir(parents=True, exist_ok=True)
     # One measures at a time: two would disturb each other, and both want the same answer.
     with lock.waited(cache / f"{FILE}.lock"):
         found = files.read_json(cache / FILE)
         known = found if isinstance(found, dict) else {}
-        chosen = known.get(cohort.name)
+        chosen = known.get(name)
         if not isinstance(chosen, int) or chosen < 0:
-            chosen = _measured(cohort, most or cohort.measured)
-            files.write(cache / FILE, json.dumps({**known, cohort.name: chosen}, indent=1))
-    return min(chosen, cohort.replicas) if chosen else cohort.replicas
+            chosen = measure()
+            files.write(cache / FILE, json.dumps({**known, name: chosen}, indent=1))
+    return chosen
+
+
+def _pays(cohort: Cohort, stack: int) -> bool:
+    """Whether recorded steps are clearly faster than steps one by one, and end in the same weights."""
+
+    def make(capture: bool) -> Trainer:
+        return made_up(
+            cohort.model,
+            cohort.training,
+            cohort.measured,
+            cohort.shape,
+            cohort.outputs,
+            image=cohort.image,
+            stack=stack,
+            device=cohort.device,
+            batches=BATCHES,
+            capture=capture,
+        )
+
+    try:
+        found = recorded(make, time.perf_counter)
+    except Exception as error:
+        if trouble.kind(error) != "memory":
+            raise
+        found = None
+    memory.give_back()
+    return found is not None and found.agree and found.one_by_one_s >= CLEARLY * found.recorded_s
 
 
 def _measured(cohort: Cohort, most: int) -> int:

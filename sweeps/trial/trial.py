@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +28,7 @@ from engram.models.plain import PlainCohort
 from engram.models.training import Augment, Examples, Report, Trainer
 from engram.sweeps.study.configuration import Configuration
 from engram.sweeps.study.sections import MeasuresConfig
+from engram.sweeps.trial import resident
 from engram.sweeps.trial.record_writer import RecordWriter, shortened
 from engram.sweeps.trial.watch import Watch, measured
 
@@ -298,11 +298,13 @@ def prepare(
     first: int = 0,
     wanted: MeasuresConfig | None = None,
     scratch: Path | None = None,
+    capture: bool = False,
 ) -> Trial:
     """Everything up to the first step. Deterministic: the same on every machine and in every process.
 
     first: leave out the replicas before this one, which have been trained already. wanted: the measures
-    that will be taken; without it training is not watched. scratch: where a learner may write.
+    that will be taken; without it training is not watched. scratch: where a learner may write. capture: record steps
+    and replay them, where they can be.
     """
     data, replicas = configuration.data, configuration.replicas
     pool_ids, validation_ids = subsets.holdout(
@@ -326,11 +328,11 @@ def prepare(
         )
         learner = _learner(configuration, material, members, first, device, scratch)
         return LearnedTrial(configuration, dataset, learner, members, pool_ids, targets, wrong, ids)
-    pool = Examples(_tensor(dataset.inputs), _tensor(targets))
-    sets = {
-        "validation": Examples(pool.inputs[validation_ids], pool.targets[validation_ids]),
-        "test": Examples(_tensor(dataset.test_inputs), _tensor(dataset.test_targets)),
-    }
+    pool, test = resident.on(dataset, device)
+    if wrong.any() or data.random_labels:
+        pool = Examples(pool.inputs, resident.tensor(targets))
+    validation = Examples(pool.inputs[validation_ids], pool.targets[validation_ids])
+    sets = {"validation": validation, "test": test}
     cohort = make_cohort(configuration, dataset, device, first)
     keys = [streams.key(replicas.seed, "replica", r) for r in range(first, replicas.count)]
     trainer = Trainer(
@@ -341,6 +343,7 @@ def prepare(
         configuration.training,
         keys,
         _augment(configuration, dataset),
+        capture,
     )
     watched = _watch(wanted, dataset, ids, targets, wrong)
     return Trial(configuration, dataset, trainer, members, pool_ids, targets, wrong, ids, watched)
@@ -370,7 +373,10 @@ def make_cohort(
         tuple(dataset.inputs.shape[1:]),
         outputs,
         image,
-        Examples(_tensor(dataset.inputs[:REHEARSED]), _tensor(dataset.targets[:REHEARSED])),
+        Examples(
+            resident.tensor(dataset.inputs[:REHEARSED]),
+            resident.tensor(dataset.targets[:REHEARSED]),
+        ),
         configuration.data.train_size,
         device,
         _augment(configuration, dataset),
@@ -406,14 +412,6 @@ def _watch(
 def _augment(configuration: Configuration, dataset: Dataset) -> Augment | None:
     transform = augmentation.get(configuration.data.augmentation, dataset.kind)
     return None if transform is None else (transform, transform.uniforms(dataset.inputs.shape[1:]))
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    """A tensor on the array's memory: arrays shared between processes are read-only, and are only read."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        tensor = torch.from_numpy(array)
-    return tensor[:, None] if tensor.is_floating_point() and tensor.dim() == 1 else tensor
 
 
 def summary(report: Report) -> dict[str, float]:

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engram.models.training import Examples, Trainer
+from engram.models.training import Trainer
 
 # Examples that measures per example look at: all of a pool up to this, a random choice of a larger one.
 MOST_MEASURED = 20_000
-PIECE = 4096  # examples predicted at once: bounds the memory for logits
 
 
 def measured(
@@ -42,12 +41,7 @@ def measured(
 
 def predicted(trainer: Trainer, inputs: Tensor) -> np.ndarray:
     """Classes [R, N], in eval mode."""
-    blank = trainer.pool.targets[:1].expand(PIECE)
-    pieces = []
-    for start in range(0, len(inputs), PIECE):
-        piece = inputs[start : start + PIECE]
-        pieces.append(trainer.predict(Examples(piece, blank[: len(piece)])).argmax(-1))
-    return torch.cat(pieces, 1).numpy()
+    return trainer.classes(inputs).numpy()
 
 
 class Watch:
@@ -58,12 +52,15 @@ class Watch:
 
     def __init__(self, ids: np.ndarray, given: np.ndarray, true: np.ndarray | None):
         self.ids, self.given, self.true = ids, given, true
+        self._index: Tensor | None = None  # the ids, where the examples are
         self.given_right: list[np.ndarray] = []  # bits [R, N / 8] each
         self.true_right: list[np.ndarray] = []
 
     def look(self, trainer: Trainer) -> None:
         """One evaluation."""
-        classes = predicted(trainer, trainer.pool.inputs[torch.from_numpy(self.ids)])
+        if self._index is None:
+            self._index = torch.from_numpy(self.ids).to(trainer.device)
+        classes = predicted(trainer, trainer.pool.inputs[self._index])
         self.given_right.append(np.packbits(classes == self.given, axis=1))
         if self.true is not None:
             self.true_right.append(np.packbits(classes == self.true, axis=1))

@@ -1,6 +1,6 @@
 """Trials on a CUDA device that computes nothing. A process of its own: the device has to be there before torch is.
 
-    python -m tests.gpu.fake_device LIBRARY        # prints what happened in each case, a line of JSON each
+    python -m tests.gpu.fake_device LIBRARY FOLDER [CASE ...]      # prints what happened in each case, a line of JSON each
 
 Tensors on the host are real; tensors on the device are fake: they have a shape, a type and a place, and torch
 checks all three. Every operation and every copy between the two is counted.
@@ -19,21 +19,23 @@ from typing import Any
 if __name__ == "__main__":
     ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)
 
-import numpy as np
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _pytree as tree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from engram.data.dataset import Dataset, assemble
-from engram.sweeps.study.configuration import Configuration
+from engram.models.training import Examples
 from engram.sweeps.study.sections import MeasuresConfig
 from engram.sweeps.trial import checkpoint, measuring, trial
+from tests.gpu import cases
 
 CUDA = torch.device("cuda", 0)
 aten = torch.ops.aten
 # In place, and without a fake form: their devices are checked here.
 WITHOUT_FAKE = {aten._fused_sgd_.default}
+
+
+FAKE = FakeTensorMode(allow_non_fake_inputs=True)
 
 
 class Synchronised(AssertionError):
@@ -45,7 +47,7 @@ class Device(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.fake = FakeTensorMode(allow_non_fake_inputs=True)
+        self.fake = FAKE
         self.counts: Counter[str] = Counter()
         self.stepping = False
 
@@ -108,63 +110,6 @@ def _is_view(func: Any) -> bool:
     )
 
 
-def dataset(kind: str, classes: int | None = 4) -> Dataset:
-    shapes = {"vector": (12,), "sequence": (6,), "image": (1, 8, 8)}
-    numbers = np.random.default_rng(0)
-
-    def some(count: int) -> tuple[np.ndarray, np.ndarray]:
-        inputs = numbers.normal(size=(count, *shapes[kind])).astype(np.float32)
-        targets = np.arange(count) % classes if classes else inputs.reshape(count, -1).sum(1)
-        return inputs, targets.astype(np.int64 if classes else np.float32)
-
-    return assemble("made", some(80), some(20), classes=classes, kind=kind)  # type: ignore[arg-type]
-
-
-TRAINING = {"epochs": 2, "batch_size": 10, "evaluate_every": 1}
-CASES: dict[str, dict[str, Any]] = {}
-for _family in ("feedforward", "convolutional", "rnn", "gru", "lstm"):
-    for _stack in (4, 2):
-        CASES[f"{_family} in stacks of {_stack}"] = {
-            "model": {"family": _family},
-            "replicas": {"stack": _stack},
-        }
-    CASES[f"{_family} in bfloat16"] = {
-        "model": {"family": _family},
-        "training": {"precision": "bfloat16"},
-    }
-for _family in ("feedforward", "convolutional"):  # fused recurrent kernels have no fake form
-    CASES[f"{_family} one by one"] = {"model": {"family": _family}, "replicas": {"stack": 1}}
-for _optimizer in ("sgd", "adam", "adamw"):
-    for _precision in ("float32", "bfloat16"):
-        CASES[f"{_optimizer} in {_precision}"] = {
-            "training": {"optimizer": _optimizer, "precision": _precision, "weight_decay": 0.01}
-        }
-CASES |= {
-    "momentum of none": {"training": {"optimizer": "sgd", "momentum": 0.0}},
-    "images": {"data_kind": "image", "model": {"family": "convolutional"}},
-    "values": {"classes": None},
-    "clipping, L1 and dropout": {"training": {"clip": 1.0, "l1": 1e-4}, "model": {"dropout": 0.3}},
-    "the same in stacks of 2": {
-        "training": {"clip": 1.0, "l1": 1e-4},
-        "model": {"dropout": 0.3},
-        "replicas": {"stack": 2},
-    },
-    "dropout of everything": {"model": {"dropout": 1.0}},
-    "early stopping": {"training": {"early_stopping": 1}},
-    "a cosine with warmup": {"training": {"schedule": "cosine", "warmup": 0.2}},
-    "a line": {"training": {"schedule": "linear"}},
-    "flip": {"data_kind": "image", "data": {"augmentation": "flip"}},
-    "crop": {"data_kind": "image", "data": {"augmentation": "crop"}},
-    "cutout": {"data_kind": "image", "data": {"augmentation": "cutout"}},
-    "shift": {"data": {"augmentation": "shift"}},
-    "scale": {"data": {"augmentation": "scale"}},
-    "noise": {"data": {"augmentation": "noise"}},
-    "forgetting and noise": {"data": {"label_noise": 0.2}, "wanted": {"forgetting": True}},
-    "layers taken back": {"wanted": {"layers": True}},
-    "a second task": {"wanted": {"retention": True}},
-}
-
-
 # What is wrong on purpose, to see that it is noticed.
 FAULTS: dict[str, dict[str, Any]] = {
     "a mask on the host": {"fault": lambda losses: losses * torch.ones(losses.shape)},
@@ -172,22 +117,9 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-def configuration(case: dict[str, Any]) -> Configuration:
-    sections = {
-        "data": {"train_size": 40, "validation": 20},
-        "model": {"width": 8},
-        "training": TRAINING,
-        "replicas": {"count": 4},
-    }
-    return Configuration(**{k: v | case.get(k, {}) for k, v in sections.items()})
-
-
 def run(case: dict[str, Any], device: Device) -> dict[str, Any]:
-    """A trial with a checkpoint in the middle, to its record; counts of a step, an evaluation and a restore."""
-    asked, data = (
-        configuration(case),
-        dataset(case.get("data_kind", "sequence"), case.get("classes", 4)),
-    )
+    """A trial with a checkpoint in the middle, to its record; counts of a step, an evaluation and an epoch's order."""
+    asked, data = cases.configuration(case, sys.argv[2]), cases.dataset(case)
     wanted = MeasuresConfig(**case.get("wanted", {}))
     first = trial.prepare(asked, data, CUDA, wanted=wanted)
     trainer = first.trainer
@@ -195,12 +127,15 @@ def run(case: dict[str, Any], device: Device) -> dict[str, Any]:
         right, wrong = trainer.loss, case["fault"]
         trainer.loss = lambda *words: (wrong(right(*words)[0]), None)
     assert {p.device for p in trainer.cohort.parameters.values()} == {CUDA}
+    assert trainer.cohort.way == case.get("way", "stacked"), trainer.cohort.reason
+    trainer.predict(Examples(trainer.pool.inputs[:2], trainer.pool.targets[:2]))
     trainer.cohort.train(True)
     trainer.train_epoch(0, 0, 1)  # the state of the optimizer is made here
     counts: dict[str, Any] = {"step": _counted(device, lambda: trainer.train_epoch(0, 1, 2), True)}
     trainer.train_epoch(0, 2, trainer.steps_per_epoch)
     counts["evaluation"] = _counted(device, trainer.evaluate)
     first.advance()
+    counts["epoch"] = _counted(device, lambda: trainer.orders.of(0))
     saved = checkpoint.encode(first.state_dict(), {})
     second = trial.prepare(asked, data, CUDA, wanted=wanted)
     second.load_state_dict(checkpoint.decode(saved)[0])
@@ -223,6 +158,7 @@ def _counted(device: Device, work: Any, stepping: bool = False) -> dict[str, int
 
 def main() -> None:
     # autocast asks whether CUDA can be had, which a build for CPUs denies.
+    torch.Tensor.pin_memory = lambda tensor: tensor
     torch.cuda.amp.common.amp_definitely_not_available = lambda: False
     torch.cuda._lazy_init = lambda: None
     torch._C._set_only_lift_cpu_tensors(
@@ -232,11 +168,11 @@ def main() -> None:
     torch.cuda.get_device_properties = lambda device: SimpleNamespace(total_memory=2**34)
     torch.cuda.is_bf16_supported = lambda *words, **options: True
     torch.manual_seed(0)
-    wanted = sys.argv[2:] or CASES
-    for name in wanted:
+    known = cases.CASES | FAULTS
+    for name in sys.argv[3:] or known:
         with Device() as device:
             try:
-                found = run((CASES | FAULTS)[name], device)
+                found = run(known[name], device)
             except Exception as error:
                 said = f"{type(error).__name__}: {error}"
                 found = {"failed": said, "where": traceback.format_exc()}

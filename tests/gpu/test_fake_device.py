@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 import torch
 
-from tests.gpu.fake_device import CASES
+from tests.gpu.cases import CASES
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 # Operations that a step and an evaluation start on the device, views apart. A network of two layers, so each of
 # them counts: what makes these numbers grow makes every step on a GPU wait longer.
+WAIT = {"adafactor"}  # torch's own looks at norms on the host, twice a parameter
 OPERATIONS = {
     "feedforward in stacks of 4": (74, 56),
     "feedforward in stacks of 2": (115, 105),
@@ -50,30 +51,37 @@ def build(folder: Path) -> Path:
     return made
 
 
-def run(folder: Path) -> dict[str, dict[str, Any]]:
+@pytest.fixture(scope="module")
+def happened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """{case: what happened}."""
-    command = [sys.executable, "-W", "ignore", "-m", "tests.gpu.fake_device", str(build(folder))]
+    folder = tmp_path_factory.mktemp("device")
+    words = ["tests.gpu.fake_device", str(build(folder)), str(folder)]
     done = subprocess.run(
-        command, cwd=HERE.parent.parent, capture_output=True, text=True, timeout=1500, check=False
+        [sys.executable, "-W", "ignore", "-m", *words],
+        cwd=HERE.parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     return {line.pop("case"): line for line in lines}
 
 
-@pytest.fixture(scope="module")
-def happened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    return run(tmp_path_factory.mktemp("device"))
-
-
 @pytest.mark.timeout(1600)
 @pytest.mark.parametrize("case", CASES)
 def test_it_is_trained_measured_and_resumed_without_waiting_in_a_step(happened, case):
     found = happened[case]
+    if case in WAIT:
+        assert "waits for the device within a step" in found["failed"]
+        return
     assert "failed" not in found, found.get("where")
     assert found["status"] == "completed"
     assert set(found["step"]) == {"operations"}, "something is copied within a step"
     assert found["evaluation"]["copies out"] == 1
+    assert found["epoch"]["copies in"] == 1
+    assert "copies out" not in found["epoch"]
 
 
 @pytest.mark.timeout(1600)
@@ -85,7 +93,7 @@ def test_no_more_operations_than_are_written_down(happened, case, most):
     assert counted[1] <= most[1], "of an evaluation"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1600)
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
@@ -93,9 +101,5 @@ def test_no_more_operations_than_are_written_down(happened, case, most):
         ("a loss that is read", "waits for the device within a step"),
     ],
 )
-def test_what_would_fail_on_a_gpu_fails_here(tmp_path, fault, words):
-    command = [sys.executable, "-W", "ignore", "-m", "tests.gpu.fake_device", str(build(tmp_path))]
-    done = subprocess.run(
-        [*command, fault], cwd=HERE.parent.parent, capture_output=True, text=True, check=False
-    )
-    assert words in json.loads(done.stdout)["failed"], done.stderr
+def test_what_would_fail_on_a_gpu_fails_here(happened, fault, words):
+    assert words in happened[fault]["failed"]

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from engram.data import catalog
-from engram.models import memory
+from engram.models import captured, memory
 from engram.models.cohort import Cohort
 from engram.sweeps.cluster.faults import Ended, Trouble
 from engram.sweeps.study.configuration import Configuration
+from engram.sweeps.trial import stacking
 from tests.gpu.actors import actor, finished
 
 OPTIONS = {
@@ -152,16 +153,35 @@ def test_half_a_stack_survives_and_ends_in_the_undisturbed_result(
     assert_same(record, undisturbed)
 
 
+@pytest.mark.parametrize("checkpoint", [True, False], ids=["with a checkpoint", "without"])
 def test_auto_that_was_measured_with_more_room_is_halved_from_there(
-    mnist1d, undisturbed, tmp_path, monkeypatch
+    mnist1d, undisturbed, tmp_path, monkeypatch, checkpoint
 ):
-    measured, _ = finished(actor(mnist1d, tmp_path, replicas={"count": REPLICAS}, **OPTIONS))
-    assert measured["stack"] == REPLICAS
-    shortage = Shortage(monkeypatch, 2)
-    record, notes = finished(actor(mnist1d, tmp_path, replicas={"count": REPLICAS}, **OPTIONS))
+    monkeypatch.setattr(stacking, "_measured", lambda cohort, most: 0)  # all of them
+    shortage = Shortage(monkeypatch, 2, after=7)
+    every_s = 1e-6 if checkpoint else 1e6
+    trained = actor(mnist1d, tmp_path, every_s, replicas={"count": REPLICAS}, **OPTIONS)
+    record, notes = finished(trained)
+    assert (trained.safe is not None) == checkpoint
     assert record["stack"] == 2
     assert [note[-1] for note in notes] == ["4", "2"]
     assert max(shortage.at_building) == 0
+    assert_same(record, undisturbed)
+
+
+def test_a_graph_that_is_too_much_is_given_up_before_the_stack_is_halved(
+    mnist1d, undisturbed, tmp_path, monkeypatch
+):
+    def short(work, device):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(captured, "record", short)
+    monkeypatch.setattr(stacking, "captured", lambda *words: True)
+    options = {**OPTIONS, "replicas": {"count": REPLICAS, "stack": REPLICAS}}
+    record, notes = finished(actor(mnist1d, tmp_path, **options))
+    assert notes == ["out of memory with recorded steps: step by step from here on"]
+    assert record["stack"] == REPLICAS
+    assert not record["captured"]
     assert_same(record, undisturbed)
 
 

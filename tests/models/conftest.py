@@ -49,6 +49,7 @@ def make_trainer() -> Callable[..., Trainer]:
         modules: list[nn.Module] | None = None,
         augment=None,
         way=None,
+        capture=False,
     ) -> Trainer:
         pool = examples()
         cpu = torch.device("cpu")
@@ -62,7 +63,7 @@ def make_trainer() -> Callable[..., Trainer]:
         )
         keys = [streams.key(0, "replica", r) for r in replicas]
         sets = {"validation": examples(40, seed=2), "test": examples(40, seed=3)}
-        return Trainer(cohort, pool, members, sets, training, keys, augment)
+        return Trainer(cohort, pool, members, sets, training, keys, augment, capture)
 
     return make
 

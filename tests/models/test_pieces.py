@@ -154,7 +154,7 @@ def test_mixup_mixes_targets_as_it_mixes_inputs(make_trainer):
     )
     trainer = make_trainer(MODEL, config, [0], augment=(change, 1))
     network, pool = networks(MODEL, [0])[0], examples()
-    order = trainer._order(0)[0, :20]
+    order = trainer.orders.of(0)[0, :20]
     drawn = streams.uniforms(streams.step_streams(trainer.key_tensor, 1, 0, 1)[0, 0], 20).view(
         1, 20, 1
     )
