@@ -14,6 +14,8 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 KEPT, LARGEST = 128 * 2**20, 32 * 2**20
 
 CONTEXT = 0.5 * 2**30  # of a GPU's memory: what a process holds beside its tensors
+USED = 0.9  # of a GPU's memory is planned with
+MOST_TOGETHER = 8  # trials on one GPU
 
 
 def give_back() -> None:
@@ -23,6 +25,23 @@ def give_back() -> None:
         torch.cuda.empty_cache()
     elif torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+def trials_on(total: float, bytes_of_trial: float) -> int:
+    """How many trials share a GPU of so many bytes; one at least, since it may be that an estimate is too high."""
+    return max(1, min(MOST_TOGETHER, int(USED * total / (bytes_of_trial + CONTEXT))))
+
+
+def count_anew(device: torch.device) -> None:
+    """From here on `peak` counts; what is not in use any more is given back first."""
+    if device.type == "cuda":
+        give_back()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak(device: torch.device) -> int | None:
+    """Most bytes of a GPU that this process has held for its tensors; None elsewhere."""
+    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:

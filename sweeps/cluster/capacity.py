@@ -128,7 +128,7 @@ def described() -> str:
 
 
 def share(study: Study) -> float:
-    """GPUs that a trial takes, once `auto` has become a number (gpus.settled)."""
+    """GPUs that a trial takes, once `auto` has become a number (gpus.Sharing)."""
     gpu = study.resources.gpu
     if gpu == "auto":
         raise ValueError("resources.gpu is still auto: it is settled before anything is planned")

@@ -11,12 +11,11 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from engram.sweeps.cluster import capacity
-from engram.sweeps.study.configuration import Study
+from engram.sweeps.study.configuration import Configuration, Study
 
 ANSWER_S = 120.0  # a process starts and imports torch
-CONTEXT_BYTES = 0.6 * 2**30  # that each process takes of a GPU's memory beside its tensors
-USED = 0.9  # of what a GPU has, the estimate being one
-MOST_TOGETHER = 8  # trials on one GPU
+GIB = 2**30
+BytesOf = Callable[[Configuration | None], float]  # of a trial, None: of the largest
 
 
 @dataclass(frozen=True)
@@ -49,21 +48,54 @@ def ask(share: float) -> dict[str, Answer]:
     return found
 
 
-def settled(study: Study, answers: dict[str, Answer], bytes_of_trial: Callable[[], float]) -> Study:
-    """The study with a number for resources.gpu: auto. As many trials on a GPU as its memory holds by the estimate.
+class Sharing:
+    """How many trials share a GPU where a study leaves that open: by an estimate, until a trial has told what it takes.
 
-    bytes_of_trial(): what one trial takes; the smallest GPU decides, and the CPUs of its node.
+    study: the study with a number for resources.gpu. answers: of the nodes, as `ask` gives them; the smallest GPU
+    decides, and the CPUs of its node.
     """
-    resources = study.resources
-    if resources.gpu != "auto":
-        return study
-    memory = [answer.bytes for answer in answers.values() if answer.problem is None]
-    share = 0.0
-    if memory and resources.device in ("auto", "cuda"):
-        fit = USED * min(memory) / (bytes_of_trial() + CONTEXT_BYTES)
-        together = max(1, min(MOST_TOGETHER, int(fit), capacity.cpus_per_gpu(resources.cpu)))
-        share = math.floor(1e4 / together) / 1e4  # Ray counts in ten-thousandths
-    return study.model_copy(update={"resources": resources.model_copy(update={"gpu": share})})
+
+    def __init__(self, study: Study, answers: dict[str, Answer], bytes_of: BytesOf):
+        known = [a.bytes for a in answers.values() if a.problem is None and a.bytes]
+        self.bytes_of, self.smallest = bytes_of, min(known, default=0)
+        self.open = study.resources.gpu == "auto"
+        self.study = study
+        if self.open:
+            usable = any(a.problem is None for a in answers.values())
+            on_gpus = usable and study.resources.device in ("auto", "cuda")
+            self.study = self._with(self._share(bytes_of(None)) if on_gpus else 0.0)
+            self.open = on_gpus and bool(self.smallest)
+
+    @property
+    def together(self) -> int:
+        """Trials on each GPU at a time; 0: none is used."""
+        share = capacity.share(self.study)
+        return round(1 / share) if share else 0
+
+    def told(self, configuration: Configuration, taken: int) -> str | None:
+        """A trial has held so many bytes. What changes with the first to tell, in words; None where nothing does.
+
+        Other trials are taken to differ from their estimates by the same factor."""
+        if not self.open:
+            return None
+        self.open = False
+        needed = self.bytes_of(None) * taken / max(1.0, self.bytes_of(configuration))
+        before = self.together
+        self.study = self._with(self._share(needed))
+        if self.together == before:
+            return None
+        return f"measured: {needed / GIB:.2g} GiB of a GPU for the largest trial: {self.together} on each at a time"
+
+    def _share(self, bytes_of_trial: float) -> float:
+        from engram.models import memory  # torch, where there are GPUs
+
+        fit = memory.trials_on(self.smallest, bytes_of_trial) if self.smallest else 1
+        together = max(1, min(fit, capacity.cpus_per_gpu(self.study.resources.cpu)))
+        return math.floor(1e4 / together) / 1e4  # Ray counts in ten-thousandths
+
+    def _with(self, share: float) -> Study:
+        resources = self.study.resources.model_copy(update={"gpu": share})
+        return self.study.model_copy(update={"resources": resources})
 
 
 @ray.remote(num_cpus=0, max_calls=1)

@@ -37,7 +37,7 @@ class CohortTrainable(tune.Trainable):
     dataset (key into `datasets`); restore, earlier: None, or a list of one reference to a checkpoint to
     go on from, or to the final weights of the trial's first replicas.
     datasets: {key: Dataset}, shared through the object store.
-    A result has `spot` (where it runs), `progress` (evaluations not told before), and now and then `saved` and
+    A result has `spot` (where it runs), `progress` (evaluations not told before), `memory` (bytes of a GPU), and now and then `saved` and
     `notes` (lines for the log); `done` comes with `finished` or with `failure`. An error that belongs to the process
     or its device is raised, as Ended: what is tried in this process afterwards would fail with it.
     """
@@ -120,6 +120,7 @@ class CohortTrainable(tune.Trainable):
     # -- one step -------------------------------------------------------------------------------
 
     def _advance(self) -> dict:
+        from engram.models import memory
         from engram.sweeps.trial import trial
 
         trainer = self.trial.trainer
@@ -133,6 +134,7 @@ class CohortTrainable(tune.Trainable):
         }
         if news:
             result |= trial.summary(news[-1]) | {"last": trainer.finished}
+            result["memory"] = memory.peak(trainer.device)
         # Before the measures too: they may take longer than the training did.
         due = time.monotonic() - self.saved_at >= self.config["checkpoint"]["every_s"]
         due = due or trainer.commits
@@ -184,6 +186,7 @@ class CohortTrainable(tune.Trainable):
         memory.keep_to_share(device, self.config["gpu"])
         dataset = self.datasets[self.config["dataset"]]
         self._choose(configuration, dataset, device)
+        memory.count_anew(device)
         replicas = configuration.replicas.model_copy(update={"stack": self.width})
         configuration = configuration.model_copy(update={"replicas": replicas})
         first = 0 if self.earlier is None else len(self.earlier["trainer"]["diverged"])

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from engram.sweeps.cluster.reserve import Reserve
 from engram.sweeps.cluster.trainable import CohortTrainable
 from engram.sweeps.cluster.tune_workers import as_they_are
 from engram.sweeps.cluster.work import Work
-from engram.sweeps.study.configuration import Study
+from engram.sweeps.study.configuration import Configuration, Study
 from engram.sweeps.trial.messages import Saved
 
 SNAPSHOTS_S = 20.0  # how long running trials may take to be saved before they are stopped
@@ -46,12 +46,13 @@ def train(
     reports: pruning.Reports,
     name: str,
     folder: Path,
+    sharing: gpus.Sharing,
 ) -> None:
     """Train what the work asks for, until there is nothing left or it is asked to stop.
 
     Ray is connected. References to objects in its store, which must not outlive it, are held here alone.
     datasets: {key: Dataset}; their pools are moved into the object store, so the driver holds them no
-    longer. reports: what earlier processes heard of the objective; folder: Tune's own files.
+    longer. reports: what earlier processes heard of the objective; folder: Tune's own files. sharing: of `settled`.
     """
     problem = capacity.no_room(study)
     if problem is not None:
@@ -59,11 +60,13 @@ def train(
         return
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = MANY  # the bridge says how many
     bridge = _Bridge(study, work, Health())
-    watcher = _Watcher(study, work, bridge)
+    watcher = _Watcher(study, work, bridge, sharing)
     shared = tune.with_parameters(CohortTrainable, datasets=dict(datasets))
     datasets.update({key: data.without_pool() for key, data in datasets.items()})
-    room = {"CPU": study.resources.cpu, "GPU": capacity.share(study)}
-    trainable = tune.with_resources(shared, lambda config: _asked(room, config["avoided"]))
+    cpu = study.resources.cpu
+    trainable = tune.with_resources(
+        shared, lambda config: _asked({"CPU": cpu, "GPU": config["gpu"]}, config["avoided"])
+    )
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -97,14 +100,14 @@ def _asked(room: dict[str, float], avoided: list[str]) -> tune.PlacementGroupFac
     return tune.PlacementGroupFactory([room], bundle_label_selector=[elsewhere])
 
 
-def settled(study: Study, work: Work, bytes_of_trial: Callable[[], float]) -> Study:
+def settled(study: Study, work: Work, bytes_of: gpus.BytesOf) -> gpus.Sharing:
     """The study with a number of GPUs a trial; refused where GPUs are asked for and none can be used.
 
-    bytes_of_trial(): an estimate, by which several trials share a GPU. Ray is connected.
+    bytes_of: an estimate, by which several trials share a GPU at first. Ray is connected.
     """
     resources = study.resources
     if resources.gpu == 0 or resources.device in ("cpu", "mps"):
-        return gpus.settled(study, {}, bytes_of_trial)
+        return gpus.Sharing(study, {}, bytes_of)
     answers = gpus.ask(1.0 if resources.gpu == "auto" else resources.gpu)
     bad = {answer.host: answer.problem for answer in answers.values() if answer.problem is not None}
     for host, problem in bad.items():
@@ -118,11 +121,11 @@ def settled(study: Study, work: Work, bytes_of_trial: Callable[[], float]) -> St
         value = getattr(resources, key.partition(".")[2])
         refused = Problem(study.place(key), f"asks for GPUs, and {said}", fix, key, value)
         work.refuse(str(refused), "no usable GPU")
-        return study
-    found = gpus.settled(study, answers, bytes_of_trial)
-    if resources.gpu == "auto" and capacity.share(found):
-        at_once = round(1 / capacity.share(found))
-        work.say(f"on GPUs, {at_once} trial{'s' if at_once > 1 else ''} on each at a time")
+        return gpus.Sharing(study, {}, bytes_of)
+    found = gpus.Sharing(study, answers, bytes_of)
+    if resources.gpu == "auto" and found.together:
+        plural = "s" if found.together > 1 else ""
+        work.say(f"on GPUs, {found.together} trial{plural} on each at a time")
     return found
 
 
@@ -142,7 +145,7 @@ class _Bridge(_Unpickled, Searcher):
     def __init__(self, study: Study, work: Work, health: Health):
         super().__init__(metric=None, mode=None)
         self.study, self.work, self.health = study, work, health
-        self._capacity, self._looked = 1, -LOOK_S
+        self._capacity, self._looked = 1, -math.inf
         self.trials: dict[str, int] = {}  # {Tune's name: number} of those in training
         # Those that Tune has given up and the watcher has not heard of.
         self.lost: dict[str, int] = {}
@@ -159,6 +162,10 @@ class _Bridge(_Unpickled, Searcher):
             if self._capacity != before:
                 log.info("%d trials at a time", self._capacity)
         return self._capacity
+
+    def shared(self, study: Study) -> None:
+        """Trials take another share of a GPU from here on."""
+        self.study, self._looked = study, -math.inf
 
     def suggest(self, trial_id: str) -> Any:
         full = len(self.trials) >= self.capacity
@@ -195,8 +202,8 @@ class _Watcher(_Unpickled, tune.Callback):
     over: running trials have been saved, or need not be; Tune may end them.
     """
 
-    def __init__(self, study: Study, work: Work, bridge: _Bridge):
-        self.study, self.work, self.bridge = study, work, bridge
+    def __init__(self, study: Study, work: Work, bridge: _Bridge, sharing: gpus.Sharing):
+        self.study, self.work, self.bridge, self.sharing = study, work, bridge, sharing
         # {Tune's name: (trial, when it started)} of those in training.
         self.started: dict[str, tuple[Any, float]] = {}
         self.spots: dict[int, Spot] = {}  # where trials in training have been heard of
@@ -222,6 +229,7 @@ class _Watcher(_Unpickled, tune.Callback):
             name: result.pop(name, None) for name in ("progress", "saved", "finished", "failure")
         }
         spot, notes = result.pop("spot", None), result.pop("notes", None)
+        held = result.pop("memory", None)
         number = self.bridge.trials.get(trial.trial_id)
         if number is None or self.over:
             return
@@ -231,7 +239,17 @@ class _Watcher(_Unpickled, tune.Callback):
             log.warning("trial %d: %s", number, note)
         if spot is not None:
             self.spots[number] = spot
+        if held is not None:
+            self._share_anew(Configuration(**trial.config["configuration"]), held)
         self._tell(number, bool(result.get("done")), **taken)
+
+    def _share_anew(self, configuration: Configuration, held: int) -> None:
+        """A trial has told what it holds of a GPU: those that start from here on may share one otherwise."""
+        said = self.sharing.told(configuration, held)
+        if said is not None:
+            self.study = self.sharing.study
+            self.bridge.shared(self.study)
+            self.work.shared(self.study, said)
 
     def _tell(
         self, trial: int, done: bool, progress: Any, saved: Any, finished: Any, failure: Any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from engram.sweeps.study.configuration import Study
 from engram.sweeps.trial.messages import Finished, Progress, Saved
 
 
@@ -34,6 +35,9 @@ class Work(Protocol):
 
     def refuse(self, why: str, reason: str) -> None:
         """Nothing can be trained here: why, for people, and in a few words."""
+
+    def shared(self, study: Study, said: str) -> None:
+        """Trials that start from here on take another share of a GPU: the study's. said: why, for people."""
 
     def started(self, trial: int) -> None: ...
 

@@ -108,9 +108,10 @@ def make(study: Study) -> Plan:
     )
 
 
-def bytes_of_trial(study: Study) -> float:
-    """Memory of the largest trial on its device, its data included: an estimate, without a measurement."""
-    loads = [_load(configuration) for configuration in _configurations(study)]
+def bytes_of_trial(study: Study, configuration: Configuration | None = None) -> float:
+    """Memory of a trial on its device, None: of the largest, its data included. An estimate, without a measurement."""
+    asked = _configurations(study) if configuration is None else [configuration]
+    loads = [_load(each) for each in asked]
     pools = max(_pool(study, load)[0] for load in loads)
     each = 4.0 * (math.prod(loads[0].facts.shape) + 2)
     return max(load.bytes for load in loads) + each * (pools + loads[0].facts.test)

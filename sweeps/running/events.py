@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engram.sweeps.search.search import Proposal
+from engram.sweeps.study.configuration import Study
 from engram.sweeps.trial.messages import Progress
 
 Record = dict[str, Any]
@@ -30,6 +31,9 @@ class Listener:
 
     def set_aside(self, spot: str, why: str) -> None:
         """Nothing more is trained on a node or device, named; why: the last error there."""
+
+    def shared(self, study: Study) -> None:
+        """Trials take another share of a GPU from here on."""
 
     def last_run(self) -> None:
         """No further trial will start."""

@@ -7,6 +7,7 @@ the outbox (tracking), and a new `run` starts from the three. Knows Ray only as 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -227,11 +228,12 @@ class Execution:
             if why := self.recording.rejected():
                 raise Incompatible(why)
             reports = self.search.reports()
-            study = trials.study = limits.study = tuning.settled(
-                self.study, trials, lambda: estimate.bytes_of_trial(self.study)
+            sharing = tuning.settled(
+                self.study, trials, functools.partial(estimate.bytes_of_trial, self.study)
             )
+            study = trials.study = limits.study = sharing.study
             if not self.stop.requested:
-                tuning.train(study, trials, found, reports, self.name, tune_folder)
+                tuning.train(study, trials, found, reports, self.name, tune_folder, sharing)
         shutil.rmtree(tune_folder, ignore_errors=True)
 
     def close(self) -> None:

@@ -153,6 +153,9 @@ class Limits(Listener):
     def __init__(self, study: Study, usage: Usage, stop: Stop, finished: Callable[[], bool]):
         self.study, self.usage, self.stop, self.finished = study, usage, stop, finished
 
+    def shared(self, study: Study) -> None:
+        self.study = study
+
     def ticked(self, running: int) -> None:
         gpu = self.study.resources.gpu
         self.usage.tick(0.0 if gpu == "auto" else gpu * running)  # auto: nothing runs yet

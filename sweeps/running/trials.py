@@ -147,6 +147,12 @@ class Trials:
         program.warn(why)
         self.stop.ask(reason, program.BAD_INPUT)
 
+    def shared(self, study: Study, said: str) -> None:
+        self.study = study
+        self.say(said)
+        for listener in self.listeners:
+            listener.shared(study)
+
     def started(self, trial: int) -> None:
         proposal = self.training[trial]
         log.info("trial %d starts, attempt %d", trial, proposal.attempt)

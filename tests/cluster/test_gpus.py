@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import ray
 import torch
 from ray.cluster_utils import Cluster
 
-from engram.sweeps.cluster import capacity, gpus
+from engram.sweeps.cluster import capacity, gpus, tuning
+from engram.sweeps.cluster.health import Health
 from engram.sweeps.study import loading as studies
 from tests.reliability import faults
 
@@ -21,6 +23,11 @@ CARD = gpus.Answer("one", 16 * GIB)
 def nodes(monkeypatch):
     there = [{"Alive": True, "NodeID": "a", "Resources": {"CPU": 8.0, "GPU": 2.0}, "Labels": {}}]
     monkeypatch.setattr(capacity.ray, "nodes", lambda: there)
+    monkeypatch.setattr(capacity, "node_groups", list)
+
+
+def settled(study, answers):
+    return gpus.Sharing(study, answers, lambda configuration: 1.0).study
 
 
 @pytest.mark.parametrize(
@@ -36,23 +43,77 @@ def nodes(monkeypatch):
 def test_auto_is_as_many_trials_on_a_gpu_as_its_memory_and_cpus_hold(nodes, gib, cpu, share):
     study = studies.load("quickstart", [f"resources.cpu={cpu}"])
     assert study.resources.gpu == "auto"
-    found = gpus.settled(study, {"a": CARD, "b": gpus.Answer("two", 80 * GIB)}, lambda: gib * GIB)
+    answers = {"a": CARD, "b": gpus.Answer("two", 80 * GIB)}
+    found = gpus.Sharing(study, answers, lambda configuration: gib * GIB).study
     assert found.resources.gpu == share
     assert found.place("resources.gpu") == study.place("resources.gpu")
 
 
 def test_auto_is_the_cpu_where_no_gpu_can_be_used(nodes):
     study = studies.load("quickstart")
-    assert gpus.settled(study, {}, lambda: 1.0).resources.gpu == 0
+    assert settled(study, {}).resources.gpu == 0
     bad = {"a": gpus.Answer("one", 0, "the driver is too old")}
-    assert gpus.settled(study, bad, lambda: 1.0).resources.gpu == 0
+    assert settled(study, bad).resources.gpu == 0
     on_cpu = studies.load("quickstart", ["resources.device=cpu"])
-    assert gpus.settled(on_cpu, {"a": CARD}, lambda: 1.0).resources.gpu == 0
+    assert settled(on_cpu, {"a": CARD}).resources.gpu == 0
 
 
 def test_a_number_stays(nodes):
     study = studies.load("quickstart", ["resources.gpu=0.1"])
-    assert gpus.settled(study, {"a": CARD}, lambda: 1.0) is study
+    assert settled(study, {"a": CARD}) is study
+
+
+def largest_takes_twice(configuration):
+    return GIB if configuration is None else GIB / 2
+
+
+@pytest.mark.parametrize(
+    ("gib", "share", "said"),
+    [
+        (0.5, 0.25, None),  # as estimated
+        (0.1, 0.25, None),  # CPUs for no more than four
+        (2.0, 0.3333, "measured: 4 GiB of a GPU for the largest trial: 3 on each at a time"),
+        (6.0, 1.0, "measured: 12 GiB of a GPU for the largest trial: 1 on each at a time"),
+    ],
+)
+def test_the_first_trial_to_tell_what_it_holds_decides_anew(nodes, gib, share, said):
+    study = studies.load("quickstart")
+    sharing = gpus.Sharing(study, {"a": CARD}, largest_takes_twice)
+    assert sharing.study.resources.gpu == 0.25
+    first = study.configure(study.grid()[0])
+    assert sharing.told(first, int(gib * GIB)) == said
+    assert sharing.study.resources.gpu == share
+    assert sharing.told(first, 15 * GIB) is None, "once"
+
+
+def test_a_share_that_a_study_states_is_not_measured(nodes):
+    study = studies.load("quickstart", ["resources.gpu=0.5"])
+    sharing = gpus.Sharing(study, {"a": CARD}, largest_takes_twice)
+    assert sharing.told(study.configure(study.grid()[0]), 15 * GIB) is None
+    assert sharing.study is study
+
+
+def test_trials_that_start_after_a_measurement_take_the_new_share(nodes):
+    study = studies.load("quickstart")
+    sharing = gpus.Sharing(study, {"a": CARD}, largest_takes_twice)
+    told = []
+    work = SimpleNamespace(
+        at_once=False,
+        reported=lambda *words, **options: None,
+        shared=lambda study, said: told.append((study.resources.gpu, said)),
+    )
+    bridge = tuning._Bridge(sharing.study, work, Health())
+    assert bridge.capacity == 8
+    watcher = tuning._Watcher(sharing.study, work, bridge, sharing)
+    bridge.trials["a"] = 0
+    trial = SimpleNamespace(
+        trial_id="a", config={"configuration": study.configure(study.grid()[0]).model_dump()}
+    )
+    watcher.on_trial_result(0, [], trial, {"memory": 6 * GIB, "progress": []})
+    assert told[0][0] == 1.0
+    assert bridge.capacity == 2
+    asked = tuning._asked({"CPU": 1.0, "GPU": told[0][0]}, [])
+    assert asked.bundles == [{"CPU": 1.0, "GPU": 1.0}]
 
 
 @pytest.mark.faults
