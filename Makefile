@@ -11,8 +11,9 @@ PACKAGES := sweeps models data measures
 demo: setup
 	$(RUN) orchestrate.py run quickstart
 
+# Two files at a time: a study's own processes keep more cores than that busy.
 test: setup
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 # The faults at full size: 20 kills of the driver and 20 of workers (docs/reliability.md).
 test-faults: setup
