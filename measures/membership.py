@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+from scipy.integrate import trapezoid
 from scipy.special import log_ndtr, logsumexp
 
 from engram.measures import arrays, intervals
@@ -242,7 +243,7 @@ def roc(scores: Any, member: Any) -> Roc:
     alarms = np.cumsum(~inside[order])
     tpr = np.concatenate([[0.0], hits[ends] / hits[-1]])
     fpr = np.concatenate([[0.0], alarms[ends] / alarms[-1]])
-    return Roc(fpr, tpr, float(np.trapezoid(tpr, fpr)))
+    return Roc(fpr, tpr, float(trapezoid(tpr, fpr)))
 
 
 def _shadows(values: Floats, side: Bools, center: str, pooled: bool) -> tuple[Floats, Floats]:

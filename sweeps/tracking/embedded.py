@@ -126,6 +126,7 @@ def _make(path: Path) -> None:
     def hasten(connection: sqlite3.Connection, _: object) -> None:
         connection.execute("pragma synchronous = off")  # it is flushed as a whole below
 
+    logging.disable(logging.INFO)  # MLflow 2 shows each of its migrations on the terminal
     try:
         utils._initialize_tables(engine)
         engine.dispose()
@@ -134,6 +135,7 @@ def _make(path: Path) -> None:
         os.replace(beside, path)
         _flush(path.parent)
     finally:
+        logging.disable(logging.NOTSET)
         beside.unlink(missing_ok=True)
 
 

@@ -2,11 +2,12 @@
 
 Saved as an exported program (`pt2`), which holds no code and no pickle, so that
 `mlflow.pytorch.load_model` needs neither Engram nor trust; a network that cannot be exported is
-pickled together with Engram's `models`, and its tags say so.
+pickled together with Engram's `models`, and its tags say so, as is every network by MLflow 2.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 import shutil
 from pathlib import Path
@@ -47,12 +48,17 @@ def save(folder: Path, module: Any, example: np.ndarray) -> str:
             f"numpy=={np.__version__}",
         ],
     }
-    for serialization, extra in (("pt2", {}), ("pickle", {"code_paths": [str(_models())]})):
+    pickled = {"code_paths": [str(_models())]}
+    ways = {
+        "pt2": {"serialization_format": "pt2"},
+        "pickle": {"serialization_format": "pickle", **pickled},
+    }
+    if "serialization_format" not in inspect.signature(mlflow.pytorch.save_model).parameters:
+        ways = {"pickle": pickled}  # MLflow 2 knows nothing else
+    for serialization, extra in ways.items():
         shutil.rmtree(folder, ignore_errors=True)
         try:
-            mlflow.pytorch.save_model(
-                module, str(folder), serialization_format=serialization, **options, **extra
-            )
+            mlflow.pytorch.save_model(module, str(folder), **options, **extra)
             return serialization
         except Exception as error:
             log.warning(
@@ -67,11 +73,12 @@ def _models() -> Path:
 
 def send(client: Any, experiment_id: str, run_id: str, message: dict[str, Any]) -> None:
     """Log a saved model under the parent run. Sent twice it is logged once: the run's tag remembers it."""
-    from mlflow.entities import LoggedModelOutput
-
     run = client.get_run(run_id)
     known = run.data.tags.get(TAG, "")
     if known.startswith(f"{message['tag']}:"):
+        return
+    if not hasattr(client, "create_logged_model"):
+        _send_as_files(client, run, message)
         return
     try:
         model = client.create_logged_model(
@@ -87,6 +94,8 @@ def send(client: Any, experiment_id: str, run_id: str, message: dict[str, Any]) 
             raise
         _send_as_files(client, run, message)
         return
+    from mlflow.entities import LoggedModelOutput
+
     client.log_model_artifacts(model.model_id, message["path"])
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
@@ -97,7 +106,7 @@ def send(client: Any, experiment_id: str, run_id: str, message: dict[str, Any]) 
 
 
 def _send_as_files(client: Any, run: Any, message: dict[str, Any]) -> None:
-    """To a server older than 3, which knows models only as files of a run."""
+    """To MLflow older than 3 (this side or the server), which knows models only as files of a run."""
     run_id, name = run.info.run_id, message["name"]
     client.log_artifacts(run_id, message["path"], name)
     if message.get("register"):
