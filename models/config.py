@@ -49,7 +49,9 @@ class ModelConfig(BaseModel):
     options: dict[str, Option] = Field(
         default_factory=dict,
         description="further arguments of your own class, as {heads: 4}; swept as model.options.heads. Keys of this "
-        "section that a study neither sets nor sweeps are left to the class's own defaults",
+        "section that a study neither sets nor sweeps are left to the class's own defaults. Of the families, residual takes "
+        "norm (group, batch, none) and stages, transformer heads, patch (side of an image's squares), vocabulary (inputs are "
+        "whole numbers below it) and causal",
     )
     start: str | None = Field(
         None,

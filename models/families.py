@@ -23,7 +23,8 @@ class Family:
 
     least_depth: hidden layers that it needs; uses: about how often one example uses a weight;
     one_by_one: whether a CPU trains its replicas faster one by one, given that the inputs are images;
-    short: other names that people write for it.
+    short: other names that people write for it; options: further arguments, those of model.options;
+    alone(options): why replicas with these cannot be stacked, None where they can.
     """
 
     about: str
@@ -32,6 +33,8 @@ class Family:
     uses: Callable[[Shape], float]
     one_by_one: Callable[[bool], bool] = lambda image: False
     short: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    alone: Callable[[dict[str, Any]], str | None] = lambda options: None
 
 
 def _feedforward(shape: Shape, outputs: int, image: bool, options: dict[str, Any]) -> Any:
@@ -53,6 +56,23 @@ def _recurrent(cell: str) -> Callable[[Shape, int, bool, dict[str, Any]], Any]:
         return Recurrent(cell, shape, outputs, **options)
 
     return build
+
+
+def _residual(shape: Shape, outputs: int, image: bool, options: dict[str, Any]) -> Any:
+    from engram.models.residual import Residual
+
+    return Residual(shape, outputs, image=image, **options)
+
+
+def _batch_statistics(options: dict[str, Any]) -> str | None:
+    batch = options.get("norm") == "batch"
+    return "batch statistics are those of one network's batch" if batch else None
+
+
+def _transformer(shape: Shape, outputs: int, image: bool, options: dict[str, Any]) -> Any:
+    from engram.models.transformer import Transformer
+
+    return Transformer(shape, outputs, image=image, **options)
 
 
 def _once(shape: Shape) -> float:
@@ -79,6 +99,24 @@ TABLE: dict[str, Family] = {
         _positions,
         lambda image: image,
         short=("cnn", "conv"),
+    ),
+    "residual": Family(
+        "residual blocks of convolutions over a sequence or an image",
+        _residual,
+        1,
+        _positions,
+        lambda image: image,
+        short=("resnet",),
+        options=("norm", "stages"),
+        alone=_batch_statistics,
+    ),
+    "transformer": Family(
+        "attention over tokens, patches of an image or time steps",
+        _transformer,
+        1,
+        lambda shape: _positions(shape) if len(shape) > 1 else _time_steps(shape),
+        short=("attention", "vit"),
+        options=("heads", "patch", "vocabulary", "causal"),
     ),
     "rnn": Family("plain recurrent cells", _recurrent("rnn"), 1, _time_steps),
     "gru": Family("gated recurrent units", _recurrent("gru"), 1, _time_steps),

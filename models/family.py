@@ -34,12 +34,17 @@ def build(config: ModelConfig, shape: Shape, outputs: int, image: bool = False) 
             raise ModelError(
                 f"model.depth = {config.depth}: {config.family} needs at least one layer"
             )
-        if config.options:
+        unknown = [name for name in config.options if name not in row.options]
+        if unknown:
+            takes = ", ".join(row.options) or "none"
             raise ModelError(
-                f"model.options.{next(iter(config.options))} is for a class of your own; {config.family} takes none"
+                f"model.options.{unknown[0]} is for a class of your own; {config.family} takes {takes}"
             )
-        options = {key: getattr(config, key) for key in SHAPE_KEYS}
-        module = row.build(shape, outputs, image, options)
+        options = {**{key: getattr(config, key) for key in SHAPE_KEYS}, **config.options}
+        try:
+            module = row.build(shape, outputs, image, options)
+        except ValueError as error:  # an option or a shape that it cannot have
+            raise ModelError(str(error)) from None
     if config.start is not None:
         start.load(module, config.start)
     _freeze(module, config.freeze)
@@ -114,7 +119,7 @@ def _wrong_type(cls: type, name: str, value: Any) -> str | None:
 def built_with(config: ModelConfig) -> dict[str, Any]:
     """Every argument that a person's class is built with, its own defaults included, besides shape and outputs."""
     if not is_own(config.family):
-        return {key: getattr(config, key) for key in SHAPE_KEYS}
+        return {**{key: getattr(config, key) for key in SHAPE_KEYS}, **config.options}
     signature = inspect.signature(user_class(config.family))
     bound = signature.bind((), 0, **_accepted(config, signature))
     bound.apply_defaults()

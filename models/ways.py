@@ -15,7 +15,7 @@ from engram.models import streams
 from engram.models.cohort import Cohort
 from engram.models.config import ModelConfig, TrainingConfig
 from engram.models.dropout import adopt
-from engram.models.families import Shape, Way, is_own
+from engram.models.families import Shape, Way, family, is_own
 from engram.models.family import build
 from engram.models.plain import PlainCohort
 from engram.models.rehearsal import attempt, known, rehearse
@@ -26,6 +26,12 @@ STACKED = Way("stacked")
 ASKED_OF = (
     "optimizer options loss label_smoothing class_weights schedule accumulate batch_size ema precision"
 ).split()
+
+
+def of_house(model: ModelConfig) -> Way:
+    """How a family of the house runs: stacked, unless its options say otherwise."""
+    reason = family(model.family).alone(model.options)
+    return STACKED if reason is None else Way("plain", reason)
 
 
 def way(
@@ -43,7 +49,7 @@ def way(
 
     examples: some of the study's own; train_size: of a replica, for the last batch of an epoch."""
     if not is_own(model.family):
-        return STACKED
+        return of_house(model)
     asked = tuple(str(getattr(training, name)) for name in ASKED_OF)
     last = train_size % training.step_size % training.batch_size
     kind = (

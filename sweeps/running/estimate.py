@@ -218,8 +218,9 @@ def _network(model: str, training: str, data: str, facts: Facts) -> _Network:
         DataConfig.model_validate_json(data),
     )
     image = facts.kind == "image"
-    how = ways.STACKED
-    if families.is_own(config.family):
+    if not families.is_own(config.family):
+        how = ways.of_house(config)
+    else:
         some = examples(source)
         how = ways.way(
             config,

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from engram import files
-from engram.models import memory, trouble
+from engram.models import memory, trouble, ways
 from engram.models.cohort import default_stack
 from engram.models.config import ModelConfig, TrainingConfig
 from engram.models.probe import made_up, recorded, seconds_per_step
@@ -78,6 +78,8 @@ def width(cohort: Cohort, cache: Path, most: int | None = None) -> int:
     """
     if cohort.replicas == 1 or ":" in cohort.model.family:
         return cohort.rule
+    if ways.of_house(cohort.model).way == "plain":
+        return 1
     chosen = _known(cache, cohort.name, lambda: _measured(cohort, most or cohort.measured))
     return min(chosen, cohort.replicas) if chosen else cohort.replicas
 
@@ -87,6 +89,8 @@ def captured(cohort: Cohort, stack: int, cache: Path) -> bool:
 
     Only on a GPU, where that was measured to be clearly faster and the weights agree."""
     if cohort.device.type not in RECORDED_ON or ":" in cohort.model.family:
+        return False
+    if ways.of_house(cohort.model).way == "plain":
         return False
     training = cohort.training
     name = f"{cohort.name}, in stacks of {stack}, {training.optimizer}, {training.precision}"
