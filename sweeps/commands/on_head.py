@@ -6,13 +6,9 @@ The job's log is the only way back that a tunnel to the dashboard has, so what c
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
-import secrets
 import shlex
-import tempfile
-from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +45,10 @@ def json_of(arguments: argparse.Namespace, *words: str) -> Any:
 
 def file_of(arguments: argparse.Namespace, target: Path, *words: str) -> None:
     """The file that a command writes there with --out, brought here. options.Failed where it cannot be had."""
+    import hashlib
+    import secrets
+    from base64 import b64decode
+
     there = f"/tmp/engram-{secrets.token_hex(8)}"
     command = (
         f"{_engram(arguments)} {shlex.join([*words, '--out', there])} >&2 && "
@@ -70,6 +70,9 @@ def _engram(arguments: argparse.Namespace) -> str:
 
 def _output(arguments: argparse.Namespace, command: str) -> str:
     """What a command prints on the head."""
+    import secrets
+    import tempfile
+
     from engram.sweeps.cluster import bundle
 
     where = address(arguments.command, arguments.address)

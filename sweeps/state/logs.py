@@ -8,7 +8,6 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 VARIABLE = "ENGRAM_LOG_FORMAT"
@@ -18,6 +17,8 @@ PATTERN = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 def handler(path: Path, hidden: Callable[[str], str]) -> logging.Handler:
     """Appends to a log. hidden(text): the text as it may be shown."""
+    from logging.handlers import RotatingFileHandler  # with sockets and queues: not for --help
+
     path.parent.mkdir(parents=True, exist_ok=True)
     found = RotatingFileHandler(path, maxBytes=LARGEST, backupCount=KEPT)
     found.setFormatter(_Lines(hidden, os.environ.get(VARIABLE) == "json"))
