@@ -24,7 +24,8 @@ class Family:
     least_depth: hidden layers that it needs; uses: about how often one example uses a weight;
     one_by_one: whether a CPU trains its replicas faster one by one, given that the inputs are images;
     short: other names that people write for it; options: further arguments, those of model.options;
-    alone(options): why replicas with these cannot be stacked, None where they can.
+    alone(options): why replicas with these cannot be stacked, None where they can;
+    over_time: it takes its steps in time one after another.
     """
 
     about: str
@@ -35,6 +36,7 @@ class Family:
     short: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     alone: Callable[[dict[str, Any]], str | None] = lambda options: None
+    over_time: bool = False
 
 
 def _feedforward(shape: Shape, outputs: int, image: bool, options: dict[str, Any]) -> Any:
@@ -118,10 +120,15 @@ TABLE: dict[str, Family] = {
         short=("attention", "vit"),
         options=("heads", "patch", "vocabulary", "causal"),
     ),
-    "rnn": Family("plain recurrent cells", _recurrent("rnn"), 1, _time_steps),
-    "gru": Family("gated recurrent units", _recurrent("gru"), 1, _time_steps),
+    "rnn": Family("plain recurrent cells", _recurrent("rnn"), 1, _time_steps, over_time=True),
+    "gru": Family("gated recurrent units", _recurrent("gru"), 1, _time_steps, over_time=True),
     "lstm": Family(
-        "long short-term memory", _recurrent("lstm"), 1, _time_steps, lambda image: True
+        "long short-term memory",
+        _recurrent("lstm"),
+        1,
+        _time_steps,
+        lambda image: True,
+        over_time=True,
     ),
 }
 

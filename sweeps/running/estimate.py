@@ -10,8 +10,9 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from engram.data import catalog, subsets
 from engram.data.config import DataConfig
@@ -19,6 +20,8 @@ from engram.data.dataset import Facts
 from engram.models import families
 from engram.models.families import Way
 from engram.models.learners import kinds
+from engram.sweeps.running import speed
+from engram.sweeps.running.speed import Where
 from engram.sweeps.study.configuration import Configuration, Study
 from engram.sweeps.study.data_checks import NOT_THE_SOURCE
 from engram.sweeps.study.sections import Range, Scalar, Values
@@ -67,6 +70,7 @@ class Plan:
     seconds: tuple[float, ...]  # one per load
     concurrent: int
     pools: tuple[tuple[int, int], ...]  # (pool, held out) of each data configuration
+    timed_on: Where = "cpu"
 
     @property
     def total_s(self) -> float | None:
@@ -94,24 +98,23 @@ class Plan:
 
 def make(study: Study) -> Plan:
     """The plan as numbers."""
-    loads = tuple(_load(configuration) for configuration in _configurations(study))
-    seconds = _measured(loads)
+    where = speed.where(study)
+    loads = tuple(_load(each, where != "cpu") for each in _configurations(study))
+    seconds = _measured(loads, where)
     trials = study.planned_trials()
     pools = dict.fromkeys(_pool(study, load) for load in loads)
-    return Plan(
-        study,
-        trials,
-        loads,
-        seconds,
-        _concurrent(study, trials),
-        tuple(pools),
-    )
+    at_once = _concurrent(study, trials, where, _with_data(study, loads))
+    return Plan(study, trials, loads, seconds, at_once, tuple(pools), where)
 
 
 def bytes_of_trial(study: Study, configuration: Configuration | None = None) -> float:
-    """Memory of a trial on its device, None: of the largest, its data included. An estimate, without a measurement."""
+    """Memory of a trial on a GPU, None: of the largest, its data included. An estimate, without a measurement."""
     asked = _configurations(study) if configuration is None else [configuration]
-    loads = [_load(each) for each in asked]
+    return _with_data(study, [_load(each, True) for each in asked])
+
+
+def _with_data(study: Study, loads: Sequence[Load]) -> float:
+    """Bytes of the largest of these, and of the data."""
     pools = max(_pool(study, load)[0] for load in loads)
     each = 4.0 * (math.prod(loads[0].facts.shape) + 2)
     return max(load.bytes for load in loads) + each * (pools + loads[0].facts.test)
@@ -140,7 +143,7 @@ def _facts(source: DataConfig) -> Facts:
     return catalog.describe(source)
 
 
-def _load(configuration: Configuration) -> Load:
+def _load(configuration: Configuration, on_gpu: bool) -> Load:
     from engram.models.training import evaluation_steps, steps_of
 
     data, training, count = configuration.data, configuration.training, configuration.replicas.count
@@ -163,7 +166,7 @@ def _load(configuration: Configuration) -> Load:
     # 2 operations per weight forward, 4 backward; recurrent and convolutional weights are reused.
     flops = 2.0 * network.parameters * network.reuse * (3 * examples + evaluated)
     device_stack = configuration.replicas.stack
-    stack = network.stack(count) if device_stack == "auto" else min(device_stack, count)
+    stack = network.stack(count, on_gpu) if device_stack == "auto" else min(device_stack, count)
     width = max(configuration.model.width, math.prod(facts.shape))
     activations = (
         stack * batch * width * (configuration.model.depth + 2) * max(1, network.reuse // 4)
@@ -193,12 +196,12 @@ class _Network:
     reuse: int  # how often a weight is used for one example
     how: Way
 
-    def stack(self, count: int) -> int:
+    def stack(self, count: int, on_gpu: bool) -> int:
         import torch
 
         from engram.models.cohort import default_stack
 
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device("cuda" if on_gpu else "cpu")
         return default_stack(self.family, device, count, self.image)
 
 
@@ -240,7 +243,7 @@ def _network(model: str, training: str, data: str, facts: Facts) -> _Network:
     return _Network(config.family, image, count, reuse, how)
 
 
-def _measured(loads: tuple[Load, ...]) -> tuple[float, ...]:
+def _measured(loads: tuple[Load, ...], where: Where) -> tuple[float, ...]:
     """Seconds of each load, scaled from measured steps of the costliest load of each kind of network."""
     costliest: dict[tuple, Load] = {}
     for load in sorted(loads, key=lambda load: load.arithmetic_s):
@@ -250,7 +253,7 @@ def _measured(loads: tuple[Load, ...]) -> tuple[float, ...]:
         return (0.0,) * len(loads)
     factors: dict[tuple, float] = {}
     for kind, load in itertools.islice(costliest.items(), MOST_PROBED):
-        factors[kind] = _measured_s(load) / load.arithmetic_s
+        factors[kind] = _measured_s(load, where) / load.arithmetic_s
     typical = sum(factors.values()) / len(factors)
     return tuple(load.arithmetic_s * factors.get(_kind(load), typical) for load in loads)
 
@@ -259,22 +262,9 @@ def _kind(load: Load) -> tuple:
     return load.configuration.model.family, load.configuration.training.optimizer
 
 
-def _measured_s(load: Load) -> float:
-    """Training and evaluation of one trial: measured steps, and evaluations in proportion to their operations."""
-    from engram.models.probe import seconds_per_step
-
-    configuration, facts = load.configuration, load.facts
-    step_s = seconds_per_step(
-        configuration.model,
-        configuration.training,
-        configuration.replicas.count,
-        configuration.data.train_size,
-        facts.shape,
-        facts.classes,
-        image=facts.kind == "image",
-        stack=load.stack,
-        how=load.how,
-    )
+def _measured_s(load: Load, where: Where) -> float:
+    """Training and evaluation of one trial: timed steps, and evaluations in proportion to their operations."""
+    step_s = speed.step_s(load.configuration, load.facts, load.stack, load.how, where)
     return load.steps * step_s * load.flops / load.training_flops
 
 
@@ -289,17 +279,29 @@ def _pool(study: Study, load: Load) -> tuple[int, int]:
     return pool, subsets.sizes(data, study.replicas.seed, load.facts, pool)[1]
 
 
-def _concurrent(study: Study, trials: int | None) -> int:
+def _concurrent(study: Study, trials: int | None, where: Where, bytes_of_trial: float) -> int:
     """Trials at once: as asked, or as many as CPUs and GPUs hold."""
     resources = study.resources
     if resources.concurrent != "auto":
         fit = resources.concurrent
     else:
         fit = max(1, int((os.cpu_count() or 1) / resources.cpu))
-        import torch
-
-        if resources.gpu == "auto":
-            fit = min(fit, max(1, torch.cuda.device_count())) if torch.cuda.is_available() else fit
-        elif resources.gpu > 0:
-            fit = max(1, min(fit, int(torch.cuda.device_count() / resources.gpu)))
+        if where == "gpu":
+            fit = min(fit, _on_gpus(resources.gpu, bytes_of_trial))
+        elif where == "model" and resources.gpu != "auto":
+            fit = min(fit, max(1, int(1 / resources.gpu)))  # of one
     return max(1, min(fit, trials)) if trials else fit
+
+
+def _on_gpus(share: float | Literal["auto"], bytes_of_trial: float) -> int:
+    """Trials that the GPUs of this machine take at once."""
+    import torch
+
+    from engram.models import memory
+
+    total = min(
+        torch.cuda.get_device_properties(index).total_memory
+        for index in range(torch.cuda.device_count())
+    )
+    each = memory.trials_on(total, bytes_of_trial) if share == "auto" else int(1 / share + 1e-6)
+    return max(1, torch.cuda.device_count() * each)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from engram import program
 from engram.data.dataset import Facts
 from engram.measures import equivalence
+from engram.sweeps.running import speed
 from engram.sweeps.running.estimate import GIB, PROCESS_BYTES, Plan
 from engram.sweeps.state import paths
 from engram.sweeps.study.configuration import Study, label
@@ -205,26 +206,27 @@ def _device(made: Plan) -> list[str]:
     from engram.models import device
 
     resources = made.study.resources
-    there = torch.cuda.is_available()
-    if (
-        resources.gpu == 0
-        or resources.device in ("cpu", "mps")
-        or (resources.gpu == "auto" and not there)
-    ):
+    if made.timed_on == "cpu":
         return []
-    if problem := device.cuda_problem():
-        return [f"on a GPU, which this machine has not: a run here is refused. {problem}"]
+    if made.timed_on == "model":
+        why = device.cuda_problem() or "none is declared"
+        return [f"on a GPU, which this machine has not: a run here is refused. {why}"]
     total = torch.cuda.get_device_properties(0).total_memory
-    one = max(load.bytes for load in made.loads)
     share = (
-        "as many on each as its memory holds"
+        "as many on each as its memory holds, which the first trial tells"
         if resources.gpu == "auto"
         else f"{resources.gpu:g} of one each"
     )
-    return [
-        f"on {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}, {share}: about {_bytes(one)} a trial "
-        f"of {_bytes(total)}"
-    ]
+    one = _bytes(max(load.bytes for load in made.loads))
+    name = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    return [f"on {name}, {share}: about {one} a trial of {_bytes(total)}"]
+
+
+def _timed(made: Plan) -> str:
+    """What the times rest on."""
+    if made.timed_on == "model":
+        return speed.MODEL
+    return "from measured steps" if made.timed_on == "cpu" else "from steps measured on a GPU"
 
 
 def _time(made: Plan) -> list[str]:
@@ -238,7 +240,7 @@ def _time(made: Plan) -> list[str]:
     ]
     until = f"; ends after {' or '.join(limits)}" if limits else ""
     whole = "" if made.total_s is None else f"about {_duration(made.total_s)} in all, "
-    found = [f"{whole}{each} a trial (from measured steps){until}"]
+    found = [f"{whole}{each} a trial ({_timed(made)}){until}"]
     learners = sum(load.learner is not None for load in made.loads)
     if learners == len(made.loads):
         return [f"that of your own code, which only running it tells{until}"]
