@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -43,8 +44,8 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def write(name: str, results: Sequence[Result]) -> Path:
-    """benchmarks/results/NAME.json, with where and when it was measured."""
+def write(name: str, results: Sequence[Result], folder: Path = FOLDER) -> Path:
+    """NAME.json in benchmarks/results, with where and when it was measured."""
     found = {
         "measured": time.strftime("%Y-%m-%d"),
         "load": os.getloadavg()[0],
@@ -61,11 +62,11 @@ def write(name: str, results: Sequence[Result]) -> Path:
             for r in results
         ],
     }
-    FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{name}.json"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps(found, indent=1) + "\n")
     return path
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.4g}")
+    return None if value is None or math.isnan(value) else float(f"{value:.4g}")

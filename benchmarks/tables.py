@@ -38,6 +38,7 @@ def _table(name: str) -> str | None:
         "training": _training,
         "orchestration": _orchestration,
         "scale": _scale,
+        "gpu": _gpu,
     }[kind](found["results"])
     where = (
         f"{found['measured']}, {found['machine.processor']}, {found['machine.cores']} cores, load "
@@ -93,6 +94,19 @@ def _training(results: list[Row]) -> list[str]:
         rows.append([network, str(count), *(_number(there.get(way)) for way in ways), limits])
     head = ["replicas/s", "R", *ways, "of the arithmetic and memory limits"]
     return [f"Limits measured beside it: {', '.join(machine)}.", "", *_rows(head, rows)]
+
+
+def _gpu(results: list[Row]) -> list[str]:
+    check = next(r for r in results if r["way"] == "check")["median"]
+    passed = "were skipped" if check is None else f"{100 * check:.0f} % pass"
+    results = [r for r in results if r["way"] != "check"]
+    ways = list(dict.fromkeys(r["way"] for r in results))
+    rows = []
+    for network, count in dict.fromkeys((r["network"], r["R"]) for r in results):
+        there = {r["way"]: r for r in results if (r["network"], r["R"]) == (network, count)}
+        rows.append([network, str(count), *(_number(there.get(way)) for way in ways)])
+    head = ["replicas/s", "R", *ways]
+    return [f"Tests that compare it with the CPU: {passed}.", "", *_rows(head, rows)]
 
 
 def _orchestration(results: list[Row]) -> list[str]:

@@ -6,6 +6,7 @@ it and matrix products not, so that a convolution alone would differ from the sa
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from typing import Any
@@ -15,8 +16,14 @@ import torch
 DRIVER_S = 20
 
 
-def settle() -> None:
-    """Full float32 products and cuDNN's deterministic algorithms, from here on in this process."""
+def settle(deterministic: bool = False) -> None:
+    """Full float32 products and cuDNN's deterministic algorithms, from here on in this process.
+
+    deterministic: torch's others too, so that an operation without one is an error; cuBLAS wants a workspace for it.
+    """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
     torch.set_float32_matmul_precision("highest")
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -30,7 +37,8 @@ def described(device: torch.device) -> dict[str, Any]:
         "type": device.type,
         "matmul": torch.get_float32_matmul_precision(),
         "tf32": torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32,
-        "deterministic": torch.backends.cudnn.deterministic,
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
     if device.type == "cuda":
         found |= {"name": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
@@ -53,15 +61,24 @@ def cuda_problem() -> str | None:
 
 def driver() -> str:
     """What NVIDIA's driver says of itself and its GPUs, in a line."""
+    there, problem = seen_by_driver()
+    return problem or f"nvidia-smi says: {'; '.join(there)}"
+
+
+def seen_by_driver() -> tuple[list[str], str | None]:
+    """The GPUs that NVIDIA's driver sees (name, version of the driver, memory), or why it sees none."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return "there is no nvidia-smi, so probably no driver"
+        return [], "there is no nvidia-smi, so probably no driver"
     asked = ["--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     try:
         done = subprocess.run(
             [program, *asked], capture_output=True, text=True, timeout=DRIVER_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"nvidia-smi says nothing: {error}"
+        return [], f"nvidia-smi says nothing: {error}"
     lines = (done.stdout or done.stderr).strip().splitlines()
-    return f"nvidia-smi says: {'; '.join(lines) or f'nothing, and ends with {done.returncode}'}"
+    if done.returncode or not lines:
+        said = "; ".join(lines) or "nothing"
+        return [], f"nvidia-smi says: {said}, and ends with {done.returncode}"
+    return lines, None

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from engram.sweeps.commands import doctor, line
 from engram.sweeps.running import estimate, plan
@@ -206,6 +207,30 @@ def test_doctor_finds_this_machine_in_order(monkeypatch, tmp_path, capsys):
         "memory",
     ):
         assert f"  {subject} " in said
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_doctor_says_what_ray_torch_and_the_driver_see(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = doctor.gpus("0")
+    assert found.verdict == "ok"
+    assert found.text == (
+        "Ray counts 0, torch can use 0; there is no nvidia-smi, so probably no driver"
+    )
+    found = doctor.gpus("2")
+    assert found.verdict == "warn"
+    assert "CUDA_VISIBLE_DEVICES" in found.fix
+    nvidia_smi = tmp_path / "nvidia-smi"
+    nvidia_smi.write_text("#!/bin/sh\necho 'Card, 550.1, 16 GiB'\nexit $FAILS\n")
+    nvidia_smi.chmod(0o755)
+    monkeypatch.setenv("FAILS", "9")
+    assert "says: Card, 550.1, 16 GiB, and ends with 9" in doctor.gpus("0").text
+    monkeypatch.setenv("FAILS", "0")
+    found = doctor.gpus("0")
+    assert "nvidia-smi says: Card, 550.1, 16 GiB" in found.text
+    if torch.version.cuda is None:
+        assert found.verdict == "warn"
+        assert "built for the CPU" in found.fix
 
 
 def test_doctor_names_the_fix(monkeypatch, tmp_path):

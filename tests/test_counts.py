@@ -146,6 +146,7 @@ def config(epochs: int, dataset: Any, cache: Path) -> dict[str, Any]:
         "scratch": str(cache / "scratch"),
         "device": "cpu",
         "threads": 1,
+        "deterministic": False,
         "gpu": 0.0,
         "stack": None,
         "restore": None,

@@ -32,7 +32,7 @@ class CohortTrainable(tune.Trainable):
     """Trains the cohort of one configuration. Actors are reused: `reset_config` starts the next trial.
 
     config: trial (number), configuration (a Configuration as plain values), about (what its
-    checkpoints belong to), cache (folder of what this machine remembers), measures, device, gpu (its share of one),
+    checkpoints belong to), cache (folder of what this machine remembers), measures, device, deterministic, gpu (its share of one),
     scratch (folder that a learner may write in), threads, stack (most replicas in one pass, or None), checkpoint (a CheckpointConfig as plain values),
     dataset (key into `datasets`); restore, earlier: None, or a list of one reference to a checkpoint to
     go on from, or to the final weights of the trial's first replicas.
@@ -49,7 +49,7 @@ class CohortTrainable(tune.Trainable):
         from engram.sweeps.trial import checkpoint
 
         memory.keep_freed()
-        device.settle()
+        device.settle(config["deterministic"])
         if datasets is not None:
             self.datasets = datasets
         torch.set_num_threads(config["threads"])

@@ -78,7 +78,10 @@ def examine(address: str | None = None) -> Iterator[Finding]:
     yield python()
     yield from torch()
     for name, process in imports.items():
-        yield package(name, process)
+        found, said = package(name, process)
+        yield found
+        if name == "ray" and found.verdict != "fail":
+            yield gpus(said)
     yield home()
     yield store()
     yield disk()
@@ -151,24 +154,42 @@ def _start_import(name: str) -> subprocess.Popen[str]:
     )
 
 
-def package(name: str, process: subprocess.Popen[str]) -> Finding:
+def package(name: str, process: subprocess.Popen[str]) -> tuple[Finding, str]:
+    """What came of its import, and what the process that imported it wrote."""
     try:
         told, said = process.communicate(timeout=SLOWEST_IMPORT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
-        return Finding(
-            "fail", name, f"takes more than {SLOWEST_IMPORT_S} s to import", "make setup"
-        )
+        late = f"takes more than {SLOWEST_IMPORT_S} s to import"
+        return Finding("fail", name, late, "make setup"), ""
     if process.returncode:
         reason = (said.strip().splitlines() or ["it ended without a word"])[-1]
-        return Finding("fail", name, f"cannot be imported: {reason}", "make setup")
+        return Finding("fail", name, f"cannot be imported: {reason}", "make setup"), ""
     version = importlib.metadata.version(name)
     if not version.startswith(TESTED[name]):
-        return Finding(
-            "warn", name, f"{version}, tested with {TESTED[name].rstrip('.')}", "make setup"
-        )
-    return Finding("ok", name, f"{version}, sees {told.strip()} GPUs" if name == "ray" else version)
+        tested = f"{version}, tested with {TESTED[name].rstrip('.')}"
+        return Finding("warn", name, tested, "make setup"), told.strip()
+    return Finding("ok", name, version), told.strip()
+
+
+def gpus(ray: str) -> Finding:
+    """What Ray, torch and the driver see of GPUs, and whether they agree. ray: how many Ray counts."""
+    try:
+        import torch
+    except Exception:
+        return Finding("ok", "gpus", f"Ray counts {ray}")
+    from engram.models import device
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    text = f"Ray counts {ray}, torch can use {count}; {device.driver()}"
+    if not torch.version.cuda and device.seen_by_driver()[0]:
+        fix = "torch is built for the CPU, so studies run there: install one that is built for CUDA"
+        return Finding("warn", "gpus", text, fix)
+    if ray.isdigit() and int(ray) != count and not torch.backends.mps.is_available():
+        fix = "trials are sent to as many as Ray counts: look at CUDA_VISIBLE_DEVICES, and at the driver"
+        return Finding("warn", "gpus", text, fix)
+    return Finding("ok", "gpus", text)
 
 
 def home() -> Finding:

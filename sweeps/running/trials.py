@@ -122,6 +122,7 @@ class Trials:
             "cache": str(paths.cache_dir()),
             "scratch": str(self._scratch(proposal.number)),
             "device": _device(self.study),
+            "deterministic": resources.deterministic,
             "gpu": resources.gpu,
             "threads": max(1, int(resources.cpu)),
             "stack": proposal.setbacks.stack,

@@ -106,6 +106,11 @@ class ResourcesConfig(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="auto: a GPU where resources.gpu gives one, else the CPU"
     )
+    deterministic: StrictBool = Field(
+        False,
+        description="let torch use deterministic algorithms alone: slower on a GPU, and a trial fails where an operation "
+        "has none. cuDNN's are deterministic in any case",
+    )
 
 
 class BudgetConfig(Section):

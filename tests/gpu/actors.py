@@ -24,6 +24,7 @@ def actor(dataset: Dataset, cache: Any, every_s: float = 1e6, **sections: Any) -
         "cache": str(cache),
         "scratch": f"{cache}/scratch",
         "device": "cpu",
+        "deterministic": False,
         "gpu": 0.0,
         "threads": 1,
         "stack": None,

@@ -252,6 +252,18 @@ def test_a_reused_actor_holds_nothing_of_the_trial_before(mnist1d, tmp_path):
     assert before() is None
 
 
+def test_deterministic_on_request_and_recorded(mnist1d, tmp_path):
+    trained = actor(mnist1d, tmp_path, replicas={"count": 2, "stack": 2}, **OPTIONS)
+    try:
+        trained.reset_config({**trained.config, "deterministic": True})
+        record, _ = finished(trained)
+        assert record["device"]["deterministic"]
+        assert record["status"] == "completed"
+    finally:
+        trained.reset_config({**trained.config, "deterministic": False})
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 def test_a_share_of_a_gpu_is_a_share_of_its_memory(monkeypatch):
     asked = []
 
