@@ -13,7 +13,7 @@ from tests.gpu import graphs
 def test_all_parts_run_and_make_a_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(captured, "record", graphs.record)
     monkeypatch.setattr(gpu, "BATCHES", 4)
-    fewer = replace(gpu.QUICK, networks=("feedforward",), replicas=(2,), together=())
+    fewer = replace(gpu.QUICK, networks=("feedforward",), replicas=(2,), together=(), processes=1)
     gpu.main("cpu", fewer, tmp_path)
     said = capsys.readouterr().out
     assert "left out" not in said
@@ -21,7 +21,7 @@ def test_all_parts_run_and_make_a_table(tmp_path, monkeypatch, capsys):
     ways = {row["way"] for row in found["results"]}
     assert ways == {
         *("check", "stacked", "recorded", "one by one", "bare loop"),
-        "2 processes on one GPU",
+        "1 process on one GPU",
     }
     monkeypatch.setattr(tables, "FOLDER", tmp_path)
     table = tables._table("gpu")
