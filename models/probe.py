@@ -12,7 +12,7 @@ from torch import Tensor
 from engram.models import memory, ways
 from engram.models.cohort import default_stack
 from engram.models.config import ModelConfig, TrainingConfig
-from engram.models.families import Way
+from engram.models.families import Way, is_own
 from engram.models.family import build
 from engram.models.training import Examples, Trainer
 
@@ -74,6 +74,9 @@ def made_up(
     size = batches * training.step_size
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(size, *shape, generator=generator)
+    words = None if is_own(model.family) else model.options.get("vocabulary")
+    if isinstance(words, int):
+        inputs = torch.randint(words, inputs.shape, generator=generator).float()
     targets = torch.arange(size) % outputs if outputs else torch.zeros(size, 1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -84,8 +87,9 @@ def made_up(
     config = training.model_copy(
         update={"epochs": EPOCHS, "steps": None, "early_stopping": None, "class_weights": None}
     )
-    words = cohort, Examples(inputs, targets), members, {}, config, list(range(replicas))
-    return Trainer(*words, capture=capture)
+    data = Examples(inputs, targets)
+    keys = list(range(replicas))
+    return Trainer(cohort, data, members, {}, config, keys, capture=capture)
 
 
 @dataclass(frozen=True)

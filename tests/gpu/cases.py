@@ -13,6 +13,7 @@ import torch
 
 from engram.data.config import AUGMENTATION_KINDS
 from engram.data.dataset import Dataset, assemble
+from engram.models.families import TABLE
 from engram.models.pieces import OPTIMIZERS, SCHEDULES
 from engram.sweeps.study.configuration import Configuration
 
@@ -32,17 +33,19 @@ def _case(**sections: Any) -> dict[str, Any]:
     return sections
 
 
-FAST = ("feedforward", "convolutional")  # without a loop over time
+FAST = ("feedforward", "convolutional")
 CASES: dict[str, dict[str, Any]] = {}
-for _family in ("feedforward", "convolutional", "rnn", "gru", "lstm"):
+for _family in TABLE:
     for _stack, _precision in ((4, "float32"), (2, "bfloat16")):
         CASES[f"{_family} in stacks of {_stack}"] = _case(
             model={"family": _family, "depth": 2 if _family in FAST else 1},
             replicas={"stack": _stack},
             training={"precision": _precision},
         )
-for _family in FAST:  # fused recurrent kernels have no fake form
-    CASES[f"{_family} one by one"] = _case(model={"family": _family}, replicas={"stack": 1})
+    if not TABLE[_family].over_time:  # fused recurrent kernels have no fake form
+        CASES[f"{_family} one by one"] = _case(
+            model={"family": _family, "depth": 1}, replicas={"stack": 1}
+        )
 _schedules = [*SCHEDULES, f"{OWN}:schedule"]
 for _number, _optimizer in enumerate(OPTIMIZERS):
     CASES[_optimizer] = _case(
@@ -70,6 +73,15 @@ CASES |= {
         data_kind="image", model={"family": "convolutional"}, training={"ema": 0.9}
     ),
     "values": _case(classes=None),
+    "batch statistics": _case(
+        data_kind="image",
+        model={"family": "residual", "depth": 1, "options": {"norm": "batch"}},
+        way="plain",
+    ),
+    "causal, of images": _case(
+        data_kind="image",
+        model={"family": "transformer", "depth": 1, "options": {"causal": True, "patch": 4}},
+    ),
     "clipping, L1 and dropout": _case(
         training={"clip": 1.0, "l1": 1e-4}, model={"dropout": 0.3}, replicas={"stack": 4}
     ),

@@ -20,14 +20,19 @@ from tests.gpu.cases import CASES
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which("g++") or shutil.which("clang++")
-# Operations that a step and an evaluation start on the device, views apart. A network of two layers, so each of
+# Operations that a step and an evaluation start on the device, views apart. Networks of one or two layers, so each of
 # them counts: what makes these numbers grow makes every step on a GPU wait longer.
 WAIT = {"adafactor"}  # torch's own looks at norms on the host, twice a parameter
 OPERATIONS = {
     "feedforward in stacks of 4": (74, 56),
-    "feedforward in stacks of 2": (115, 105),
+    "sgd without momentum, in stacks of 2": (114, 105),
     "convolutional in stacks of 4": (93, 86),
-    "gru in stacks of 4": (420, 458),
+    "residual in stacks of 4": (148, 143),
+    "transformer in stacks of 4": (153, 155),
+    "gru in stacks of 4": (240, 251),
+    "adam": (73, 65),
+    "muon": (444, 56),
+    "an own class, stacked": (113, 77),
     "clipping, L1 and dropout": (181, 56),
 }
 
