@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from engram.models import families
-from engram.models.dropout import Dropout
+from engram.models.dropout import Dropout, give_back
 from engram.models.families import ModelError
 from engram.models.recurrent import Recurrent
 
@@ -54,8 +55,10 @@ class Cohort:
     stack: replicas per pass; None: all. reason: why it runs this way, where there is more to say.
     Attributes: `parameters`, `buffers` (name -> [R, ...]), `frozen` (names that are not trained),
     `replicas`, `stack`, `way` ("stacked": takes stacked parameters as they are, "vmapped": through vmap),
-    `parameter_count` (of one replica).
+    `parameter_count` (of one replica), `notes` (see `Way`).
     """
+
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -173,6 +176,10 @@ class Cohort:
         for name, tensor in {**self.parameters, **self.buffers}.items():
             tensor.copy_(state[name])
 
+    def unchanged(self) -> AbstractContextManager[None]:
+        """Nothing: an evaluation changes no network that runs this way."""
+        return nullcontext()
+
     def attributes(self) -> dict:
         """Nothing besides parameters and buffers changes in a network that runs this way."""
         return {}
@@ -182,8 +189,8 @@ class Cohort:
 
     def replica(self, index: int) -> nn.Module:
         """One replica as an ordinary module of its own, on the CPU, in eval mode."""
-        module = copy.deepcopy(self.module).cpu()
-        return put(module, {**self.parameters, **self.buffers}, index).eval()
+        module = put(copy.deepcopy(self.module).cpu(), {**self.parameters, **self.buffers}, index)
+        return (module if self.direct else give_back(module)).eval()
 
 
 def stacked(states: list[State], device: torch.device) -> State:

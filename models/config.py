@@ -56,7 +56,12 @@ class ModelConfig(BaseModel):
     start: str | None = Field(
         None,
         description="file of weights that every replica starts from: a state dict saved by torch, or safetensors; "
-        "parameters of another shape, such as a new head, begin fresh",
+        "a last layer of another shape, the new head, begins fresh",
+    )
+    fresh: tuple[str, ...] = Field(
+        (),
+        description="parameters that begin fresh in each replica though model.start has them, or that it lacks: by name "
+        "or pattern, as [head.*]; nothing said: the last layer alone, where it does not fit",
     )
     freeze: tuple[str, ...] = Field(
         (),

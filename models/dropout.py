@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +28,8 @@ class Dropout(nn.Module):
         super().__init__()
         self.rate = float(rate)
         self.calls = 0  # since the pass began; whoever runs the network sets it back
-        self.register_buffer("stream", torch.zeros((), dtype=torch.int32))
+        # Not of a state dict: those that adopt a person's layers have no other names than the person's.
+        self.register_buffer("stream", torch.zeros((), dtype=torch.int32), persistent=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
         if not self.training or self.rate == 0.0:
@@ -50,9 +54,18 @@ def adopt(module: nn.Module) -> nn.Module:
     A layer that stands at several places stays one layer. Whether the network then still computes what it
     did is for the rehearsal to say (models/rehearsal.py).
     """
-    new: dict[nn.Module, Dropout] = {}
+    return _replaced(module, nn.Dropout, lambda layer: Dropout(layer.p))
+
+
+def give_back(module: nn.Module) -> nn.Module:
+    """What `adopt` did, undone."""
+    return _replaced(module, Dropout, lambda layer: nn.Dropout(layer.rate))
+
+
+def _replaced(module: nn.Module, kind: type, make: Callable[[Any], nn.Module]) -> nn.Module:
+    new: dict[nn.Module, nn.Module] = {}
     for parent in list(module.modules()):
         for name, child in parent._modules.items():
-            if type(child) is nn.Dropout:
-                parent._modules[name] = new.setdefault(child, Dropout(child.p))
+            if child is not None and type(child) is kind:
+                parent._modules[name] = new.setdefault(child, make(child).train(child.training))
     return module

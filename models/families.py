@@ -135,10 +135,13 @@ TABLE: dict[str, Family] = {
 
 @dataclass(frozen=True)
 class Way:
-    """How a kind of network runs: "stacked" (the house's), "vmapped" or "plain", and why where it is plain."""
+    """How a kind of network runs: "stacked" (the house's), "vmapped" or "plain", and why where it is plain.
+
+    notes: what a person is to know of it, such as what begins fresh or is not trained."""
 
     way: str
     reason: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def is_own(name: str) -> bool:

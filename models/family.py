@@ -46,7 +46,7 @@ def build(config: ModelConfig, shape: Shape, outputs: int, image: bool = False) 
         except ValueError as error:  # an option or a shape that it cannot have
             raise ModelError(str(error)) from None
     if config.start is not None:
-        start.load(module, config.start)
+        start.load(module, config.start, config.fresh)
     _freeze(module, config.freeze)
     return module
 

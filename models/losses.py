@@ -18,8 +18,8 @@ from engram.models.explain import in_their_code
 from engram.models.families import ModelError
 from engram.models.named import named
 
-# (outputs [R, B, C], targets [R, B, ...]) -> losses [R, B], and their weights [R, B] or None: equal ones
-Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
+# (outputs [R, B, C], targets [R, B, ...], which replicas) -> losses [R, B], and their weights [R, B] or None: equal ones
+Loss = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor | None]]
 
 
 def example_losses(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -30,8 +30,8 @@ def example_losses(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(outputs.transpose(1, 2), targets, reduction="none")
 
 
-def training_loss(config: TrainingConfig, targets: Tensor) -> Loss:
-    """The loss that a configuration asks for. targets: of all training examples, for the weights of classes.
+def training_loss(config: TrainingConfig, targets: Tensor, members: Tensor) -> Loss:
+    """The loss that a configuration asks for. targets: of the pool; members: [R, m] each replica's own of them.
 
     ModelError where the loss is not for such targets."""
     if ":" in config.loss:
@@ -43,27 +43,30 @@ def training_loss(config: TrainingConfig, targets: Tensor) -> Loss:
         )
     if not values and config.loss == "squared":
         raise ModelError("training.loss = squared is for values, and the targets are classes")
-    weights = _weights(config, targets)
     plain = config.loss in ("auto", "cross_entropy", "squared")
-    if plain and weights is None and config.label_smoothing == 0.0:
+    if plain and config.class_weights is None and config.label_smoothing == 0.0:
         return example_loss
     if values:
         raise ModelError(
             "training.label_smoothing and class_weights are for classes, and the targets are values"
         )
+    weights = None if config.class_weights is None else _weights(config, targets, members)
 
-    def loss(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
-        each = F.cross_entropy(
-            outputs.transpose(1, 2),
-            targets,
-            weight=weights,
-            label_smoothing=config.label_smoothing,
-            reduction="none",
-        )
+    def loss(outputs: Tensor, targets: Tensor, replicas: slice) -> tuple[Tensor, Tensor | None]:
+        own = None
+        if weights is None:
+            smoothing = config.label_smoothing
+            each = F.cross_entropy(
+                outputs.transpose(1, 2), targets, label_smoothing=smoothing, reduction="none"
+            )
+        else:
+            of_classes = _fitting(weights[replicas], config, outputs.shape[-1])
+            own = of_classes.gather(1, targets)
+            each = _weighted(outputs, targets, of_classes, own, config.label_smoothing)
         if config.loss == "focal":
             likely = torch.log_softmax(outputs, -1).gather(-1, targets[..., None])[..., 0].exp()
             each = each * (1 - likely).clamp(min=0) ** config.focal_gamma
-        return each, None if weights is None else weights[targets]
+        return each, own
 
     return loss
 
@@ -72,54 +75,81 @@ def mean_loss(
     loss: Loss,
     outputs: Tensor,
     targets: Tensor,
+    replicas: slice,
     mixed: tuple[Tensor, Tensor] | None = None,
     alone: bool = False,
 ) -> Tensor:
     """Mean loss of each replica [R]; of weighted examples as torch's CrossEntropyLoss(weight) averages them.
 
-    mixed: where examples are mixed, the share [R, B] of each one's own target, and the other's targets.
+    replicas: whose they are; mixed: where examples are mixed, the share [R, B] of each one's own target, and the other's targets.
     alone: of one replica, as a plain loop computes it."""
     if alone and mixed is None and loss is example_loss:
         # As a plain loop has it: the same sum, to the last bit.
         if targets.is_floating_point():
             return F.mse_loss(outputs[0], targets[0])[None]
         return F.cross_entropy(outputs[0], targets[0])[None]
-    each, weights = loss(outputs, targets)
+    each, weights = loss(outputs, targets, replicas)
     if mixed is not None:
         shares, partners = mixed
-        other, others = loss(outputs, partners)
+        other, others = loss(outputs, partners, replicas)
         each = shares * each + (1 - shares) * other
         if weights is not None and others is not None:
             weights = shares * weights + (1 - shares) * others
     return each.mean(1) if weights is None else each.sum(1) / weights.sum(1)
 
 
-def example_loss(outputs: Tensor, targets: Tensor) -> tuple[Tensor, None]:
+def example_loss(outputs: Tensor, targets: Tensor, replicas: slice) -> tuple[Tensor, None]:
     """`example_losses`, equally weighted: the loss where a study says nothing else."""
     return example_losses(outputs, targets), None
 
 
-def _weights(config: TrainingConfig, targets: Tensor) -> Tensor | None:
-    if config.class_weights is None:
-        return None
-    if targets.is_floating_point():
-        raise ModelError("training.class_weights are for classes, and the targets are values")
-    counts = torch.bincount(targets.flatten().cpu())  # of a size that a device could not foresee
-    if config.class_weights == "balanced":
-        weights = (counts.sum() / (len(counts) * counts.clamp(min=1))).float()
-        return weights.to(targets.device)
-    if len(config.class_weights) < len(counts):
-        raise ModelError(
-            f"training.class_weights lists {len(config.class_weights)} weights, and there are {len(counts)} classes"
+def _weights(config: TrainingConfig, targets: Tensor, members: Tensor) -> Tensor:
+    """Of each class for each replica, [R, C]: as given, or by what the replica's own examples have."""
+    classes = int(targets.max()) + 1
+    if config.class_weights != "balanced":
+        given = config.class_weights or ()
+        if len(given) < classes:
+            raise ModelError(
+                f"training.class_weights lists {len(given)} weights, and there are {classes} classes"
+            )
+        return torch.tensor(given, dtype=torch.float32, device=targets.device).expand(
+            len(members), len(given)
         )
-    return torch.tensor(config.class_weights, dtype=torch.float32, device=targets.device)
+    held = targets.cpu()  # sizes that a device could not foresee
+    counts = torch.stack([torch.bincount(held[own], minlength=classes) for own in members.cpu()])
+    there = (counts > 0).sum(1, keepdim=True)  # as scikit-learn's: over the classes that are there
+    return (
+        ((counts > 0) * members.shape[1] / (there * counts.clamp(min=1))).float().to(targets.device)
+    )
+
+
+def _fitting(weights: Tensor, config: TrainingConfig, classes: int) -> Tensor:
+    """The same for as many classes as the network has outputs: a class without examples has no weight."""
+    missing = classes - weights.shape[1]
+    if missing and config.class_weights != "balanced":
+        raise ModelError(
+            f"training.class_weights lists {weights.shape[1]} weights, and there are {classes} classes"
+        )
+    return F.pad(weights, (0, max(0, missing)))
+
+
+def _weighted(
+    outputs: Tensor, targets: Tensor, weights: Tensor, own: Tensor, smoothing: float
+) -> Tensor:
+    """Weighted cross-entropy [R, B] as torch has it, with weights [R, C] of each replica's own; own: those of targets."""
+    likely = torch.log_softmax(outputs, -1)
+    each = -own * likely.gather(-1, targets[..., None])[..., 0]
+    if smoothing == 0.0:
+        return each
+    spread = -(weights[:, None] * likely).mean(-1)
+    return (1 - smoothing) * each + smoothing * spread
 
 
 def _own(path: str) -> Loss:
     """A person's function(outputs [B, C], targets [B, ...]) -> [B], called replica by replica."""
     function: Any = named(path, "training.loss")
 
-    def loss(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+    def loss(outputs: Tensor, targets: Tensor, replicas: slice) -> tuple[Tensor, Tensor | None]:
         found = []
         for own, wanted in zip(outputs, targets, strict=True):
             with in_their_code(

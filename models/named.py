@@ -1,4 +1,4 @@
-"""What `package.module:thing` names, imported; ModelError says what is wrong with the name."""
+"""What `package.module:thing` names, imported; ModelError says what is wrong with the name. And names in words."""
 
 from __future__ import annotations
 
@@ -20,3 +20,9 @@ def named(path: str, key: str) -> Any:
     if not callable(found):
         raise ModelError(f"{key} = {path!r} cannot be called: it is {type(found).__name__}")
     return found
+
+
+def listed(names: list[str], most: int = 4) -> str:
+    """A few names in words."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -25,6 +25,8 @@ class Optimizer:
     classes give them: step, exp_avg and exp_avg_sq, or momentum_buffer; empty before the first step.
     """
 
+    way = "stacked"
+
     def __init__(self, parameters: list[Tensor], config: TrainingConfig):
         if config.optimizer not in KNOWN:
             raise ModelError(
@@ -35,8 +37,8 @@ class Optimizer:
         self.state: list[dict[str, Tensor]] = [{} for _ in parameters]
 
     @torch.no_grad()
-    def step(self) -> None:
-        """One update of every replica."""
+    def step(self, number: int = 0) -> None:
+        """One update of every replica; nothing in it depends on its number."""
         moved = [
             (p, p.grad, s)
             for p, s in zip(self.parameters, self.state, strict=True)

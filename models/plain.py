@@ -7,51 +7,58 @@ the same tensors [R, ...] as with a stacked cohort. Knows nothing of data, losse
 
 from __future__ import annotations
 
-import copy
-import random
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from engram.models import attributes, streams
 from engram.models.cohort import MOST_CALLS, Part, State, frozen, put, stacked
 from engram.models.dropout import Dropout
 from engram.models.explain import in_their_code
 from engram.models.families import ModelError
 
-PLAIN_TYPES = (bool, int, float, str)
 ALIGNMENT = 16  # numbers: 64 bytes of float32
 
 
 class PlainCohort:
     """R modules with the interface of a `Cohort`. reason: why they are not stacked.
 
-    Buffers may be assigned (`self.mean = ...`) as well as changed in place. Attributes that are numbers, text
-    or tensors, and that the module changes while it trains, are kept in checkpoints with the rest.
+    Buffers and parameters may be assigned (`self.mean = ...`) as well as changed in place. What else the modules
+    keep is in checkpoints with the rest (attributes.py). moved: whether parameters and buffers are moved into stacked
+    storage; one network may be left where it is, to see whether that makes a difference.
     """
 
     way = "plain"
     stack = 1
     direct = False
+    notes: tuple[str, ...] = ()
 
     def __init__(
-        self, modules: Sequence[nn.Module], device: torch.device, reason: str | None = None
+        self,
+        modules: Sequence[nn.Module],
+        device: torch.device,
+        reason: str | None = None,
+        moved: bool = True,
     ):
         self.replicas, self.device, self.reason = len(modules), device, reason
         self.modules = [module.to(device) for module in modules]
         self.module = self.modules[0]
         self.frozen = frozen(modules)
-        together = stacked([dict(m.named_parameters()) for m in modules], device)
-        self.parameters = {name: _aligned(tensor) for name, tensor in together.items()}
-        for index, module in enumerate(self.modules):
-            for name, parameter in module.named_parameters():
-                parameter.data = self.parameters[name][index]
+        self.moved = moved
+        self._parameters: State = {}
         self._buffers: State = {}
         self.parameter_count = sum(p.numel() for p in self.module.parameters())
         self.dropouts = [n for n, m in self.module.named_modules() if isinstance(m, Dropout)]
         self._collect()
+
+    @property
+    def parameters(self) -> State:
+        """Stacked, [R, ...]: views of what the modules hold."""
+        self._collect()
+        return self._parameters
 
     @property
     def buffers(self) -> State:
@@ -68,24 +75,32 @@ class PlainCohort:
 
     @torch.no_grad()
     def _collect(self) -> None:
-        """Take in buffers that were assigned since, and make the modules' own ones views again."""
-        held = [dict(m.named_buffers()) for m in self.modules]
-        for name in [name for name in held[0] if name not in self._buffers]:
+        """Take in what was assigned since, and make the modules' own tensors views of the stacked ones again."""
+        parameters: list[State] = [{**dict(m.named_parameters())} for m in self.modules]
+        self._gather("parameter", self._parameters, parameters)
+        self._gather("buffer", self._buffers, [dict(m.named_buffers()) for m in self.modules])
+
+    def _gather(self, what: str, kept: State, held: list[dict[str, Tensor]]) -> None:
+        for name in [name for name in held[0] if name not in kept]:
             if any(name not in each for each in held):
-                raise ModelError(f"its buffer {name} is there in some replicas and not in others")
-            self._buffers |= stacked([{name: each[name]} for each in held], self.device)
-        for index, (module, own) in enumerate(zip(self.modules, held, strict=True)):
-            for name, storage in self._buffers.items():
+                raise ModelError(f"its {what} {name} is there in some replicas and not in others")
+            together = stacked([{name: each[name]} for each in held], self.device)[name]
+            kept[name] = _aligned(together) if self.moved else held[0][name].detach()[None]
+        for name, storage in kept.items():
+            for index, own in enumerate(held):
                 view, tensor = storage[index], own.get(name)
                 if tensor is None or tensor.shape != view.shape or tensor.dtype != view.dtype:
                     raise ModelError(
-                        f"its buffer {name} changes its shape or type while it is in use: a buffer must keep "
-                        "both, for replicas to be saved and compared"
+                        f"its {what} {name} changes its shape or type while it is in use: it must keep both, for "
+                        "replicas to be saved and compared"
                     )
-                if tensor.data_ptr() != view.data_ptr():
+                if tensor.data_ptr() == view.data_ptr() or not tensor.numel():
+                    continue
+                if self.moved:
                     view.copy_(tensor)
-                    owner, _, last = name.rpartition(".")
-                    module.get_submodule(owner)._buffers[last] = view
+                    tensor.data = view  # the same object, which the module may know by other names
+                else:
+                    kept[name] = tensor.detach()[None]
 
     def split(self, stack: int) -> None:
         """Nothing: there is one replica in a pass."""
@@ -113,9 +128,7 @@ class PlainCohort:
 
     def seed(self, part: Part, key: int) -> None:
         """Start the random numbers of one replica's pass: torch's, numpy's and Python's."""
-        torch.manual_seed(key)
-        np.random.seed(key % 2**32)
-        random.seed(key)
+        streams.seed_all(key)
 
     def forward(self, part: Part, inputs: Tensor, shared: bool = False, turn: int = 0) -> Tensor:
         """Outputs [1, B, ...] of the part's replica; inputs [1, B, ...], or [B, ...] with `shared`."""
@@ -144,31 +157,34 @@ class PlainCohort:
             put(module, held, index)
         self._collect()
 
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Puts back what happens to the modules meanwhile: how often they are evaluated leaves training alone."""
+        tensors = {n: t.detach().clone() for n, t in {**self.parameters, **self.buffers}.items()}
+        kept = self.attributes()
+        yield
+        now = {**self.parameters, **self.buffers}
+        with torch.no_grad():
+            for name in [name for name in tensors if not torch.equal(now[name], tensors[name])]:
+                now[name].copy_(tensors[name])
+        for index, before in kept.items():
+            after = attributes.of_module(self.modules[int(index)])
+            changed = {n: v for n, v in before.items() if not attributes.same(after.get(n), v)}
+            attributes.to_module(self.modules[int(index)], changed)
+
     def attributes(self) -> dict[str, Any]:
-        """What the modules keep besides parameters and buffers: {replica: {"module name:attribute": value}}."""
-        return {
-            str(index): {
-                name: value.detach().cpu().clone() if isinstance(value, Tensor) else value
-                for name, value in plain_state(module).items()
-            }
-            for index, module in enumerate(self.modules)
-        }
+        """What the modules keep besides parameters and buffers: {replica: {"module name:attribute": encoded}}."""
+        each = {str(r): attributes.of_module(m) for r, m in enumerate(self.modules)}
+        return each if any(each.values()) else {}
 
     def load_attributes(self, state: dict[str, Any]) -> None:
         """Put back what `attributes` gave."""
         for index, kept in state.items():
-            for name, value in kept.items():
-                owner, _, last = name.rpartition(":")
-                value = value.to(self.device) if isinstance(value, Tensor) else value
-                setattr(self.modules[int(index)].get_submodule(owner), last, value)
+            attributes.to_module(self.modules[int(index)], kept)
 
     def replica(self, index: int) -> nn.Module:
         """One replica as an ordinary module of its own, on the CPU, in eval mode."""
-        for module in self.modules[index].modules():
-            for name, value in vars(module).items():
-                if isinstance(value, Tensor) and value.grad_fn is not None:
-                    vars(module)[name] = value.detach()  # of the last pass; it could not be copied
-        module = copy.deepcopy(self.modules[index]).cpu()
+        module = attributes.copied(self.modules[index]).cpu()
         return put(module, {**self.parameters, **self.buffers}, index).eval()
 
 
@@ -183,27 +199,15 @@ def _aligned(tensor: Tensor) -> Tensor:
     return view.copy_(tensor)
 
 
-def plain_state(module: nn.Module) -> dict[str, Any]:
-    """Numbers, text and tensors that modules keep as ordinary attributes: "module name:attribute" -> value."""
-    return dict(_plain_state(module))
-
-
-def _plain_state(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    for prefix, child in module.named_modules():
-        for name, value in vars(child).items():
-            own = name not in ("training", "calls") and not name.startswith("_backward")
-            # A tensor with a history is the last pass's, computed anew in the next one.
-            if own and (
-                type(value) in PLAIN_TYPES or (isinstance(value, Tensor) and value.grad_fn is None)
-            ):
-                yield f"{prefix}:{name}", value
-
-
 def checked(outputs: Any, inputs: Tensor, cls: type) -> Tensor:
     """The outputs, where they are one row of numbers an example; ModelError that says what they are instead."""
     where = f"{cls.__module__}:{cls.__qualname__}"
     if not isinstance(outputs, Tensor):
         raise ModelError(f"{where} returns {_said(outputs)}")
+    if outputs.is_complex():
+        raise ModelError(
+            f"{where} returns complex numbers, and a loss needs real ones: .abs() or .real"
+        )
     if not outputs.is_floating_point():
         raise ModelError(
             f"{where} returns whole numbers ({outputs.dtype}), and a loss needs floating-point outputs: return the "

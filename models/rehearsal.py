@@ -2,13 +2,12 @@
 
 A few real training steps and an evaluation on real examples, both ways, with the same starts, batches and random
 numbers; losses, gradients, parameters, buffers and predictions have to agree, with SGD and with AdamW, which makes
-much of rounding where a gradient is nothing else. The plain run comes first: what
-fails there is the person's to mend, and is explained. Seconds, once per kind of network in each process.
+much of rounding where a gradient is nothing else. An attempt at plain training comes first (attempt.py). Seconds,
+once per kind of network in each process.
 """
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,84 +15,78 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from engram.models import streams
+from engram.models import attributes, streams
+from engram.models.attempt import EPOCHS, Case, attempt, close, said
 from engram.models.cohort import Cohort
 from engram.models.config import TrainingConfig
 from engram.models.dropout import Dropout, adopt
-from engram.models.explain import in_their_code
-from engram.models.families import ModelError, Way
-from engram.models.plain import PlainCohort, plain_state
-from engram.models.training import Augment, Examples, Trainer
+from engram.models.evaluation import Networks
+from engram.models.families import Way
+from engram.models.plain import PlainCohort
+from engram.models.training import Examples, Trainer
 from engram.models.trouble import kind
 
-REPLICAS, MOST_BATCH, EPOCHS = 3, 16, 2
+DROPOUTS = nn.modules.dropout._DropoutNd  # of every kind; nn.Dropout alone is adopted
+# What torch's vmap says -> what it means.
+OBJECTIONS = {
+    "randomness error mode": "it draws random numbers in forward, other than by nn.Dropout",
+    "data-dependent control flow": "it branches on values",
+    "setup_context": "an autograd function in it is not made for vmap",
+    "may have escaped": "it keeps tensors from one call to another, or something in it does (checkpointing, say)",
+    "`.item()`": "it makes Python numbers of tensors",
+}
+REPLICAS = 3
 STACKS = (3, 2, 1)  # all in one pass, in unequal parts, one by one
-LOOSE, TIGHT = (
-    1e-3,
-    2e-5,
-)  # relative differences: of two orders of the same float32 sums; after Adam's steps
-TINY = 1e-5  # a difference that is none, absolute
-
-Make = Callable[[int], nn.Module]  # replica -> a fresh network
+# Relative differences: of two orders of the same float32 sums; after Adam's steps.
+LOOSE, TIGHT = 1e-3, 2e-5
 
 
-def rehearse(
-    make: Make,
-    examples: Examples,
-    outputs: int,
-    config: TrainingConfig,
-    train_size: int,
-    device: torch.device,
-    augment: Augment | None = None,
-) -> Way:
-    """The way for networks made by `make`; ModelError, explained, where not even plain training works.
-
-    examples: some of the study's own; outputs: classes, or values."""
-    attempt(make, examples, outputs, config, train_size, device, augment)
-    batch, size = _sizes(config, train_size)
-    examples = _enough(examples, size)
+def rehearse(case: Case) -> Way:
+    """The way for networks of a case; ModelError, explained, where not even plain training works."""
+    notes = attempt(case)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # vmap tells what it has no fast rule for
-        return _compared(make, examples, config, batch, size, device)
+        try:
+            differs = _difference_of_ways(case)
+            reason = f"stacked, {differs}" if differs else None
+        except Exception as error:  # whatever vmap, or code under it, objects to
+            if kind(error) != "trial":
+                raise
+            reason = f"it cannot be stacked: {_words(str(error))}"
+    return Way("plain" if reason else "vmapped", reason, notes)
 
 
-def _compared(
-    make: Make,
-    examples: Examples,
-    config: TrainingConfig,
-    batch: int,
-    size: int,
-    device: torch.device,
-) -> Way:
-    """The way, by comparing runs; what a difference is called is the reason."""
-    quiet = config.model_copy(update=_short(batch))
+def _words(error: str) -> str:
+    """What vmap objects to, in the words of a network."""
+    return next((words for part, words in OBJECTIONS.items() if part in error), said(error))
+
+
+def _difference_of_ways(case: Case) -> str | None:
+    """The first thing in which a stacked run is not as the plain one; None where all agrees."""
+    quiet = case.training.model_copy(update=_short(case.batch))
     longer = {"epochs": 2 * EPOCHS, "evaluate_every": 2 * EPOCHS}
     adam = quiet.model_copy(update={"optimizer": "adamw", "lr": 0.01, **longer})
-    try:
-        for recipe, stacks, near in ((quiet, STACKS, LOOSE), (adam, STACKS[:1], TIGHT)):
-            reference = _run(PlainCohort(_still(make, False), device), examples, recipe, size)
-            for stack in stacks:
-                found = _run(Cohort(_still(make, True), device, stack), examples, recipe, size)
-                differs = _difference(reference, found, near)
-                if differs:
-                    return Way("plain", f"stacked, {differs}")
-        if any(isinstance(m, Dropout) and m.rate > 0 for m in adopt(make(0)).modules()):
-            reference = _run(PlainCohort(_adopted(make), device), examples, quiet, size)
-            for stack in STACKS[:2]:
-                found = _run(Cohort(_adopted(make), device, stack), examples, quiet, size)
-                differs = _difference(reference, found, LOOSE)
-                if differs:
-                    return Way("plain", f"stacked and with dropout, {differs}")
-    except Exception as error:  # whatever vmap, or code under it, objects to
-        if kind(error) != "trial":
-            raise
-        said = str(error).strip().splitlines()
-        return Way("plain", f"it cannot be stacked: {_shortened(said[0] if said else repr(error))}")
-    return Way("vmapped")
+    for recipe, stacks, near in ((quiet, STACKS, LOOSE), (adam, STACKS[:1], TIGHT)):
+        reference = _run(PlainCohort(_still(case, False), case.device), case, recipe)
+        for stack in stacks:
+            found = _run(Cohort(_still(case, True), case.device, stack), case, recipe)
+            if differs := _difference(reference, found, near):
+                return (
+                    f"{differs} of AdamW, which makes steps of rounding"
+                    if near == TIGHT
+                    else differs
+                )
+    if any(isinstance(m, DROPOUTS) and m.p > 0 for m in case.make(0).modules()):
+        reference = _run(PlainCohort(_adopted(case), case.device), case, quiet)
+        for stack in STACKS[:2]:
+            found = _run(Cohort(_adopted(case), case.device, stack), case, quiet)
+            if differs := _difference(reference, found, LOOSE):
+                return f"and with dropout, {differs}"
+    return None
 
 
-def _adopted(make: Make) -> list[nn.Module]:
-    return [adopt(make(replica)) for replica in range(REPLICAS)]
+def _adopted(case: Case) -> list[nn.Module]:
+    return [adopt(case.make(replica)) for replica in range(REPLICAS)]
 
 
 def _short(batch: int) -> dict:
@@ -107,71 +100,15 @@ def _short(batch: int) -> dict:
     }
 
 
-def _enough(examples: Examples, size: int) -> Examples:
-    index = torch.arange(max(size, 2)) % len(examples)
-    return Examples(examples.inputs[index], examples.targets[index])
-
-
-def _sizes(config: TrainingConfig, train_size: int) -> tuple[int, int]:
-    """(examples in a batch, in an epoch): a whole batch and a last one, which may be of one example."""
-    batch = min(config.batch_size, MOST_BATCH, train_size)
-    last = train_size % config.step_size % config.batch_size or batch
-    return batch, batch + min(last, batch)
-
-
-def attempt(
-    make: Make,
-    examples: Examples,
-    outputs: int,
-    config: TrainingConfig,
-    train_size: int,
-    device: torch.device,
-    augment: Augment | None = None,
-) -> None:
-    """One plain replica through two short epochs as the study has them; ModelError, explained, where it fails."""
-    batch, size = _sizes(config, train_size)
-    examples = _enough(examples, size)
-    network = make(0)
-    config = config.model_copy(
-        update={
-            "batch_size": batch,
-            "accumulate": 1,
-            "epochs": EPOCHS,
-            "steps": None,
-            "early_stopping": None,
-        }
-    )
-    trainer = Trainer(
-        PlainCohort([network], device),
-        examples,
-        torch.arange(size)[None],
-        {},
-        config,
-        [streams.key("rehearsal", 0)],
-        augment,
-    )
-    with in_their_code(type(network), "a training step"):
-        trainer.advance()
-        trainer.state_dict()
-        found = trainer.predict(Examples(examples.inputs[:2], examples.targets[:2])).shape[-1]
-    if found != outputs:
-        what = "values to predict" if examples.targets.is_floating_point() else "classes"
-        where = f"{type(network).__module__}:{type(network).__qualname__}"
-        raise ModelError(
-            f"{where} returns {found} numbers an example, and the data has {outputs} {what}: build the last layer "
-            "with `outputs`"
-        )
-
-
-def _still(make: Make, adopted: bool) -> list[nn.Module]:
+def _still(case: Case, adopted: bool) -> list[nn.Module]:
     """The replicas with their dropout at rate 0, so that nothing of it is random."""
     modules = []
     for replica in range(REPLICAS):
-        module = make(replica)
+        module = case.make(replica)
         if adopted:
             adopt(module)
         for layer in module.modules():
-            if isinstance(layer, nn.modules.dropout._DropoutNd):
+            if isinstance(layer, DROPOUTS):
                 layer.p = 0.0
             elif isinstance(layer, Dropout):
                 layer.rate = 0.0
@@ -187,17 +124,16 @@ class _Seen:
     changed: str | None
 
 
-def _run(
-    cohort: Cohort | PlainCohort, examples: Examples, config: TrainingConfig, size: int
-) -> _Seen:
+def _run(cohort: Networks, case: Case, config: TrainingConfig) -> _Seen:
     seen: list[tuple[str, Tensor]] = []
+    examples: Examples = case.few
     orders = [
-        torch.randperm(size, generator=streams.generator("rehearsal", replica))
+        torch.randperm(case.size, generator=streams.generator("rehearsal", replica))
         for replica in range(REPLICAS)
     ]
     keys = [streams.key("rehearsal", replica) for replica in range(REPLICAS)]
     trainer = Trainer(cohort, examples, torch.stack(orders), {}, config, keys)
-    before = plain_state(cohort.module)
+    before = attributes.of_module(cohort.module)
     cohort.train(True)
     for step in range(trainer.total_steps):
         epoch, within = divmod(step, trainer.steps_per_epoch)
@@ -210,9 +146,8 @@ def _run(
             if not name.endswith("stream"):
                 kind = "parameter" if name in cohort.parameters else "buffer"
                 seen.append((f"the {kind} {name} differs after a step", tensor.detach().clone()))
-    changed = next(
-        (n for n, v in plain_state(cohort.module).items() if _changed(before.get(n), v)), None
-    )
+    now = attributes.of_module(cohort.module)
+    changed = next((n for n in now if not attributes.same(before.get(n), now[n])), None)
     report = trainer.evaluate()
     seen.append(("the loss differs", report.loss["train"]))
     seen.append(("predictions differ", trainer.predict(examples)))
@@ -222,13 +157,7 @@ def _run(
     return _Seen(seen, changed)
 
 
-def _changed(before: object, now: object) -> bool:
-    if isinstance(before, Tensor) and isinstance(now, Tensor):
-        return before.shape != now.shape or not torch.equal(before, now)
-    return type(before) is not type(now) or before != now
-
-
-def _gradient(cohort: Cohort | PlainCohort, name: str) -> Tensor:
+def _gradient(cohort: Networks, name: str) -> Tensor:
     """Stacked, zeros where there is none."""
     if isinstance(cohort, Cohort):
         stacked = cohort.parameters[name]
@@ -247,22 +176,9 @@ def _difference(plain: _Seen, other: _Seen, near: float) -> str | None:
         # Adam's own gradients are left out: they are as the parameters are.
         if near == TIGHT and name.startswith("the gradient"):
             continue
-        if wanted.shape != found.shape or not _close(wanted, found, near):
+        if not close(wanted, found, near):
             return name
     return None
-
-
-def _close(wanted: Tensor, found: Tensor, near: float) -> bool:
-    wanted, found = wanted.cpu(), found.cpu()
-    if not wanted.is_floating_point():
-        return torch.equal(wanted, found)
-    scale = wanted[wanted.isfinite()].abs().max().item() if wanted.isfinite().any() else 0.0
-    tolerance = TINY + near * (scale if math.isfinite(scale) else 0.0)
-    return torch.allclose(wanted, found, rtol=near, atol=tolerance, equal_nan=True)
-
-
-def _shortened(text: str, most: int = 160) -> str:
-    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 _KNOWN: dict[tuple, Way] = {}

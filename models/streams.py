@@ -9,7 +9,11 @@ wraps the same way everywhere.
 from __future__ import annotations
 
 import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +29,25 @@ def key(*words: int | str) -> int:
 def generator(*words: int | str) -> torch.Generator:
     """A CPU generator at the start of the stream of these words."""
     return torch.Generator().manual_seed(key(*words))
+
+
+def seed_all(key: int) -> None:
+    """Start the shared random numbers of torch, numpy and Python, which a person's code draws from."""
+    torch.manual_seed(key)
+    np.random.seed(key % 2**32)
+    random.seed(key)
+
+
+@contextmanager
+def forked() -> Iterator[None]:
+    """The shared random numbers of torch on the CPU, numpy and Python are afterwards as they were."""
+    kept = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            np.random.set_state(kept[0])
+            random.setstate(kept[1])
 
 
 def _mix(x: Tensor) -> Tensor:

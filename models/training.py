@@ -1,54 +1,40 @@
-"""Train a cohort: batches, steps, schedules, clipping, early stopping, evaluation, checkpoints.
+"""Train a cohort: batches, steps, schedules, clipping, checkpoints.
 
 Sees arrays and a `TrainingConfig`; knows nothing of studies or datasets by name.
 """
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from engram.models import captured, streams, trouble
-from engram.models.cohort import Cohort, Part
+from engram.models.averaging import Average
+from engram.models.cohort import Part
 from engram.models.config import TrainingConfig
-from engram.models.losses import example_losses, mean_loss, training_loss
+from engram.models.early_stopping import EarlyStopping
+from engram.models.evaluation import Evaluation, Networks
+from engram.models.examples import Examples
+from engram.models.losses import mean_loss, training_loss
 from engram.models.optimizer import Optimizer
 from engram.models.optimizers import optimizer
 from engram.models.orders import Orders
-from engram.models.plain import PlainCohort
 from engram.models.schedules import schedule
+
+__all__ = ["Augment", "Examples", "Report", "Trainer", "evaluation_steps", "on_host", "steps_of"]
 
 # Augmentation: (inputs [R, B, ...], uniforms [R, B, K]) -> inputs, or inputs and the share [R, B] of each example's
 # own target, the next example's being the rest; and K for a shape.
 Mixed = tuple[Tensor, Tensor] | None  # shares [R, B] of the own targets, and the others' targets
 Augment = tuple[Callable[[Tensor, Tensor], Any], int]
-EVALUATION_FLOATS = 2**22  # activations per evaluation pass: bounds memory, not results
-# Examples per evaluation pass on a CPU, over all its replicas, and at least of each: what its caches like best.
-CPU_EXAMPLES, CPU_EXAMPLES_OF_EACH = 2048, 128
 PAUSE_STEPS = 50  # steps between two looks at the clock
-
-
-@dataclass(frozen=True)
-class Examples:
-    """inputs [N, ...] float32 and targets [N] int64 (classes) or [N, K] float32 (values)."""
-
-    inputs: Tensor
-    targets: Tensor
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def to(self, device: torch.device) -> Examples:
-        return Examples(self.inputs.to(device), self.targets.to(device))
 
 
 @dataclass(frozen=True)
@@ -67,18 +53,6 @@ class Report:
     diverged: Tensor
     stopped: Tensor
     other: dict[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass
-class EarlyStopping:
-    """Per replica: the best validation loss, how long ago, and the weights then."""
-
-    patience: int
-    best_loss: Tensor
-    waited: Tensor
-    best_step: Tensor
-    stopped: Tensor
-    best: dict[str, Tensor] = field(default_factory=dict)
 
 
 def steps_of(config: TrainingConfig, train_size: int) -> tuple[int, int]:
@@ -107,7 +81,7 @@ class Trainer:
 
     def __init__(
         self,
-        cohort: Cohort | PlainCohort,
+        cohort: Networks,
         pool: Examples,
         members: Tensor,
         sets: dict[str, Examples],
@@ -130,24 +104,23 @@ class Trainer:
         self.key_tensor = torch.tensor(keys, dtype=torch.int64)
         self.device_keys = self.key_tensor.to(self.device)
         self.augment = augment
-        self.classification = not pool.targets.is_floating_point()
+        self.classification = pool.classification
         self.steps_per_epoch, self.total_steps = steps_of(config, members.shape[1])
         self.evaluations = evaluation_steps(config, members.shape[1])
         self.orders = Orders(keys, self.members, math.ceil(self.total_steps / self.steps_per_epoch))
         self.step = 0
         self.seconds = 0.0
         self.diverged = torch.zeros(cohort.replicas, dtype=torch.bool)
-        self.early_stopping = self._early_stopping()
-        self.optimizer = optimizer(cohort, config)
-        weighted = config.class_weights is not None
-        self.loss = training_loss(
-            config, self.pool.targets[self.members.flatten()] if weighted else self.pool.targets
-        )
+        self.early_stopping: EarlyStopping | None = None
+        if config.early_stopping is not None:
+            if "validation" not in self.sets:
+                raise ValueError("early stopping needs a validation set")
+            self.early_stopping = EarlyStopping(config.early_stopping, cohort.replicas)
+        self.optimizer = optimizer(cohort, config, keys)
+        self.loss = training_loss(config, self.pool.targets, self.members)
         self.schedule = schedule(config, self.total_steps)
-        self.average: dict[str, Tensor] = {}
-        if config.ema is not None:
-            self.average = {n: p.detach().clone() for n, p in cohort.parameters.items()}
-        self._averaged_now = False
+        self.average = None if config.ema is None else Average(cohort.parameters)
+        self.evaluation = Evaluation(cohort, self.pool.inputs[:1])
         self.warm = 0  # steps since the optimizer's state was made or put back
         self.graph: captured.Steps | None = None
         self.not_captured = self._unfit() if capture else "it was not asked for"
@@ -176,10 +149,12 @@ class Trainer:
                 self.seconds += time.perf_counter() - started
                 return None
         report = self.evaluate()
-        self._update_early_stopping(report)
+        if self.early_stopping is not None:
+            averaged = {} if self.average is None else self.average.weights
+            weights = {**self.cohort.parameters, **self.cohort.buffers, **averaged}
+            self.early_stopping.update(report.loss["validation"], self.step, weights)
         if self.finished:
-            self._keep_average()
-            self._restore_best()
+            self._end()
         self.seconds += time.perf_counter() - started
         return report
 
@@ -222,9 +197,17 @@ class Trainer:
             self._backward(part, inputs[part.replicas], targets[part.replicas], own)
         if self.config.clip is not None:
             self.cohort.clip(self.config.clip)
-        self.optimizer.step()
-        if self.average:
-            self._update_average(newest)
+        self.optimizer.step(self.step)
+        if self.average is not None:
+            self.average.update(newest)
+
+    def _end(self) -> None:
+        """Put in place what training ends in: averaged weights, or each replica's best."""
+        if self.average is not None:
+            self.average.keep()
+            self.average = None
+        if self.early_stopping is not None:
+            self.cohort.load_state_dict(self.early_stopping.best)
 
     def _batch(self, batch: Tensor, stream: Tensor) -> tuple[Tensor, Tensor, Mixed]:
         """The examples [R, B, ...] of a step with their targets, changed at random where the study says so."""
@@ -268,7 +251,7 @@ class Trainer:
             outputs = self.cohort.forward(part, inputs, turn=turn)
         outputs = outputs.float()
         alone = self.cohort.way == "plain"
-        loss = mean_loss(self.loss, outputs, targets, mixed, alone).sum()
+        loss = mean_loss(self.loss, outputs, targets, part.replicas, mixed, alone).sum()
         if self.config.l1 > 0:
             loss = loss + self.config.l1 * sum(p.abs().sum() for p in part.trained)
         return loss
@@ -278,16 +261,19 @@ class Trainer:
     @torch.no_grad()
     def evaluate(self) -> Report:
         """Error and loss of each replica on its own training subset and on each shared set, in eval mode."""
+        sets: dict[str, tuple[Examples, Tensor | None]] = {"train": (self.pool, self.members)}
+        sets |= {name: (examples, None) for name, examples in self.sets.items()}
         with self._averaged():
-            found = [self._scores(self.pool, self.members)]
-            found += [self._scores(examples, None) for examples in self.sets.values()]
+            found = [
+                self.evaluation.scores(examples, members, self._evaluation_key)
+                for examples, members in sets.values()
+            ]
         scores = torch.stack(found).cpu().double()  # [sets, 2, R]: the one wait for the device
-        error = {name: scores[index, 0] for index, name in enumerate(["train", *self.sets])}
-        loss = {name: scores[index, 1] for index, name in enumerate(["train", *self.sets])}
-        self.diverged = self.diverged | ~torch.stack(list(loss.values())).isfinite().all(0)
-        stopped = (
-            self.early_stopping.stopped if self.early_stopping else torch.zeros_like(self.diverged)
-        )
+        error = {name: scores[index, 0] for index, name in enumerate(sets)}
+        loss = {name: scores[index, 1] for index, name in enumerate(sets)}
+        self.diverged = self.diverged | ~scores[:, 1].isfinite().all(0)
+        early = self.early_stopping
+        stopped = torch.zeros_like(self.diverged) if early is None else early.stopped
         return Report(
             epoch=math.ceil(self.step / self.steps_per_epoch),
             step=self.step,
@@ -298,73 +284,23 @@ class Trainer:
             stopped=stopped,
         )
 
-    def _scores(self, examples: Examples, members: Tensor | None) -> Tensor:
-        """Mean error and loss [2, R], on the device; members [R, m]: each replica on its own examples, None: on all."""
-        count = len(examples) if members is None else members.shape[1]
-        kind = torch.float32 if self.device.type == "mps" else torch.float64  # MPS has no doubles
-        total = torch.zeros(2, self.cohort.replicas, dtype=kind, device=self.device)
-        for part, outputs, index in self._passes(examples, members):
-            targets = examples.targets[index]
-            if members is None:
-                targets = targets.expand(outputs.shape[0], *targets.shape)
-            losses = example_losses(outputs, targets)
-            wrong = (outputs.argmax(-1) != targets).float() if self.classification else losses
-            total[:, part.replicas] += torch.stack([wrong.sum(1), losses.sum(1)])
-        return total / count
-
-    @torch.no_grad()
     def predict(self, examples: Examples) -> Tensor:
         """Outputs [R, N, C] (logits, or values) on shared examples, in eval mode, float32 on the CPU."""
         return self._outputs(examples.inputs, lambda outputs: outputs.cpu())
 
-    @torch.no_grad()
     def classes(self, inputs: Tensor) -> Tensor:
         """The class [R, N] that each replica gives to each of shared examples, in eval mode, on the CPU."""
         return self._outputs(inputs, lambda outputs: outputs.argmax(-1)).cpu()
 
     def _outputs(self, inputs: Tensor, kept: Callable[[Tensor], Tensor]) -> Tensor:
-        """What is kept of the outputs [r, b, C] of each pass, put together: [R, N, ...]."""
-        inputs = inputs.to(self.device)
-        examples = Examples(inputs, inputs)  # targets play no part
-        pieces: dict[int, list[Tensor]] = {}
         with self._averaged():
-            for part, outputs, _ in self._passes(examples, None):
-                pieces.setdefault(part.start, []).append(kept(outputs))
-        return torch.cat([torch.cat(piece, 1) for _, piece in sorted(pieces.items())])
+            return self.evaluation.outputs(inputs, kept, self._evaluation_key)
 
-    def _passes(self, examples: Examples, members: Tensor | None):
-        """(part, outputs [r, b, C], index of the examples) over pieces that bound memory."""
-        self.cohort.train(False)
-        count = len(examples) if members is None else members.shape[1]
-        for part in self.cohort.parts:
-            size = self._examples_at_once(part)
-            # What is random in evaluation too begins anew, so that one evaluation is as another.
-            self.cohort.seed(part, streams.key(self.keys[part.start], "evaluation", self.step))
-            for start in range(0, count, size):
-                piece = slice(start, start + size)
-                index = piece if members is None else members[part.replicas, piece]
-                outputs = self.cohort.forward(part, examples.inputs[index], shared=members is None)
-                yield part, outputs.float(), index
-        self.cohort.train(True)
+    def _averaged(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.average is None else self.average.in_place()
 
-    def _examples_at_once(self, part: Part) -> int:
-        """Examples of each of a part's replicas in one evaluation pass."""
-        replicas = part.stop - part.start
-        if self.device.type == "cuda":
-            # By all replicas, not by the part's: a stack halved for want of memory takes half of it.
-            return max(1, _floats_on(self.device) // (self._floats * self.cohort.replicas))
-        size = max(1, EVALUATION_FLOATS // (max(self.pool.inputs[0].numel(), 256) * replicas))
-        if self.device.type == "cpu":
-            size = min(size, max(CPU_EXAMPLES // replicas, CPU_EXAMPLES_OF_EACH))
-        return size
-
-    @functools.cached_property
-    def _floats(self) -> int:
-        """Numbers that a pass holds of one example of one replica: the largest that it makes, three times."""
-        part, example = self.cohort.parts[0], self.pool.inputs[:1]
-        with _Largest() as largest:
-            self.cohort.forward(part, example, shared=True)
-        return max(256, 3 * largest.numbers // (part.stop - part.start))
+    def _evaluation_key(self, part: Part) -> int:
+        return streams.key(self.keys[part.start], "evaluation", self.step)
 
     # -- recorded steps -------------------------------------------------------------------------
 
@@ -424,78 +360,6 @@ class Trainer:
             return rate, 1.0
         return rate, 1 - min(self.config.ema, (2 + step) / (11 + step))
 
-    # -- averaged weights -----------------------------------------------------------------------
-
-    @torch.no_grad()
-    def _update_average(self, newest: float | Tensor) -> None:
-        """One step of the exponential average."""
-        for name, parameter in self.cohort.parameters.items():
-            self.average[name].lerp_(parameter.detach(), newest)
-
-    @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """The averaged weights in place of the last ones, for a while; in place, since parts are views."""
-        if not self.average or self._averaged_now:
-            yield
-            return
-        live = {name: p.detach().clone() for name, p in self.cohort.parameters.items()}
-        self._put(self.average)
-        self._averaged_now = True
-        try:
-            yield
-        finally:
-            self._averaged_now = False
-            self._put(live)
-
-    @torch.no_grad()
-    def _put(self, weights: dict[str, Tensor]) -> None:
-        for name, parameter in self.cohort.parameters.items():
-            parameter.copy_(weights[name])
-
-    def _keep_average(self) -> None:
-        """The averaged weights are what training ends in."""
-        if self.average:
-            self._put(self.average)
-            self.average = {}
-
-    # -- early stopping -------------------------------------------------------------------------
-
-    def _early_stopping(self) -> EarlyStopping | None:
-        if self.config.early_stopping is None:
-            return None
-        if "validation" not in self.sets:
-            raise ValueError("early stopping needs a validation set")
-        zeros = torch.zeros(self.cohort.replicas, dtype=torch.int64)
-        infinite = torch.full(zeros.shape, math.inf, dtype=torch.float64)
-        return EarlyStopping(
-            self.config.early_stopping, infinite, zeros, zeros.clone(), zeros.bool()
-        )
-
-    def _update_early_stopping(self, report: Report) -> None:
-        """Note which replicas improved; those that waited too long stop and keep their best weights."""
-        state = self.early_stopping
-        if state is None:
-            return
-        loss = report.loss["validation"]
-        better = (loss < state.best_loss) & ~state.stopped
-        state.best_loss = torch.where(better, loss, state.best_loss)
-        state.best_step = torch.where(better, self.step, state.best_step)
-        state.waited = torch.where(better, 0, state.waited + 1)
-        state.stopped = state.stopped | (state.waited >= state.patience)
-        improved = better.to(self.device)
-        for name, tensor in {
-            **self.cohort.parameters,
-            **self.cohort.buffers,
-            **self.average,
-        }.items():
-            kept = state.best.get(name, tensor.detach())
-            chosen = improved.view(-1, *[1] * (tensor.dim() - 1))
-            state.best[name] = torch.where(chosen, tensor.detach(), kept).clone()
-
-    def _restore_best(self) -> None:
-        if self.early_stopping is not None:
-            self.cohort.load_state_dict(self.early_stopping.best)
-
     # -- checkpoints ----------------------------------------------------------------------------
 
     def state_dict(self) -> dict:
@@ -512,52 +376,29 @@ class Trainer:
         }
         if attributes := self.cohort.attributes():
             state["attributes"] = attributes
-        if self.average:
-            state["average"] = {n: t.detach().cpu().clone() for n, t in self.average.items()}
+        if self.average is not None:
+            state["average"] = {n: t.cpu().clone() for n, t in self.average.weights.items()}
         if self.early_stopping is not None:
-            stop = self.early_stopping
-            state["early_stopping"] = {
-                name: getattr(stop, name).cpu().clone()
-                for name in ("best_loss", "waited", "best_step", "stopped")
-            }
-            state["best"] = {n: t.cpu().clone() for n, t in stop.best.items()}
+            state |= self.early_stopping.state_dict()
         return state
 
     def load_state_dict(self, state: dict) -> None:
         """Go on from a state made by `state_dict`; KeyError or RuntimeError when it does not fit."""
         self.cohort.load_state_dict(state["cohort"])
         self.cohort.load_attributes(state.get("attributes", {}))
-        self.average = {
-            n: t.to(self.device, copy=True) for n, t in state.get("average", {}).items()
-        }
+        kept = state.get("average")
+        if kept is None:
+            self.average = None  # at the end, it is the weights themselves
+        elif self.average is not None:
+            self.average.weights = {n: t.to(self.device, copy=True) for n, t in kept.items()}
         self.step, self.seconds = state["step"], state["seconds"]
         self.diverged = state["diverged"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.warm, self.graph = 0, None  # it reads the memory that was in use before
         if self.early_stopping is not None:
-            for name, value in state["early_stopping"].items():
-                setattr(self.early_stopping, name, value)
-            self.early_stopping.best = {n: t.to(self.device) for n, t in state["best"].items()}
+            self.early_stopping.load_state_dict(state, self.device)
 
 
 def on_host(augment: Augment | None) -> bool:
     """Whether an augmentation wants its uniforms on the host."""
     return augment is not None and getattr(augment[0], "on_host", False)
-
-
-class _Largest(TorchDispatchMode):
-    """How many numbers the largest tensor has that is calculated meanwhile."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(tensor, Tensor):
-                self.numbers = max(self.numbers, tensor.numel())
-        return out
-
-
-def _floats_on(device: torch.device) -> int:
-    """Activations per evaluation pass on a GPU: a 32nd of its memory, the same whatever else is on it."""
-    return int(torch.cuda.get_device_properties(device).total_memory) // (4 * 32)

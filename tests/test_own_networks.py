@@ -5,6 +5,7 @@ The loop is written here, with torch alone: one module, one torch optimizer, bat
 
 from __future__ import annotations
 
+import functools
 import inspect
 
 import pytest
@@ -36,13 +37,27 @@ REFUSED = {
     "Everything": "nothing to train",
     "Lightning": "LightningModule",
     "GrowingBuffer": "changes its shape",
+    "LateParameter": "create it in __init__",
+    "SharedGenerator": "the same twice",
+    "ViewOfItself": "a view of its own parameters",
+    "Unkept": "goes on from a checkpoint otherwise",
+    "ComplexOutputs": ".abs() or .real",
 }
 IMAGES = ("Residual", "GroupNormed", "ChannelsLast")
 NETWORKS = [
     name
     for name, cls in inspect.getmembers(own_networks, inspect.isclass)
-    if issubclass(cls, nn.Module) and name not in (*REFUSED, "LightningModule")
+    if issubclass(cls, nn.Module)
+    and cls.__module__ == own_networks.__name__
+    and name not in (*REFUSED, "LightningModule")
 ]
+RANDOM_IN_EVALUATION = ("ForgottenFlag",)
+NOTED = {
+    "ForgottenFlag": "random in evaluation too",
+    "Unregistered": "layers are not registered",
+    "Unused": "spare.weight, spare.bias",
+    "AlwaysUpdated": "changes mean in evaluation",
+}
 # What stacking is known to be right for: here the faster way has to be taken, and is then compared.
 STACKED = (
     "Perceptron",
@@ -53,7 +68,18 @@ STACKED = (
     "ManyBuffers",
     "Lazy",
     "Tokens",
+    "CellsInTime",
+    "TiedAndFrozen",
 )
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small are slower on two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def examples(name: str) -> Examples:
@@ -65,6 +91,12 @@ def examples(name: str) -> Examples:
 
 def config_of(name: str) -> ModelConfig:
     return ModelConfig(family=f"tests.own_networks:{name}")
+
+
+def case_of(name: str, training: TrainingConfig) -> ways.Case:
+    pool = examples(name)
+    shape = tuple(pool.inputs.shape[1:])
+    return ways.Case(config_of(name), training, shape, CLASSES, False, pool, SIZE)
 
 
 def network(name: str, replica: int) -> nn.Module:
@@ -79,8 +111,7 @@ def trainer_of(
     training = TrainingConfig(
         **OPTIMIZERS[optimizer][0], batch_size=BATCH, steps=STEPS, evaluate_every=3
     )
-    shape = tuple(pool.inputs.shape[1:])
-    how = way or ways.way(config_of(name), training, shape, CLASSES, False, pool, SIZE, CPU)
+    how = way or ways.way(case_of(name, training))
     cohort = ways.cohort([network(name, r) for r in range(REPLICAS)], CPU, stack, how)
     members = torch.stack([torch.arange(60).roll(5 * r)[:SIZE] for r in range(REPLICAS)])
     return Trainer(cohort, pool, members, {"test": pool}, training, list(range(REPLICAS)))
@@ -92,6 +123,7 @@ def finish(trainer: Trainer) -> Trainer:
     return trainer
 
 
+@functools.cache
 def plain_loop(name: str, optimizer: str, replica: int, own_streams: bool = False) -> nn.Module:
     """The textbook loop. own_streams: with the dropout masks of the product, else with torch's own."""
     net, pool = network(name, replica), examples(name)
@@ -115,9 +147,9 @@ def plain_loop(name: str, optimizer: str, replica: int, own_streams: bool = Fals
             for number, layer in enumerate(layers, 1):
                 layer.stream.copy_(drawn[0, number, 0])
                 layer.calls = 0
-            torch.manual_seed(streams.key(replica, "module", step))
+            streams.seed_all(streams.key(replica, "module", step))
             torchs.zero_grad()
-            F.cross_entropy(net(pool.inputs[batch]), pool.targets[batch]).backward()
+            F.cross_entropy(net(pool.inputs[batch]).float(), pool.targets[batch]).backward()
             torchs.step()
             step += 1
     return net.eval()
@@ -140,27 +172,39 @@ def assert_same(trainer: Trainer, name: str, optimizer: str) -> None:
                     atol=1e-4,
                     msg=f"{key} of {replica}",
                 )
+        if name in RANDOM_IN_EVALUATION:
+            continue
         with torch.no_grad():
-            torch.testing.assert_close(predictions[replica], net(pool.inputs), rtol=1e-4, atol=1e-4)
-            alone = trainer.cohort.replica(replica)(pool.inputs)
+            torch.testing.assert_close(
+                predictions[replica], net(pool.inputs.clone()).float(), rtol=1e-4, atol=1e-4
+            )
+            alone = trainer.cohort.replica(replica)(pool.inputs.clone()).float()
         torch.testing.assert_close(alone, predictions[replica], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("name", NETWORKS)
+# With AdamW the others are compared below, resumed.
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [*[(name, "sgd") for name in NETWORKS], *[(name, "adamw") for name in STACKED]],
+)
 def test_a_persons_network_trains_as_in_a_plain_loop(name, optimizer):
     trainer = finish(trainer_of(name, optimizer))
     if name in STACKED:
         assert trainer.cohort.way == "vmapped", trainer.cohort.reason
     else:
         assert trainer.cohort.way == "vmapped" or trainer.cohort.reason
+    assert NOTED.get(name, "") in " ".join(trainer.cohort.notes)
+    assert name in NOTED or not trainer.cohort.notes
     assert_same(trainer, name, optimizer)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_one_by_one_and_in_chunks_it_is_the_same(name):
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("name", STACKED)
+def test_one_by_one_and_in_chunks_it_is_the_same(name, optimizer):
     for stack in (1, 2):
-        assert_same(finish(trainer_of(name, "sgd", stack)), name, "sgd")
+        trainer = finish(trainer_of(name, optimizer, stack))
+        assert trainer.cohort.stack == stack
+        assert_same(trainer, name, optimizer)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -191,10 +235,9 @@ def test_what_cannot_be_trained_is_refused_by_name_with_a_remedy(name):
 
 
 def test_a_last_batch_of_one_and_batch_norm_is_refused_before_it_runs():
-    pool = examples("BatchNormed")
     training = TrainingConfig(batch_size=13, epochs=1)  # 40 = 3 x 13 + 1
     with pytest.raises(ModelError, match="last batch of an epoch has one"):
-        ways.way(config_of("BatchNormed"), training, (16,), CLASSES, False, pool, SIZE, CPU)
+        ways.way(case_of("BatchNormed", training))
 
 
 def test_each_call_of_one_dropout_layer_and_each_replica_draws_its_own_mask():
@@ -228,7 +271,7 @@ def test_frozen_parameters_stay_as_they_were_under_weight_decay():
 def test_early_stopping_keeps_the_best_weights_of_a_plain_cohort():
     pool = examples("FunctionalDropout")
     training = TrainingConfig(batch_size=8, epochs=40, lr=0.05, early_stopping=2, evaluate_every=1)
-    how = ways.way(config_of("FunctionalDropout"), training, (16,), CLASSES, False, pool, SIZE, CPU)
+    how = ways.way(case_of("FunctionalDropout", training))
     assert how.way == "plain"
     cohort = ways.cohort([network("FunctionalDropout", r) for r in range(2)], CPU, None, how)
     members = torch.arange(SIZE).expand(2, SIZE)

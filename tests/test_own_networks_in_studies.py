@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,9 +10,13 @@ import pytest
 import torch
 
 from engram.data import catalog
+from engram.models import start
 from engram.models.config import ModelConfig
+from engram.models.families import ModelError
 from engram.models.family import build, built_with
 from engram.problems import StudyError
+from engram.sweeps.cluster import bundle
+from engram.sweeps.running import estimate, plan
 from engram.sweeps.study.configuration import Configuration
 from engram.sweeps.study.loading import load
 from engram.sweeps.study.sections import MeasuresConfig
@@ -144,18 +149,20 @@ def test_what_is_wrong_is_refused_when_the_study_is_read(home, wrong):
     assert "Traceback" not in str(error.value)
 
 
-def test_fine_tuning_starts_every_replica_from_one_file_and_freezes(home):
-    body = build(ModelConfig(family="their_net:Net"), (40,), 3)  # another number of classes
-    torch.save(body.state_dict(), "start.pt")
-    made = load(
-        study(model={"family": "their_net:Net", "start": "start.pt", "freeze": ["body.*"]}),
-        data=True,
-    )
-    configuration = made.configure()
-    assert len(str(configuration.dotted()["model.start"]).rpartition("@")[2]) == 12
-    running = trial.prepare(configuration, catalog.load(made.data), torch.device("cpu"))
+def trained(home, **model):
+    """A trial of the study with these keys of `model`, at its end."""
+    made = load(study(model={"family": "their_net:Net", **model}), data=True)
+    running = trial.prepare(made.configure(), catalog.load(made.data), torch.device("cpu"))
     while not running.trainer.finished:
         running.advance()
+    return running
+
+
+def test_fine_tuning_starts_every_replica_from_one_file_and_freezes(home):
+    body = build(ModelConfig(family="their_net:Net"), (40,), 3)  # another number of classes
+    torch.save(body.state_dict() | {"old.bias": torch.zeros(3)}, "start.pt")
+    running = trained(home, start="start.pt", freeze=["body.*"])
+    assert len(str(running.configuration.dotted()["model.start"]).rpartition("@")[2]) == 12
     cohort = running.trainer.cohort
     for replica in range(2):
         assert torch.equal(cohort.parameters["body.weight"][replica].detach(), body.body.weight)
@@ -163,9 +170,43 @@ def test_fine_tuning_starts_every_replica_from_one_file_and_freezes(home):
     record = measuring.measure(running, MeasuresConfig()).record
     assert record["way"] in ("vmapped", "plain")
     assert record["built_with"]["dropout"] == 0.3
+    said = (
+        "starts from start.pt: 2 of 4 tensors; fresh in each replica: head.weight, head.bias; "
+        "in the file and not used: old.bias"
+    )
+    assert f"network: {said}" in record["warnings"]
+    planned = study(model={"family": "their_net:Net", "start": "start.pt", "freeze": ["body.*"]})
+    assert said in "\n".join(plan.lines(estimate.make(load(planned, data=True))))
     torch.save(torch.nn.Linear(2, 2), "code.pt")  # a pickle that runs code is not read
     with pytest.raises(StudyError, match="no file of plain tensors"):
         load(study(model={"family": "their_net:Net", "start": "code.pt"}), data=True)
+
+
+def test_any_named_part_may_begin_fresh_and_only_that(home):
+    own = build(ModelConfig(family="their_net:Net"), (40,), 10)
+    torch.save(own.state_dict(), "start.pt")
+    cohort = trained(home, start="start.pt", fresh=["body.*"]).trainer.cohort
+    assert any("fresh in each replica: body.weight, body.bias" in note for note in cohort.notes)
+    torch.save({k: v for k, v in own.state_dict().items() if k != "body.bias"}, "start.pt")
+    with pytest.raises(StudyError, match=r"body.bias is not in the file.*model.fresh: \[body"):
+        trained(home, start="start.pt")
+    trained(home, start="start.pt", fresh=["body.bias"])
+    with pytest.raises(StudyError, match="'neck' matches nothing"):
+        trained(home, start="start.pt", fresh=["neck"])
+    with pytest.raises(StudyError, match=r"there is no model\.start"):
+        trained(home, fresh=["body.*"])
+
+
+def test_safetensors_are_read_or_the_package_is_named(home, monkeypatch):
+    own = build(ModelConfig(family="their_net:Net"), (40,), 10)
+    pytest.importorskip("safetensors.torch").save_file(own.state_dict(), "start.safetensors")
+    config = ModelConfig(family="their_net:Net", start="start.safetensors")
+    again = build(config, (40,), 10)
+    assert torch.equal(again.body.weight, own.body.weight)
+    start._read.cache_clear()
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    with pytest.raises(ModelError, match=r"pip install 'engram\[safetensors\]'"):
+        build(config, (40,), 10)
 
 
 def test_an_own_augmentation_is_the_replicas_own_and_the_same_again(home):
@@ -177,3 +218,19 @@ def test_an_own_augmentation_is_the_replicas_own_and_the_same_again(home):
             running.advance()
         runs.append(running.trainer.cohort.state_dict()["body.weight"])
     assert torch.equal(*runs)
+
+
+def test_weights_travel_with_the_study(home, tmp_path_factory, monkeypatch):
+    torch.save(build(ModelConfig(family="their_net:Net"), (40,), 10).state_dict(), "start.pt")
+    model = {"family": "their_net:Net", "start": "start.pt"}
+    (home / "own.yaml").write_text(json.dumps(study(model=model)))
+    sent = load(home / "own.yaml")
+    box = tmp_path_factory.mktemp("elsewhere")
+    bundle.pack(sent, box)
+    (home / "start.pt").unlink()
+    monkeypatch.chdir(box)
+    monkeypatch.syspath_prepend(box)
+    start._read.cache_clear()
+    build(sent.model, (40,), 10)  # as a worker does, which knows the path that was
+    there = load(box / bundle.STUDY)  # as the head of a cluster does
+    assert there.configure().hash == sent.configure().hash

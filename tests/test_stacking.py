@@ -9,6 +9,7 @@ import torch
 
 from engram.models import captured
 from engram.models.config import ModelConfig, TrainingConfig
+from engram.models.families import Way
 from engram.models.probe import Compared
 from engram.sweeps.trial import stacking
 from tests.gpu import graphs
@@ -16,7 +17,7 @@ from tests.gpu import graphs
 CPU = torch.device("cpu")
 
 
-def chosen(cache, monkeypatch, seconds, family="feedforward", replicas=16):
+def chosen(cache, monkeypatch, seconds, family="feedforward", replicas=16, way="stacked"):
     """The width where a stack of s replicas takes seconds[s] a step, and how often that was measured."""
     asked: list[int] = []
 
@@ -26,7 +27,7 @@ def chosen(cache, monkeypatch, seconds, family="feedforward", replicas=16):
 
     monkeypatch.setattr(stacking, "seconds_per_step", seconds_per_step)
     cohort = stacking.Cohort(
-        ModelConfig(family=family), TrainingConfig(), replicas, (40,), 10, False, CPU
+        ModelConfig(family=family), TrainingConfig(), replicas, (40,), 10, False, CPU, Way(way)
     )
     width = stacking.width(cohort, cache)
     return width, len(asked)
@@ -57,9 +58,15 @@ def test_a_memory_that_cannot_be_read_is_made_again(tmp_path, monkeypatch, text)
     assert chosen(tmp_path, monkeypatch, {})[1] == 0
 
 
-def test_one_replica_and_a_users_own_network_are_not_measured(tmp_path, monkeypatch):
+def test_one_replica_and_what_runs_one_by_one_are_not_measured(tmp_path, monkeypatch):
     assert chosen(tmp_path, monkeypatch, {}, replicas=1) == (1, 0)
-    assert chosen(tmp_path, monkeypatch, {}, family="mine:Net") == (16, 0)
+    assert chosen(tmp_path, monkeypatch, {}, family="mine:Net", way="plain") == (1, 0)
+
+
+def test_an_own_network_that_stacks_is_measured(tmp_path, monkeypatch):
+    """vmap is slow where it has no rule of its own: there one by one is the right width."""
+    seconds = {1: 1.0, 8: 4.0, 16: 4.0}
+    assert chosen(tmp_path, monkeypatch, seconds, family="mine:Net", way="vmapped")[0] == 1
 
 
 def test_what_does_not_fit_into_memory_is_not_chosen(tmp_path, monkeypatch):

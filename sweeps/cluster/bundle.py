@@ -1,4 +1,4 @@
-"""What travels to a cluster: Engram's own code, the study, and the user's modules that it names. Nothing else.
+"""What travels to a cluster: Engram's own code, the study, and the user's modules and weights that it names. Nothing else.
 
 No environment (the cluster has its own, from the lock file), no state, no data. The same content is
 the same bundle: Ray uploads it once. It is laid out as an installed package is, so that nothing of Engram's but
@@ -38,6 +38,10 @@ def pack(study: Study | None, folder: Path) -> int:
     if study is not None:
         for origin in user_modules(study):
             _copy_module(origin, folder / origin.name)
+        for start in study.taken("model.start"):
+            if isinstance(start, str):
+                weights = Path(start.rpartition("@")[0])
+                _copy(weights, folder / weights.name)
         (folder / STUDY).write_text(study.text)
     # A bundle is no repository: it says itself which commit it was made from.
     (ours / provenance.COMMIT_FILE).write_text(json.dumps(provenance.own()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import socket
 import time
 from pathlib import Path
@@ -204,7 +203,7 @@ class CohortTrainable(tune.Trainable):
     def _choose(self, configuration: Configuration, dataset: Any, device: Any) -> None:
         """Replicas in one pass, as asked or as measured and no more than memory has been found to hold; recorded or not."""
         from engram.models.learners import kinds
-        from engram.sweeps.trial import stacking
+        from engram.sweeps.trial import stacking, trial
 
         if kinds.of(configuration.model.family) is not None:
             self.width, self.records = 1, False
@@ -215,9 +214,10 @@ class CohortTrainable(tune.Trainable):
             configuration.training,
             count,
             dataset.inputs.shape[1:],
-            dataset.classes or math.prod(dataset.targets.shape[1:]),
+            trial.outputs_of(dataset),
             dataset.kind == "image",
             device,
+            trial.way(configuration, dataset, device),
         )
         stack = configuration.replicas.stack
         if stack == "auto":

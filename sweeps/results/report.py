@@ -207,6 +207,7 @@ def _trial(evidence: Evidence, record: Record) -> dict[str, Any]:
         facts.append(f"{record['seconds']:.1f} s")
     if record.get("diverged_replicas"):
         facts.append(f"{record['diverged_replicas']} replicas diverged")
+    facts += own_network(record)
     if record.get("run_id"):
         facts.append(f"MLflow run {record['run_id']}")
     return {
@@ -222,6 +223,23 @@ def _trial(evidence: Evidence, record: Record) -> dict[str, Any]:
         ],
         "warnings": record.get("warnings") or [],
     }
+
+
+def own_network(record: Record) -> list[str]:
+    """How the replicas of a person's own network ran, why, and what it was built with."""
+    way, found = record.get("way"), []
+    if way == "plain":
+        found.append(f"replicas one by one: {record.get('way_reason') or 'as asked'}")
+    elif record.get("optimizer_way") == "replica by replica":
+        found.append("an optimizer for each replica")
+    if way == "vmapped":
+        found.insert(0, "replicas stacked")
+    if way not in ("vmapped", "plain"):
+        return found
+    built = record.get("built_with") or {}
+    if built:
+        found.append("built with " + ", ".join(f"{name}={value}" for name, value in built.items()))
+    return found
 
 
 def commands(evidence: Evidence) -> str:
@@ -245,10 +263,12 @@ def commands(evidence: Evidence) -> str:
 
 
 def _provenance(evidence: Evidence) -> list[tuple[str, str]]:
-    return [
+    rows = [
         (key, "unknown" if value is None else str(value))
         for key, value in evidence.provenance.items()
     ]
+    ran = dict.fromkeys(own_network(r)[0] for r in evidence.records if own_network(r))
+    return [*rows, ("networks", "; ".join(ran))] if ran else rows
 
 
 # -- Markdown ---------------------------------------------------------------------------------------

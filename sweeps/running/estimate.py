@@ -28,6 +28,13 @@ from engram.sweeps.study.sections import Range, Scalar, Values
 
 MOST_LOOKED_AT = 2000  # configurations; a larger study is scaled up from these
 MOST_PROBED = 6
+MOST_REHEARSED = 8  # kinds of a person's network, for a plan
+LATER = Way(
+    "vmapped",
+    None,
+    ("more kinds of network than are rehearsed here: the others will be when they run",),
+)
+_REHEARSED: set[tuple] = set()
 GIB = 2**30
 
 # Rough figures of one CPU core, for the estimate without measurement.
@@ -52,6 +59,7 @@ class Load:
     bytes: float
     stack: int
     how: Way
+    together: bool  # whether one optimizer serves all replicas
     learner: str | None = None  # what kind, where it is one: nothing is known of its cost
 
     @property
@@ -150,7 +158,9 @@ def _load(configuration: Configuration, on_gpu: bool) -> Load:
     facts = _facts(data.model_copy(update=NOT_THE_SOURCE))
     kind = kinds.of(configuration.model.family)
     if kind is not None:
-        return Load(configuration, facts, 0, 0, 0, 0.0, 0.0, 0.0, 1, Way("learner"), kind.about)
+        return Load(
+            configuration, facts, 0, 0, 0, 0.0, 0.0, 0.0, 1, Way("learner"), True, kind.about
+        )
     network = _network(
         configuration.model.model_dump_json(),
         configuration.training.model_dump_json(),
@@ -185,6 +195,7 @@ def _load(configuration: Configuration, on_gpu: bool) -> Load:
         memory,
         1 if network.how.way == "plain" else stack,
         network.how,
+        network.together,
     )
 
 
@@ -195,6 +206,7 @@ class _Network:
     parameters: int
     reuse: int  # how often a weight is used for one example
     how: Way
+    together: bool
 
     def stack(self, count: int, on_gpu: bool) -> int:
         import torch
@@ -210,37 +222,32 @@ def _network(model: str, training: str, data: str, facts: Facts) -> _Network:
     """Builds a network of a configuration to count its weights, and rehearses a person's own."""
     import torch
 
-    from engram.models import ways
+    from engram.models import optimizers, ways
     from engram.models.config import ModelConfig, TrainingConfig
     from engram.models.family import build
-    from engram.sweeps.study.trying import examples
+    from engram.sweeps.study.trying import case, examples
 
     config = ModelConfig.model_validate_json(model)
-    recipe, source = (
-        TrainingConfig.model_validate_json(training),
-        DataConfig.model_validate_json(data),
-    )
+    recipe = TrainingConfig.model_validate_json(training)
     image = facts.kind == "image"
-    if not families.is_own(config.family):
+    if not families.is_own(config.family) and config.start is None:
         how = ways.of_house(config)
     else:
-        some = examples(source)
-        how = ways.way(
-            config,
-            recipe,
-            some.shape,
-            some.outputs,
-            image,
-            some.examples,
-            source.train_size,
-            torch.device("cpu"),
-        )
+        source = DataConfig.model_validate_json(data)
+        kind = case(config, recipe, source, examples(source))
+        if len(_REHEARSED | {kind.kind}) <= MOST_REHEARSED:
+            _REHEARSED.add(kind.kind)
+            how = ways.way(kind)
+        else:
+            how = LATER
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = build(config, facts.shape, facts.classes or 1, image)
     count = sum(parameter.numel() for parameter in module.parameters())
     reuse = int(families.uses(config.family, facts.shape))
-    return _Network(config.family, image, count, reuse, how)
+    stacks = [torch.stack([p.detach()] * 3) for p in module.parameters() if p.requires_grad]
+    together = how.way != "plain" and optimizers.together(recipe, stacks)
+    return _Network(config.family, image, count, reuse, how, together)
 
 
 def _measured(loads: tuple[Load, ...], where: Where) -> tuple[float, ...]:

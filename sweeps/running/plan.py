@@ -90,6 +90,8 @@ def _replicas(made: Plan) -> list[str]:
         how = "one after another"
     elif stacks == [1]:
         how = "trained one by one"
+    elif any(load.how.way == "vmapped" for load in made.loads):
+        how = "trained in stacks, as wide as is measured to be fast"
     elif stacks == [replicas.count]:
         how = "trained in one stack"
     else:
@@ -160,6 +162,7 @@ def _networks(made: Plan) -> list[str]:
     if networks:
         counts = _span(load.parameters for load in networks)
         found.append(f"{', '.join(families)}: {counts} parameters")
+        found += dict.fromkeys(note for load in networks for note in load.how.notes)
     return found + [f"{name}: as it is, by its own rules" for name in learners]
 
 
@@ -174,6 +177,11 @@ def _training(made: Plan) -> list[str]:
     if made.trials is not None:
         mean = sum(load.examples for load in made.loads) / len(made.loads)
         found[0] += f"; {_short(mean * made.trials)} examples in all"
+    for name in [name for name in optimizers if ":" in name]:
+        its = [load for load in made.loads if load.configuration.training.optimizer == name]
+        apart = all(load.together for load in its)
+        how = "one for all replicas, tried to treat them apart" if apart else "one for each replica"
+        found.append(f"{name}: {how}")
     sizes = {load.configuration.data.train_size for load in made.loads}
     if len(sizes) > 1:
         equal = (

@@ -239,6 +239,14 @@ def swept_momentum_has_effect(study: Study) -> Found:
         )
 
 
+@reads("model.fresh", "model.start", "sweep")
+def fresh_has_a_start(study: Study) -> Found:
+    if study.model.fresh and all(start is None for start in study.taken("model.start")):
+        rule = "names what model.start leaves fresh, and there is no model.start"
+        fix = "name the file that the rest comes from, or take it out"
+        yield _problem(study, "model.fresh", rule, fix)
+
+
 @reads("training.epochs", "training.steps", "sweep")
 def swept_epochs_have_effect(study: Study) -> Found:
     if "training.epochs" in study.sweep and all(

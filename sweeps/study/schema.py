@@ -260,7 +260,7 @@ included:
 
 Any key may be swept, text and `null` included (`training.clip: [null, 1.0]`), except
 `data.validation` (the validation examples are held out once for the whole study), `replicas.*`
-(all trials share subsets and seeds, so that they are compared in pairs) and `model.freeze`. An argument
+(all trials share subsets and seeds, so that they are compared in pairs), `model.freeze` and `model.fresh`. An argument
 of your own class, or of the optimizer, is swept by its name: `model.options.heads: [2, 4, 8]`,
 `training.options.nesterov: [true, false]`. Four keys have short names:
 `dropout`, `lr` or `learning_rate`, `weight_decay`, `train_size` or `dataset_size`.
@@ -291,6 +291,8 @@ TAIL = """
   with another sampler than `grid`.
 - `cmaes` with fewer than two distributions, or with several objectives; pruning with several.
 - Sizes that do not fit: a `train_size` beyond the pool, disjoint draws that need more than there is.
+- `model.fresh` without a `model.start`. A parameter that does not fit the file of `model.start` and that neither
+  `model.fresh` names nor the last layer has.
 - `depth: 0` for a family other than `feedforward`; a GPU for a trial on the CPU; a swept key without
   effect (`momentum` without `sgd`, `epochs` under `steps`).
 """

@@ -75,22 +75,20 @@ def problems(study: Study) -> Iterator[Problem]:
         model, training = configuration.model, configuration.training
         try:
             some = examples(configuration.data)
-            ways.tried(
-                model,
-                training,
-                some.shape,
-                some.outputs,
-                some.image,
-                some.examples,
-                configuration.data.train_size,
-                _own_augmentation(configuration.data.augmentation),
-            )
+            ways.tried(case(model, training, configuration.data, some))
         except ModelError as error:
             yield _problem(study, configuration, str(error))
         except Exception as error:
             if trouble.kind(error) == "trial":
                 raise
             log.warning("%s could not be tried here: %s", model.family, error)
+
+
+def case(model: ModelConfig, training: TrainingConfig, data: DataConfig, some: Some) -> ways.Case:
+    """What a configuration says, as the kind of network and training that it is."""
+    augment = _own_augmentation(data.augmentation)
+    sizes = some.shape, some.outputs, some.image
+    return ways.Case(model, training, *sizes, some.examples, data.train_size, augment=augment)
 
 
 def _own_augmentation(name: str) -> Augment | None:

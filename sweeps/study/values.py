@@ -96,10 +96,10 @@ def _start(value: str, place: Place) -> tuple:
     path, _, known = value.rpartition("@")
     if not re.fullmatch(r"[0-9a-f]{12}", known):
         path, known = value, ""
-    folders = (Path(place.source).parent, Path())
-    found = next(
-        (f for f in (folder / Path(path).expanduser() for folder in folders) if f.is_file()), None
-    )
+    study, written = Path(place.source).parent, Path(path).expanduser()
+    # The last: where a study that was sent to a cluster has it.
+    places = (study / written, written, study / written.name)
+    found = next((place for place in places if place.is_file()), None)
     if found is None:
         fix = "write its path from the study file's folder, or from here"
         return None, Problem(place, "is no file", fix, "model.start", value)

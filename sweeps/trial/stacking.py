@@ -16,11 +16,13 @@ from pathlib import Path
 import torch
 
 from engram import files
-from engram.models import memory, trouble, ways
+from engram.models import memory, trouble
 from engram.models.cohort import default_stack
 from engram.models.config import ModelConfig, TrainingConfig
+from engram.models.families import Way
 from engram.models.probe import made_up, recorded, seconds_per_step
 from engram.models.training import Trainer
+from engram.models.ways import STACKED
 from engram.sweeps.state import lock
 
 FILE = "stacking.json"
@@ -44,6 +46,7 @@ class Cohort:
     outputs: int
     image: bool
     device: torch.device
+    how: Way = STACKED
 
     @property
     def rule(self) -> int:
@@ -67,18 +70,19 @@ class Cohort:
         rounded = [f"{name} {2 ** round(math.log2(size))}" for name, size in sizes.items()]
         dropout = "dropout" if self.model.dropout else "no dropout"
         depth = f"depth {self.model.depth}"
-        return ", ".join([self.model.family, depth, dropout, *rounded, machine, torch.__version__])
+        options = [f"{name} {value}" for name, value in sorted(self.model.options.items())]
+        network = [self.model.family, depth, dropout, *options]
+        return ", ".join([*network, *rounded, machine, torch.__version__])
 
 
 def width(cohort: Cohort, cache: Path, most: int | None = None) -> int:
     """Replicas per pass that trains a cohort fastest on its device, of those that fit into its memory.
 
     cache: folder of what the processes of a machine remember; most: what memory has room for, where a trial
-    has found that out. A user's own network is not measured: it may not stack at all.
+    has found that out. A person's network that stacks is measured too: what vmap has no fast rule for, such as
+    torch's transformer layers, may be faster one by one.
     """
-    if cohort.replicas == 1 or ":" in cohort.model.family:
-        return cohort.rule
-    if ways.of_house(cohort.model).way == "plain":
+    if cohort.replicas == 1 or cohort.how.way == "plain":
         return 1
     chosen = _known(cache, cohort.name, lambda: _measured(cohort, most or cohort.measured))
     return min(chosen, cohort.replicas) if chosen else cohort.replicas
@@ -88,9 +92,7 @@ def captured(cohort: Cohort, stack: int, cache: Path) -> bool:
     """Whether steps of such a cohort, in stacks of so many replicas, are recorded and replayed (models/captured.py).
 
     Only on a GPU, where that was measured to be clearly faster and the weights agree."""
-    if cohort.device.type not in RECORDED_ON or ":" in cohort.model.family:
-        return False
-    if ways.of_house(cohort.model).way == "plain":
+    if cohort.device.type not in RECORDED_ON or cohort.how.way != "stacked":
         return False
     training = cohort.training
     name = f"{cohort.name}, in stacks of {stack}, {training.optimizer}, {training.precision}"
@@ -169,6 +171,7 @@ def _seconds(cohort: Cohort, stack: int) -> float | None:
             cohort.outputs,
             image=cohort.image,
             stack=stack,
+            how=cohort.how,
             device=cohort.device,
             clock=time.thread_time if cohort.device.type == "cpu" else time.perf_counter,
         )

@@ -95,9 +95,10 @@ class Trial:
 
     gives_probabilities = True  # where there are classes
 
-    def passes(self) -> dict[str, int | None]:
-        """Epochs and steps trained."""
-        return {"epochs": self.history[-1].epoch, "steps": self.history[-1].step}
+    def passes(self) -> dict[str, Any]:
+        """Epochs and steps trained, and whether one optimizer served all replicas."""
+        last, way = self.history[-1], self.trainer.optimizer.way
+        return {"epochs": last.epoch, "steps": last.step, "optimizer_way": way}
 
     def built_with(self) -> dict[str, Any]:
         """Every argument that the networks were built with."""
@@ -105,7 +106,8 @@ class Trial:
 
     def warnings(self, wanted: MeasuresConfig) -> Iterator[str]:
         """What a reader must know of how it was trained."""
-        yield from ()
+        for note in self.trainer.cohort.notes:
+            yield f"network: {note}"
 
     def close(self) -> None:
         """Nothing: a cohort leaves nothing behind."""
@@ -160,7 +162,7 @@ class LearnedTrial(Trial):
     def gives_probabilities(self) -> bool:  # type: ignore[override]
         return not self.trainer.hard
 
-    def passes(self) -> dict[str, int | None]:
+    def passes(self) -> dict[str, Any]:
         told = any(r.told for r in self.trainer.cohort.done)
         return {"epochs": self.history[-1].epoch if told else None, "steps": None}
 
@@ -252,11 +254,6 @@ def _learner(
         device,
         scratch,
     )
-
-
-def outputs_of(dataset: Dataset) -> int:
-    """Classes, or values to predict."""
-    return dataset.classes or int(np.prod(dataset.targets.shape[1:], dtype=int))
 
 
 def _stacked(history: list[Report]) -> dict[str, Any]:
@@ -358,30 +355,40 @@ def make_cohort(
 ) -> Cohort | PlainCohort:
     """The R networks of a configuration, each from its own stream for this purpose."""
     replicas = configuration.replicas
-    outputs = outputs_of(dataset)
-    modules, image = [], dataset.kind == "image"
+    outputs, image = outputs_of(dataset), dataset.kind == "image"
+    modules = []
     for replica in range(first, replicas.count):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(streams.key(replicas.seed, purpose, replica))
+        with streams.forked():
+            streams.seed_all(streams.key(replicas.seed, purpose, replica))
             shape = dataset.inputs.shape[1:]
             modules.append(build(configuration.model, shape, outputs, image))
     automatic = default_stack(configuration.model.family, device, replicas.count, image)
     stack = automatic if replicas.stack == "auto" else replicas.stack
-    how = ways.way(
+    return ways.cohort(modules, device, stack, way(configuration, dataset, device))
+
+
+def outputs_of(dataset: Dataset) -> int:
+    """Classes, or values to predict."""
+    return dataset.classes or int(np.prod(dataset.targets.shape[1:], dtype=int))
+
+
+def way(configuration: Configuration, dataset: Dataset, device: torch.device) -> ways.Way:
+    """How the networks of a configuration run here; found once in each process."""
+    few = Examples(
+        resident.tensor(dataset.inputs[:REHEARSED]), resident.tensor(dataset.targets[:REHEARSED])
+    )
+    case = ways.Case(
         configuration.model,
         configuration.training,
         tuple(dataset.inputs.shape[1:]),
-        outputs,
-        image,
-        Examples(
-            resident.tensor(dataset.inputs[:REHEARSED]),
-            resident.tensor(dataset.targets[:REHEARSED]),
-        ),
+        outputs_of(dataset),
+        dataset.kind == "image",
+        few,
         configuration.data.train_size,
         device,
         _augment(configuration, dataset),
     )
-    return ways.cohort(modules, device, stack, how)
+    return ways.way(case)
 
 
 def _targets(configuration: Configuration, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -53,7 +53,8 @@ def make_trainer() -> Callable[..., Trainer]:
     ) -> Trainer:
         pool = examples()
         cpu = torch.device("cpu")
-        how = way or ways.way(model, training, SHAPE, CLASSES, False, pool, train_size, cpu)
+        case = ways.Case(model, training, SHAPE, CLASSES, False, pool, train_size)
+        how = way or ways.way(case)
         cohort = ways.cohort(modules or networks(model, replicas), cpu, stack, how)
         members = torch.stack(
             [

@@ -1,0 +1,26 @@
+"""Examples as training and evaluation see them: inputs and targets, of whatever data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Examples:
+    """inputs [N, ...] float32 and targets [N] int64 (classes) or [N, K] float32 (values)."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def classification(self) -> bool:
+        return not self.targets.is_floating_point()
+
+    def to(self, device: torch.device) -> Examples:
+        return Examples(self.inputs.to(device), self.targets.to(device))
