@@ -9,14 +9,11 @@ Knows nothing of studies.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import logging
 import os
 import socket
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -168,6 +165,10 @@ class Cluster:
 
 def _asked(address: str, path: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
     """What a head answers to a plain question. ClusterError where it does not, or refuses."""
+    import http.client  # half of what --help would cost
+    import urllib.error
+    import urllib.request
+
     request = urllib.request.Request(address + path, headers=headers or {})
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:

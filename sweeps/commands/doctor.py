@@ -6,22 +6,18 @@ Packages that only one module may import (ray, mlflow, optuna) are tried in a pr
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
 import platform
 import shutil
 import socket
-import sqlite3
 import subprocess
 import sys
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote, urlsplit
 
 from engram import program
 from engram.sweeps.state import paths
@@ -166,6 +162,8 @@ def package(name: str, process: subprocess.Popen[str]) -> tuple[Finding, str]:
     if process.returncode:
         reason = (said.strip().splitlines() or ["it ended without a word"])[-1]
         return Finding("fail", name, f"cannot be imported: {reason}", "make setup"), ""
+    import importlib.metadata
+
     version = importlib.metadata.version(name)
     if not version.startswith(TESTED[name]):
         tested = f"{version}, tested with {TESTED[name].rstrip('.')}"
@@ -217,9 +215,11 @@ def store() -> Finding:
     if found == "foreign":
         fix = f"use that version, or `mlflow db upgrade {paths.mlflow_uri()}` after a backup"
         return Finding("fail", "store", f"{path} was written by another version of MLflow", fix)
+    import sqlite3
+
     try:
         with closing(
-            sqlite3.connect(f"file:{urllib.parse.quote(str(path))}?mode=ro", uri=True, timeout=5)
+            sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=5)
         ) as connection:
             runs = connection.execute("select count(*) from runs").fetchone()[0]
     except sqlite3.Error as error:
@@ -262,6 +262,9 @@ def shared_memory() -> Iterator[Finding]:
 
 
 def cluster(address: str) -> Finding:
+    import urllib.error
+    import urllib.request
+
     fix = "check the address, the firewall, and `ray status` on the head node"
     try:
         if address.startswith(("http://", "https://")):
@@ -283,7 +286,7 @@ def cluster(address: str) -> Finding:
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
-    parsed = urllib.parse.urlsplit(address if "://" in address else f"ray://{address}")
+    parsed = urlsplit(address if "://" in address else f"ray://{address}")
     if not parsed.hostname or not parsed.port:
         raise ValueError("is not of the form http://host:port, ray://host:port or host:port")
     return parsed.hostname, parsed.port

@@ -9,9 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -64,6 +61,8 @@ def body(arguments: argparse.Namespace) -> int:
             print("  anybody who reaches this address can read and change the store", flush=True)
         print("Ctrl-C ends it", flush=True)
         if arguments.open:
+            import webbrowser
+
             webbrowser.open(page or address)
         return server.wait()
     return program.DONE  # asked to stop
@@ -142,13 +141,15 @@ def _where(backend: str | None, artifacts: str | None) -> list[str]:
 
 
 def _await(server: subprocess.Popen, host: str, port: int) -> None:
+    import urllib.request
+
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise RuntimeError(
                 f"MLflow ended at once with code {server.returncode}; see {paths.home() / 'ui.log'}"
             )
-        with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+        with suppress(OSError):
             urllib.request.urlopen(f"http://{_shown(host)}:{port}/health", timeout=2)
             return
         time.sleep(0.2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import platform
 
@@ -14,6 +13,8 @@ def owner() -> str:
     named = os.environ.get(VARIABLE, "").strip()
     if named:
         return named[:100]
+    import getpass  # with terminals: not for --help
+
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # an account without a name, as containers have
