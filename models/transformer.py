@@ -155,7 +155,7 @@ class Transformer(nn.Module):
         self.readout = Linear(width, outputs)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        position = self.position
+        position: Tensor = self.position
         if position.dim() == 3:
             position = position[:, None]  # [R, 1, T, D]
         hidden = self.norm(self.layers(self.read(self._steps(inputs)) + position))

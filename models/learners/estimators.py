@@ -104,8 +104,9 @@ def _parameters(thing: Any) -> set[str] | None:
             return set(thing.get_params(deep=True)) if hasattr(thing, "get_params") else None
         return set(inspect.signature(thing).parameters)
     names = set(inspect.signature(thing).parameters)
+    make: Any = thing
     try:
-        return names | set(thing().get_params(deep=False))
+        return names | set(make().get_params(deep=False))
     except (
         TypeError,
         AttributeError,

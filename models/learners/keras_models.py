@@ -42,7 +42,7 @@ def train(task: Task, thing: Any, given: dict[str, Any], training: TrainingConfi
         found: np.ndarray = model.predict(seen(inputs), batch_size=training.batch_size, verbose=0)
         return found
 
-    class Reporter(keras.callbacks.Callback):  # type: ignore[misc]
+    class Reporter(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             if scores.due(training, epoch + 1, epochs):
                 scores.report(task, epoch + 1, predict)

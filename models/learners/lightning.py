@@ -78,7 +78,7 @@ def _overrides(lightning: Any, thing: Any, name: str) -> bool:
 
 
 def _reporter(lightning: Any, task: Task, training: TrainingConfig, epochs: int) -> Any:
-    class Reporter(lightning.Callback):  # type: ignore[misc,name-defined]
+    class Reporter(lightning.Callback):
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
             epoch = trainer.current_epoch + 1
             if scores.due(training, epoch, epochs):

@@ -64,7 +64,7 @@ def with_training(
     import inspect
 
     names = inspect.signature(thing).parameters
-    said = {
+    said: dict[str, Any] = {
         name: getattr(training, name)
         for name in ("lr", "weight_decay", "momentum")
         if name in names and name in training.model_fields_set
