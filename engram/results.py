@@ -19,7 +19,16 @@ from rich.console import Console
 
 from engram import networks, program
 from engram.networks import Membership, Predictions
-from engram.sweeps.results import boards, columns, compare, evidence, findings, inventory, tables
+from engram.sweeps.results import (
+    boards,
+    columns,
+    compare,
+    evidence,
+    findings,
+    inventory,
+    tables,
+    terminal,
+)
 from engram.sweeps.results.boards import Board, Row
 from engram.sweeps.results.evidence import Evidence
 from engram.sweeps.results.record import Record
@@ -275,8 +284,8 @@ class Leaderboard:
         return iter(self.board.rows)
 
     def __repr__(self) -> str:
-        out = Console(file=io.StringIO(), width=tables.NARROWEST, force_jupyter=False)
-        tables.show([self.board], out, tables.MOST_ROWS, self.name)
+        out = Console(file=io.StringIO(), width=terminal.OF_A_PIPE, force_jupyter=False)
+        terminal.show([self.board], out, tables.MOST_ROWS, self.name)
         return out.file.getvalue().strip("\n")  # type: ignore[attr-defined]
 
     def _repr_html_(self) -> str:

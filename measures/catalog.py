@@ -131,9 +131,10 @@ AFTER = tuple(
         Measure(f"{kind}_layer{{k}}_clean", f"{kind} layer {{k}} on right labels", ACCURACY, "",
                 LAYERS, f"accuracy on training examples with right labels lost when layer {{k}} "
                 f"alone is {done}; counted from the input, the read-out is last",
-                switch="measures.layers", task="classification"),
+                noun=f"the accuracy lost on right labels with layer {{k}} {done}", switch="measures.layers", task="classification"),
         Measure(f"{kind}_layer{{k}}_noisy", f"{kind} layer {{k}} on wrong labels", ACCURACY, "",
                 LAYERS, f"the same on training examples with wrong labels, layer {{k}} {done}",
+                noun=f"the accuracy lost on wrong labels with layer {{k}} {done}",
                 switch="measures.layers", task="classification"),
         Measure(f"{kind}_layer{{k}}_excess", f"{kind} layer {{k}} excess", ACCURACY, "", LAYERS,
                 f"lost on wrong labels minus lost on right ones, layer {{k}} {done}",
@@ -141,6 +142,7 @@ AFTER = tuple(
         Measure(f"{kind}_trend", f"{kind} trend", ACCURACY, "", LAYERS,
                 "excess of the later half of the layers minus that of the earlier half, each "
                 f"{done}: above zero, earlier layers memorize less",
+                noun=f"the excess of later layers over earlier ones, {done},",
                 switch="measures.layers", task="classification"),
     )
 ) + tuple(
@@ -153,6 +155,7 @@ AFTER = tuple(
         Measure(f"{before}retention_drop", f"retention drop{after}", ACCURACY, "min", AGAIN,
                 "accuracy on the task's test set lost by training as long on a second task, the "
                 f"same one with the positions of its inputs in another order{how}",
+                noun=f"the accuracy lost by training on another task{after}",
                 switch="measures.retention", task="classification"),
         Measure(f"{before}retention_lost", f"retention lost{after}", SHARE, "min", AGAIN,
                 f"share of what was right on the test set that is wrong after the second task{how}",

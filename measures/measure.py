@@ -87,8 +87,9 @@ class Measure:
         found = re.fullmatch(rf"{before}(\d+){after}", name)
         if found is None:
             return None
-        title, sentence = (t.replace(NUMBERED, found[1]) for t in (self.title, self.sentence))
-        return replace(self, name=name, title=title, sentence=sentence)
+        said = (t.replace(NUMBERED, found[1]) for t in (self.title, self.sentence, self.noun))
+        title, sentence, noun = said
+        return replace(self, name=name, title=title, sentence=sentence, noun=noun)
 
     def held_out(self) -> Measure:
         """The same on the validation set."""

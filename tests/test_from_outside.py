@@ -22,7 +22,7 @@ from engram.sweeps.claims.panels import GAP, Along
 from engram.sweeps.claims.table import markdown
 from engram.sweeps.cluster import bundle
 from engram.sweeps.commands import line
-from engram.sweeps.results import report, tables
+from engram.sweeps.results import report, terminal
 from engram.sweeps.results.evidence import Evidence
 from engram.sweeps.study import loading, own_code, schema, study_file
 from engram.sweeps.study.configuration import Study
@@ -68,7 +68,7 @@ def run(study: Study) -> Evidence:
 def shown(evidence: Evidence, by: str | None, capsys) -> str:
     """What `leaderboard --by` prints."""
     execution = SimpleNamespace(name=evidence.name, records=evidence.records, info=evidence.info)
-    tables.print_boards(execution, by, None, "table")  # type: ignore[arg-type]
+    terminal.print_boards(execution, by, None, "table")  # type: ignore[arg-type]
     return capsys.readouterr().out
 
 
@@ -346,5 +346,5 @@ def test_a_family_is_a_builder_and_a_row(monkeypatch):
     swept = {**QUICK, "sweep": {"model.family": ["logistic", "feedforward"]}}
     evidence = run(loading.load(swept, data=True))
     console = Console(width=160, record=True, quiet=True)
-    tables.show(evidence.boards, console)
+    terminal.show(evidence.boards, console)
     assert "logistic" in report.page(evidence, [])

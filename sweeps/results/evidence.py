@@ -37,6 +37,7 @@ class Evidence:
     provenance: dict[str, Any] = field(default_factory=dict)
     text: str = ""  # the study file
     read_arrays: Callable[[Record], Arrays | None] = lambda record: None
+    earlier: Callable[[], Evidence | None] = lambda: None  # the execution of this study before it
     _kept: dict[int, Arrays] = field(default_factory=dict, repr=False)
 
     def arrays(self, record: Record) -> Arrays:
@@ -136,7 +137,24 @@ def _evidence(execution: executions.Execution, folder: Path, uri: str | None) ->
         json.loads(provenance) if provenance else {},
         reader.text("study.yaml") or "",
         reader.arrays,
+        lambda: _before(execution) if uri is None else None,
     )
+
+
+def _before(execution: executions.Execution) -> Evidence | None:
+    """The newest execution of the same study that started before this one, of those that lie here."""
+    started = execution.info.get("started") or 0
+    study = execution.info.get("study")
+    found: tuple[float, str] | None = None
+    for path in (paths.home() / "studies").glob("*/execution.json"):
+        try:
+            info = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+        when = info.get("started") or 0
+        if path.parent.name != execution.name and info.get("study") == study and when < started:
+            found = max(found or (0, ""), (when, path.parent.name))
+    return gather(found[1]) if found else None
 
 
 class _Reader:

@@ -75,14 +75,16 @@ def unreadable(uri: str, error: Exception) -> Problem:
     return Problem(Place("MLflow"), f"cannot be read: {reason}", fix, "--tracking-uri", uri)
 
 
-def unknown(name: str | None, known: list[str], command: str = "leaderboard") -> Problem:
+def unknown(name: str | None, known: list[str], command: str = "") -> Problem:
     """There is no execution of this name, or none at all; known: those that there are."""
     if name is None:
         return Problem(
-            Place(command),
+            Place(command or str(paths.home())),
             "no study has been run here yet",
             f"start with: {program.name()} run quickstart",
         )
     close = difflib.get_close_matches(name, known, 1)
     fix = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(known) or 'none yet'}"
-    return Problem(Place(command), "is no execution in this store", fix, "name", name)
+    return Problem(
+        Place(command or str(paths.home())), "is no execution in this store", fix, "name", name
+    )

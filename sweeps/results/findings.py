@@ -6,12 +6,15 @@ Numbers come from the leaderboard alone, so that they are the same in every plac
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
 from engram.sweeps.results import across, columns, tables
+from engram.sweeps.results import answer as told
 from engram.sweeps.results.boards import Row
 from engram.sweeps.results.evidence import Evidence
+from engram.sweeps.results.record import Record
 from engram.sweeps.results.tables import cell, title_of
 from engram.sweeps.study.configuration import label
 
@@ -31,7 +34,22 @@ def leader(evidence: Evidence) -> Row | None:
 
 
 def answer(evidence: Evidence) -> str:
-    """The answer in one sentence."""
+    """The answer to what is asked, then the best configuration, in a few sentences."""
+    return " ".join([*answers(evidence), best(evidence)])
+
+
+def answers(evidence: Evidence) -> list[str]:
+    """One sentence for each thing that the study asks; empty where no trial completed."""
+    return told.sentences(evidence)
+
+
+def answer_note(evidence: Evidence) -> str:
+    """What the intervals in it are."""
+    return told.note(evidence) if answers(evidence) else ""
+
+
+def best(evidence: Evidence) -> str:
+    """The best configuration, in one sentence."""
     first = leader(evidence)
     if first is None:
         count = len(evidence.records)
@@ -41,11 +59,11 @@ def answer(evidence: Evidence) -> str:
     tied = [row for row in board.rows if row.tie_group == 1]
     head = f"Best is {label(record['params'])}, with a {title_of(board.by)} of {cell(record, board.by)}"
     on_test = columns.beside(board.by, evidence.records)
-    told = (
+    beside = (
         [] if on_test in (board.by, "test_error") else [f"{cell(record, on_test)} on the test set"]
     )
-    told += [] if board.by == "test_error" else [f"test error {cell(record, 'test_error')}"]
-    head += f" ({', '.join(told)})" if told else ""
+    beside += [] if board.by == "test_error" else [f"test error {cell(record, 'test_error')}"]
+    head += f" ({', '.join(beside)})" if beside else ""
     head += f" and a generalization gap of {cell(record, 'generalization_gap')}"
     if len(tied) == 1:
         compared = sum(row.tie_group is not None for row in board.rows)
@@ -57,7 +75,12 @@ def answer(evidence: Evidence) -> str:
 
 def effects(evidence: Evidence) -> list[str]:
     """What the trials say together: laws, crossings, and what single changes of a setting do."""
-    return across.findings(evidence.completed, MOST_EFFECTS)
+    return together(evidence.completed, MOST_EFFECTS)
+
+
+def together(records: Sequence[Record], most: int) -> list[str]:
+    """The same of records alone."""
+    return across.findings(records, most)
 
 
 # -- why to doubt it --------------------------------------------------------------------------------

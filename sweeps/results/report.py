@@ -74,7 +74,9 @@ def page(evidence: Evidence, pictures: list[Any]) -> str:
         name=evidence.name,
         study_name=evidence.info.get("study") or evidence.name,
         question=evidence.question,
-        answer=findings.answer(evidence),
+        answers=findings.answers(evidence),
+        answer_note=findings.answer_note(evidence),
+        best=findings.best(evidence),
         verdict=first.verdict if first else None,
         reason=first.reason if first else "",
         facts=_facts(evidence),
@@ -277,7 +279,8 @@ def _provenance(evidence: Evidence) -> list[tuple[str, str]]:
 def markdown(evidence: Evidence, rows: int = MARKDOWN_ROWS) -> str:
     """The report for pull requests, chat, and the page of the run in MLflow: verdict first."""
     first = findings.leader(evidence)
-    parts = [f"**{_plain(findings.answer(evidence))}**"]
+    parts = [f"**{_plain(told)}**" for told in findings.answers(evidence)]
+    parts.append(_plain(findings.best(evidence)))
     if first and first.verdict:
         parts.append(f"Verdict: **{first.verdict}**: {_plain(first.reason)}.")
     if evidence.question:

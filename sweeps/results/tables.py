@@ -1,4 +1,4 @@
-"""Leaderboards for people and programs: tables on a terminal, JSON, CSV, Markdown, and tables for MLflow.
+"""Leaderboards for people and programs: cells and footnotes, JSON, CSV, Markdown, and tables for MLflow.
 
 What a number looks like is decided here and nowhere else, so that it is the same wherever it stands.
 """
@@ -12,138 +12,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from engram import files
 from engram.measures import catalog, intervals
 from engram.measures.measure import HELD_OUT
-from engram.problems import Place, Problem, StudyError, nearest
-from engram.sweeps.results import across
 from engram.sweeps.results.boards import (
     BESIDES,
     GAPS,
     Board,
     Row,
-    available,
-    boards_of,
     class_of,
     default_column,
     entry_of,
-    front,
-    rank,
 )
 from engram.sweeps.results.columns import higher_is_better, shown
-from engram.sweeps.results.executions import Execution
 from engram.sweeps.results.record import Record
 from engram.sweeps.study.configuration import label
 
 SHOWN = tuple((name, catalog.get(name).heading) for name in catalog.HEADLINES)
 MOST_ROWS = 50  # of a table without --top: nobody reads ten thousand
-MOST_FINDINGS = 3  # sentences below the tables; the report has all
 # The groups are those of comparison.groups; a row need not stand next to the first of its group.
 TIED = "=N cannot be told from row N, the first of its group (95 % for the whole board, paired by replica)"
-NARROWEST = 100  # columns of text that a table of intervals needs; a pipe has no width of its own
-
-
-def print_boards(execution: Execution, by: str | None, top: int | None, form: str) -> None:
-    """Print leaderboards: as tables, or one as JSON, CSV or Markdown; StudyError for an unknown column."""
-    columns = available(execution.records)
-    if by is not None and by not in columns:
-        raise StudyError([_unknown_column(by, columns)])
-    objectives = execution.info.get("definition", {}).get("search", {}).get("objective", {})
-    selecting = next(iter(objectives), "")
-    if form == "table":
-        boards = [rank(execution.records, by)] if by else boards_of(execution.records, selecting)
-        show(boards, Console(), top or MOST_ROWS, execution.name)
-        if len(objectives) > 1 and by is None:
-            show_front(execution.records, objectives, Console())
-        return
-    board = rank(execution.records, by or default_column(execution.records, selecting))
-    rows = board.rows[:top]
-    write = {"json": to_json, "csv": to_csv, "markdown": markdown}[form]
-    print(write(Board(board.by, rows, board.needed)))
-
-
-def show_front(records: Sequence[Record], objectives: dict[str, str], console: Console) -> None:
-    """The Pareto front of a study with several objectives, as a table."""
-    title = f"Pareto front of {', '.join(title_of(name) for name in objectives)}"
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        padding=(0, 1),
-        pad_edge=False,
-    )
-    table.add_column("configuration")
-    for name, direction in objectives.items():
-        table.add_column(f"{title_of(name)} ({direction})", justify="right")
-    for record in front(records, objectives):
-        values = [f"{record['selection'][name]:.4g}" for name in objectives]
-        table.add_row(label(record["params"]), *values)
-    console.print()
-    console.print(table)
-
-
-def _unknown_column(by: str, columns: list[str]) -> Problem:
-    close = nearest(by, columns)
-    fix = f"did you mean '{close}'? " if close else ""
-    if catalog.find(by) is not None:
-        rule = "was not measured in this study"
-    else:
-        rule = "is no measure of this study"
-    return Problem(
-        Place("leaderboard"),
-        rule,
-        f"{fix}there are: {', '.join(columns)}",
-        "--by",
-        by,
-    )
-
-
-def show(boards: Sequence[Board], console: Console, top: int | None = 10, name: str = "") -> None:
-    """The boards as tables for people."""
-    console = Console(
-        width=max(console.width, NARROWEST),
-        file=console.file,
-        force_terminal=console.is_terminal or None,
-        force_jupyter=console.is_jupyter,
-    )
-    for board in boards:
-        console.print()
-        title = f"{name + ' · ' if name else ''}ranked by {ranked_by(board)}"
-        console.print(_table(board, title, top))
-        for line in footnotes(board, top):
-            console.print(f"  {line}", highlight=False, style="bright_black")
-    found = across.findings([row.record for row in boards[0].rows], MOST_FINDINGS) if boards else []
-    if found:
-        console.print("\nwhat the trials say together", style="bold")
-    for line in found:
-        console.print(f"  {line}", highlight=False)
-
-
-def _table(board: Board, title: str, top: int | None) -> Table:
-    columns = shown(board.by, [row.record for row in board.rows])
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        padding=(0, 1),
-        pad_edge=False,
-    )
-    table.add_column("#", justify="right", no_wrap=True)
-    table.add_column("configuration")
-    for key, short in columns:
-        table.add_column(
-            short, justify="right", no_wrap=True, style="bold" if key == board.by else ""
-        )
-    table.add_column("verdict", no_wrap=True)
-    for row in board.rows[:top]:
-        cells = [cell(row.record, key, key in (board.by, "test_error")) for key, _ in columns]
-        table.add_row(row.place, label(row.record["params"]), *cells, status_of(row, board.by))
-    return table
 
 
 def status_of(row: Row, by: str) -> str:
@@ -187,8 +75,14 @@ def cell(record: Record, key: str, interval: bool = True) -> str:
         value = record.get(key) if key in BESIDES else None
         return "–" if value is None else f"{value:,.4g}"
     if measure["low"] is None or measure["high"] is None or not interval:
-        return f"{measure['mean']:.3f}"
-    return f"{measure['mean']:.3f} ± {(measure['high'] - measure['low']) / 2:.3f}"
+        return number(measure["mean"])
+    return f"{number(measure['mean'])} ± {(measure['high'] - measure['low']) / 2:.3f}"
+
+
+def number(value: float) -> str:
+    """Three decimals; nothing but zeros has no sign."""
+    text = f"{value:.3f}"
+    return text if text.strip("-0.") else text.removeprefix("-")
 
 
 def ranked_by(board: Board) -> str:

@@ -21,6 +21,7 @@ from engram.sweeps.study.configuration import label
 from engram.sweeps.trial.messages import Progress
 
 SHOWN_RUNNING = 12
+FEWEST_FOR_TIME = 2  # trials that must have finished before a time is told
 BAR_WIDTH = 30
 NOTEBOOK_EVERY_S = 0.5
 NOTEBOOK_WIDTH = 100
@@ -51,6 +52,12 @@ class Display(Listener):
         self.running: dict[int, Running] = {}
         self.best: tuple[float, str] | None = None
         self.note = ""
+        self.phase = ""  # what happens before the first trial trains
+        self.at_once = 1  # trials, when the last one started
+        self.took: list[float] = []  # seconds of each finished trial
+        self.half_way: tuple[float, float] | None = (
+            None  # when half was done, and what was left by then
+        )
         self.opened = time.monotonic()
         self.first_started: float | None = None
         # What stays is text in Jupyter too, where Rich would make an output of every line.
@@ -79,6 +86,12 @@ class Display(Listener):
         """A line that stays."""
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
+    def begin(self, phase: str) -> None:
+        """What is being done before trials train: shown, or a line where nothing is drawn."""
+        self.phase = phase
+        if self.live is None:
+            self.say(f"{phase} …")
+
     # -- events ---------------------------------------------------------------------------------
 
     def ticked(self, running: int) -> None:
@@ -87,9 +100,13 @@ class Display(Listener):
 
     def started(self, trial: Proposal) -> None:
         self.first_started = self.first_started or time.monotonic()
+        if self.phase:
+            self.phase = "workers load torch and the data"
         self.running[trial.number] = Running(label(trial.params), trial.configuration.epochs)
+        self.at_once = len(self.running)
 
     def reported(self, trial: Proposal, progress: Progress) -> None:
+        self.phase = ""
         if trial.number in self.running:
             running, metrics = self.running[trial.number], progress.metrics
             running.epoch = progress.epoch
@@ -103,8 +120,12 @@ class Display(Listener):
 
     def committed(self, trial: Proposal, record: Record) -> None:
         was = self.running.pop(trial.number, None)
+        self.phase = ""
+        if was is not None:
+            self.took.append(time.monotonic() - was.since)
         status, name = record["status"], label(trial.params)
         self.counts[status] = self.counts.get(status, 0) + 1
+        self._remember_half_way()
         value = record["selection"].get(self.objective)
         if status == "completed" and value is not None and self._better(value):
             self.best = (value, name)
@@ -133,12 +154,37 @@ class Display(Listener):
         )
 
     def _time_left(self) -> float | None:
-        if not (self.planned and self.finished and self.first_started):
+        """By what finished trials took and how many train at once; no less than the slowest of those running."""
+        if self.planned is None or len(self.took) < min(FEWEST_FOR_TIME, self.planned):
             return None
-        elapsed = time.monotonic() - self.first_started
-        partly = sum(r.epoch / r.epochs for r in self.running.values() if r.epochs)
-        rate = (self.finished + partly) / max(elapsed, 1e-9)
-        return max(0.0, (self.planned - self.earlier - self.finished - partly) / rate)
+        now, usual = time.monotonic(), sum(self.took) / len(self.took)
+        running = [max(0.0, self._trial_left(r, now, usual)) for r in self.running.values()]
+        waiting = max(0, self.planned - self.earlier - self.finished - len(running))
+        left = (sum(running) + waiting * usual) / max(1, self.at_once)
+        return max([left, *running])
+
+    def _trial_left(self, trial: Running, now: float, usual: float) -> float:
+        """Seconds that a running trial still takes: by its own epochs once a quarter is done, else as usual."""
+        gone, share = now - trial.since, trial.epoch / trial.epochs if trial.epochs else 0.0
+        return gone * (1 - share) / share if share > 0.25 else usual - gone
+
+    def _remember_half_way(self) -> None:
+        left = self._time_left()
+        if self.half_way is None and self.planned and left is not None:
+            if 2 * self.finished >= self.planned - self.earlier:
+                self.half_way = time.monotonic(), left
+
+    def time_kept(self) -> str:
+        """How far off the time told at half of the trials was; empty where there was none, or too little to tell."""
+        if self.half_way is None:
+            return ""
+        when, told = self.half_way
+        came = time.monotonic() - when
+        if max(came, told) < 5:
+            return ""
+        return (
+            f"at half of the trials {duration(told)} more were expected; it took {duration(came)}"
+        )
 
     def _table(self) -> Group:
         done = self.earlier + self.finished
@@ -149,15 +195,18 @@ class Display(Listener):
         head = Text()
         head.append("━" * filled, "green")
         head.append("━" * (BAR_WIDTH - filled), "bright_black")
-        head.append(f"  {done}/{self.planned or '?'} trials")
-        head.append(f"  {len(self.running)} running")
+        head.append(f"  {done}/{self.planned or '?'} trial{'s' if self.planned != 1 else ''}")
+        if self.phase:
+            head.append(f"  {self.phase}", "yellow")
+        else:
+            head.append(f"  {len(self.running)} running")
         for status in ("pruned", "diverged", "failed"):
             if self.counts[status]:
                 head.append(f"  {self.counts[status]} {status}", "yellow")
         if speed:
             head.append(f"  {speed:.1f} replicas/s")
         left = self._time_left()
-        head.append(f"  {duration(time.monotonic() - self.opened)} gone")
+        head.append(f"  after {duration(time.monotonic() - self.opened)}")
         if left is not None:
             head.append(f", {duration(left)} left")
         rows = Table(box=None, padding=(0, 2), show_header=bool(self.running))

@@ -23,7 +23,7 @@ from typing import Any
 from engram import files, program
 from engram.problems import StudyError
 from engram.sweeps.cluster import address as cluster_address
-from engram.sweeps.results import boards, tables
+from engram.sweeps.results import boards, evidence, terminal
 from engram.sweeps.running import estimate, review
 from engram.sweeps.running.checkpoints import Store
 from engram.sweeps.running.display import Display
@@ -222,9 +222,10 @@ class Execution:
             self.study, self.folder, self.search, checkpoints, digests, self.stop, listeners
         )
         tune_folder = self.folder / "tune"
-        with connection.connected(self.address, self.study, self.display.say), self.display:
+        with self.display, self._ray(connection):
             from engram.sweeps.cluster import tuning  # Tune is imported while workers start
 
+            self.display.begin("starting workers")
             if why := self.recording.rejected():
                 raise Incompatible(why)
             reports = self.search.reports()
@@ -235,6 +236,12 @@ class Execution:
             if not self.stop.requested:
                 tuning.train(study, trials, found, reports, self.name, tune_folder, sharing)
         shutil.rmtree(tune_folder, ignore_errors=True)
+
+    def _ray(self, connection: Any) -> contextlib.AbstractContextManager[Any]:
+        self.display.begin(
+            f"connecting to Ray at {self.address}" if self.address else "starting Ray"
+        )
+        return connection.connected(self.address, self.study, self.display.say)
 
     def close(self) -> None:
         """Leave the files and MLflow's runs in order, however the run ended."""
@@ -248,11 +255,13 @@ class Execution:
         planned = (
             "trials until the budget is spent"
             if self.search.planned is None
-            else f"{self.search.planned} trials"
+            else f"{self.search.planned} trial{'s' if self.search.planned != 1 else ''}"
         )
         say(f"{self.name}: {study.question or 'no question given'}")
         went_on = f", {earlier} finished before" if earlier else ""
-        say(f"{planned} x {study.replicas.count} replicas{went_on}")
+        say(
+            f"{planned} x {study.replicas.count} replica{'s' if study.replicas.count != 1 else ''}{went_on}"
+        )
         for line in self.search.changes:
             say(f"changed since the last run: {line}")
         if self.search.torn:
@@ -285,9 +294,11 @@ class Execution:
         self.recording.refresh(force=True)
         found = boards.boards_of(records, next(iter(self.study.search.objective)))
         self.recording.rank(found, complete)
-        tables.show(found, self.display.console)
+        told = evidence.of_folder(self.name, self.folder, records)
+        terminal.show_answer(told, self.display.console)
+        terminal.show(found[:1], self.display.console)
         if len(self.study.search.objective) > 1:
-            tables.show_front(records, dict(self.study.search.objective), self.display.console)
+            terminal.show_front(records, dict(self.study.search.objective), self.display.console)
         self.review.finish(records, pictures=complete or not self.stop.requested)
         self.recording.close(SEND_AT_END_S, "FINISHED" if complete else "KILLED")
         for line in self.recording.told():
@@ -322,6 +333,8 @@ class Execution:
         if os.environ.get(SUBMITTED):  # as it is called where the study came from
             engram = os.environ[SUBMITTED].partition(" submit ")[0]
         say("")
+        if kept := self.display.time_kept():
+            say(kept)
         if not complete:
             why = f": {self.stop.reason}" if self.stop.reason else ""
             of = self.search.planned or "?"
@@ -341,8 +354,11 @@ class Execution:
             say(f"  {engram} fetch {self.name} --address {where}")
             return
         say(f"more of {self.name}:")
-        say(f"  {engram} leaderboard {self.name} --by variance")
-        say(f"  {engram} report {self.name} --out report.html")
+        written = self.folder / "report.html"
+        if written.exists():
+            say(f"  the report: {written}")
+        say(f"  {engram} leaderboard {self.name} --all")
+        say(f"  {engram} next {self.name}")
         address = self.recording.recorder.view_url()
         say(f"  {address}" if address else f"  {engram} ui {self.name}")
 

@@ -23,6 +23,7 @@ from engram.sweeps.study.request import Request
 from engram.sweeps.study.sections import (
     ALIASES,
     SWEPT_SECTIONS,
+    AsksConfig,
     Axis,
     BudgetConfig,
     CheckpointConfig,
@@ -149,6 +150,7 @@ class Study(BaseModel):
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     nightly: NightlyConfig = Field(default_factory=NightlyConfig)
     claim: ClaimConfig = Field(default_factory=ClaimConfig)
+    asks: AsksConfig = Field(default_factory=AsksConfig)
     measures: MeasuresConfig = Field(default_factory=MeasuresConfig)
 
     _path: Path | None = PrivateAttr(None)

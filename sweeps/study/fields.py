@@ -29,6 +29,7 @@ class Kind:
     high: float | None = None
     low_open: bool = False
     high_open: bool = False
+    items: frozenset[type] = frozenset()  # of its lists
 
     @property
     def numeric(self) -> bool:
@@ -54,7 +55,7 @@ class Kind:
         if dict in self.types:
             parts.append("a mapping")
         if tuple in self.types:
-            parts.append("a list of names")
+            parts.append(f"a list of {'numbers' if float in self.items else 'names'}")
         if type(None) in self.types:
             parts.append("null")
         return " or ".join(parts)
@@ -78,6 +79,7 @@ class Kind:
 def kind(field: FieldInfo) -> Kind:
     """The Kind of a pydantic field."""
     found: set[type] = set()
+    items: set[type] = set()
     choices: list[str] = []
     rules = list(field.metadata)
 
@@ -93,6 +95,9 @@ def kind(field: FieldInfo) -> Kind:
             for option in typing.get_args(annotation):
                 look(option)
         else:
+            if origin is tuple:
+                inner = typing.get_args(typing.get_args(annotation)[0])
+                items.update(inner or typing.get_args(annotation)[:1])
             found.add(origin or annotation)  # type: ignore[arg-type]
 
     look(field.annotation)
@@ -106,7 +111,7 @@ def kind(field: FieldInfo) -> Kind:
             bounds.update(high=rule.le)
         elif isinstance(rule, annotated_types.Lt):
             bounds.update(high=rule.lt, high_open=True)
-    return Kind(frozenset(found), tuple(choices), **bounds)
+    return Kind(frozenset(found), tuple(choices), **bounds, items=frozenset(items))
 
 
 def misfit(key: str, value: object, field: FieldInfo) -> tuple[str, str] | None:
@@ -148,12 +153,18 @@ def _wrong_type(key: str, value: object, wanted: Kind) -> tuple[str, str] | None
         return None
     if isinstance(value, str) and str not in wanted.types and tuple not in wanted.types:
         return _text_instead(value, wanted)
+    if isinstance(value, list) and tuple in wanted.types and float in wanted.items:
+        given = [v for v in value if v is not None]
+        odd = [v for v in given if isinstance(v, bool) or not isinstance(v, int | float)]
+        if given and not odd and all(map(math.isfinite, given)):
+            return None
+        return "is a list with something in it that is no number", f"write {wanted.words}"
     if isinstance(value, list) and tuple in wanted.types:
         wrong = next((item for item in value if not (isinstance(item, str) and item.strip())), None)
         if wrong is None and None not in value:
             return None
         return f"has {shown(wrong)} in it, which is no name", f"write {wanted.words}"
-    if isinstance(value, str) and tuple in wanted.types:
+    if isinstance(value, str) and tuple in wanted.types and str not in wanted.types:
         return f"is text, not {_noun(wanted)}", f"write [{value}]"
     if isinstance(value, list):
         section = key.partition(".")[0]

@@ -14,7 +14,7 @@ from engram.models.families import is_own
 from engram.problems import Problem, nearest
 from engram.sweeps.study import own_code
 from engram.sweeps.study.configuration import LARGEST_GRID, Study
-from engram.sweeps.study.sections import Range, Scalar
+from engram.sweeps.study.sections import ALIASES, BEFORE, CASES, Range, Scalar, several
 
 Found = Iterator[Problem]
 RULES: list[tuple[tuple[str, ...], Callable[[Study], Found]]] = []
@@ -150,6 +150,40 @@ def objective_is_known(study: Study) -> Found:
             rule = f"asks for the {direction} of {name}, which is taken as better {'low' if direction == 'max' else 'high'}"
             fix = "what is better low has a name that ends in _error, _loss or _deviance, anything else is better high: rename the function"
             yield _problem(study, "search.objective", rule, fix)
+
+
+@reads("asks.measure", "asks.of", "asks.against", "asks.tuned", "measures.own", "sweep")
+def what_is_asked_is_there(study: Study) -> Found:
+    """Known measures, swept keys, and one number for each trial where numbers are listed."""
+    known = [*catalog.MEASURES, *(catalog.own(path).name for path in own_code.functions(study))]
+    against = study.asks.held_against
+    named = [("asks.measure", name) for name in several(study.asks.measure)]
+    named += [("asks.against", n) for n in against if n not in several(study.asks.measure)]
+    named += [("asks.against", other) for other in against.values() if isinstance(other, str)]
+    for key, name in named:
+        if name not in known and catalog.find(name) is None:
+            close = nearest(name, known)
+            fix = f"did you mean '{close}'?" if close else "docs/measures.md lists them"
+            yield _problem(study, key, "is no measure", fix, name)
+    if any(option.startswith("sweep") for option in study.overrides):
+        return  # a narrower sweep asks for less; what the file says was checked without it
+    swept = [*study.sweep, *((CASES,) if study.cases else ())]
+    for field in ("of", "tuned"):
+        for name in several(getattr(study.asks, field)):
+            if ALIASES.get(name, name) not in swept:
+                close = nearest(name, [*swept, *ALIASES])
+                listed = f"swept are: {', '.join(swept) or 'none'}"
+                fix = f"did you mean '{close}'? {listed}" if close else listed
+                yield _problem(study, f"asks.{field}", "is not swept by this study", fix, name)
+    trials = study.combinations()
+    for listed in (v for v in against.values() if isinstance(v, list | tuple)):
+        if len(listed) != trials:
+            rule = f"lists {len(listed)} numbers for {trials or 'an open number of'} trials"
+            fix = "list one number, or null, for each trial of the grid"
+            yield _problem(study, "asks.against", rule, fix)
+    if study.asks.against is not None and study.asks.against != BEFORE and not against:
+        fix = "name one: measure: ensemble_error"
+        yield _problem(study, "asks.against", "is held against no measure", fix)
 
 
 @reads("search.objective", "scheduler.name", "measures.own")

@@ -253,6 +253,58 @@ class ClaimConfig(Section):
     )
 
 
+CASES, BEFORE = "cases", "before"  # in asks.of: the cases as wholes; in asks.against
+
+
+def several(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """One name, several, or none, as several."""
+    return (value,) if isinstance(value, str) else value or ()
+
+
+class AsksConfig(Section):
+    """What the study asks: a measure, the swept keys that may move it, and which way is hoped for."""
+
+    measure: str | tuple[str, ...] | None = Field(
+        None,
+        description="the measure, or several, the first the most wanted; null: what the search selects by",
+    )
+    of: str | tuple[str, ...] | None = Field(
+        None,
+        description="swept keys, each asked by itself: does it move the measure? cases: the cases as wholes; "
+        "null: every swept key, or none where `against` is given",
+    )
+    expects: Literal["lower", "higher", "differ", "same", "best"] | None = Field(
+        None,
+        description="what yes means: lower, higher, differ, same (within the margin), or best, where the best "
+        "configuration is the answer; null: the better way for numbers, differ for names",
+    )
+    against: float | str | tuple[float | None, ...] | dict[str, Any] | None = Field(
+        None,
+        description="what each trial is held against: a number, another measure, a list with a number (or null) "
+        "for each trial in the order of the grid, a mapping that gives each measure its own, or before (the "
+        "execution before this one)",
+    )
+    tuned: str | tuple[str, ...] | None = Field(
+        None,
+        description="swept keys that are set to their best, by what selects, for each value that is compared",
+    )
+    margin: float | None = Field(
+        None,
+        gt=0,
+        description="a change below it counts as none; null: 2 % of chance for errors, else a tenth of the measure "
+        "where the comparison starts",
+    )
+
+    @property
+    def held_against(self) -> dict[str, Any]:
+        """What trials are held against, by measure."""
+        if isinstance(self.against, dict):
+            return self.against
+        if self.against is None or self.against == BEFORE:
+            return {}
+        return dict.fromkeys(several(self.measure), self.against)
+
+
 class MeasuresConfig(Section):
     """Which measures are taken besides the errors, the gap, bias and variance."""
 
@@ -301,6 +353,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "tracking": TrackingConfig,
     "nightly": NightlyConfig,
     "claim": ClaimConfig,
+    "asks": AsksConfig,
     "measures": MeasuresConfig,
 }
 SWEPT_SECTIONS = ("data", "model", "training")
