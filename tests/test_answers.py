@@ -152,7 +152,9 @@ def test_the_first_two_sentences_of_each_shipped_study_hold_the_answer(name):
     told = answer.sentences(planted(study, truth(study, 1)))
     assert told
     first = " ".join(told[:2])
-    assert re.match(r"(Yes|No|Depends|Cannot be told yet): |.*(lowest|highest) with ", told[0]), told
+    assert re.match(r"(Yes|No|Depends|Cannot be told yet): |.*(lowest|highest) with ", told[0]), (
+        told
+    )
     assert re.search(r"\d", first)
     assert not re.search(r"\bnan\b|None|\[|\{|-0\.000", " ".join(told)), told
 
@@ -168,9 +170,7 @@ def grid_study(**asks: Any) -> Study:
 
 
 def words_of(study: Study, level: Plant, noise: float = 0.002) -> dict[str, str]:
-    return {
-        e.axis or "": e.word for e in asked.effects(planted(study, level, noise))
-    }
+    return {e.axis or "": e.word for e in asked.effects(planted(study, level, noise))}
 
 
 def test_a_key_that_does_nothing_is_told_apart_from_one_that_cannot_be_told():
@@ -223,7 +223,12 @@ def test_an_axis_without_effect_answers_yes_at_most_once_in_twenty():
 
 
 def test_without_asks_they_follow_from_the_sweep_and_the_objective():
-    study = load({"name": "plain", "sweep": {"model.dropout": [0.0, 0.5], "model.activation": ["relu", "tanh"]}})
+    study = load(
+        {
+            "name": "plain",
+            "sweep": {"model.dropout": [0.0, 0.5], "model.activation": ["relu", "tanh"]},
+        }
+    )
     found = asked.effects(planted(study, lambda p, m: 0.5 - 0.1 * p["model.dropout"]))
     assert [(e.measure, e.axis, e.hoped) for e in found] == [
         ("validation_error", "model.dropout", "lower"),
@@ -252,7 +257,9 @@ def test_the_answer_comes_before_the_best_configuration():
 def test_a_study_that_asks_of_before(monkeypatch):
     study = load("nightly")
     tonight = planted(study, lambda p, m: 0.5)
-    assert answer.sentences(tonight)[0].startswith("Cannot be told yet: there is no execution before")
+    assert answer.sentences(tonight)[0].startswith(
+        "Cannot be told yet: there is no execution before"
+    )
     tonight.earlier = lambda: planted(study, lambda p, m: 0.5)
     assert answer.sentences(tonight)[0].startswith("Yes: nothing became worse")
     worse = planted(study, lambda p, m: 0.6)

@@ -126,6 +126,7 @@ def test_an_unfinished_study_says_so():
 
 def test_the_answer_names_the_best_and_its_ties(troubled):
     clear = fake_records.evidence({"model.dropout": [0.0, 0.5]}, lambda p: 0.4 + p["model.dropout"])
+    assert findings.answer(clear).startswith("No: dropout raises the validation error by 0.5")
     assert "Best is dropout 0," in findings.answer(clear)
     assert "clearly ahead of the other 1" in findings.answer(clear)
     assert "cannot be told apart from it" in findings.answer(
@@ -141,7 +142,7 @@ def test_a_study_without_a_single_success_has_a_report(status):
     page = Page(report.page(lost, draw.draw(lost)))
     assert "No answer: none of 2 trials completed." in page.text
     assert f"2 {status}" in page.text
-    assert report.markdown(lost).startswith("**No answer")
+    assert report.markdown(lost).startswith("No answer")
 
 
 def test_the_claim_is_told():
@@ -177,8 +178,10 @@ def test_what_comes_from_outside_is_text(troubled_page):
     page = Page(troubled_page)
     assert EVIL in page.text
     assert "RuntimeError: <i>no</i> luck" in page.text
-    assert [tag for tag, _ in page.tags].count("script") == 1
+    scripts = [a.get("type") for tag, a in page.tags if tag == "script"]
+    assert scripts == ["application/json", *[None] * len(report.SCRIPTS)]
     assert not any(name.startswith("on") for _, a in page.tags for name in a)
+    assert not any("style" in a for _, a in page.tags)  # the policy would refuse them
     assert all(a["src"].startswith("data:") for tag, a in page.tags if tag == "img")
 
 
@@ -186,7 +189,8 @@ def test_markdown_is_neither_html_nor_emphasis(troubled):
     text = report.markdown(troubled)
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
-    assert text.startswith("**Best is")
+    assert text.startswith("**")
+    assert "Best is" in text.split("###")[0]
     assert "| rank | configuration |" in text
     assert "git checkout 0123abc" in text
     assert "--set replicas.count=8" in text
@@ -255,7 +259,7 @@ def test_the_command_writes_where_it_is_told(finished_study, tmp_path):
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip() == str(path)
     assert page.read_text().startswith("<!doctype html>")
-    assert note.read_text().startswith("**Best is")
+    assert re.match(r"\*\*(Yes|No|Depends|Cannot be told yet): ", note.read_text())
 
 
 def test_an_unknown_run_is_refused_with_the_ones_there_are(finished_study):
@@ -305,36 +309,14 @@ def opened(browser, path: Path, **options):
 @needs_chromium
 def test_the_report_works_offline(browser, finished_page):
     page, noise = opened(browser, finished_page)
-    assert page.locator("p.answer").inner_text().startswith("Best is")
+    told = page.locator(".answer").inner_text()
+    assert re.match(r"(Yes|No|Depends|Cannot be told yet): ", told)
+    assert "Best is" in told
     assert page.locator("figure img").count() >= 8
     drawn = page.eval_on_selector_all(
         "figure img", "all => all.every(i => i.complete && i.naturalWidth > 300)"
     )
     assert drawn
-    assert noise == []
-
-
-@needs_chromium
-def test_leaderboards_sort_and_filter(browser, troubled_page, tmp_path):
-    path = tmp_path / "page.html"
-    path.write_text(troubled_page)
-    page, noise = opened(browser, path)
-    table = page.locator("#board-validation_error")
-
-    def column(number: int) -> list[str]:
-        return table.locator(f"tbody tr:visible td:nth-child({number})").all_inner_texts()
-
-    assert column(1) == [str(k) for k in range(1, 10)]
-    table.get_by_role("button", name="variance").click()
-    values = [float(text.split()[0]) for text in column(8) if text != "–"]
-    assert values == sorted(values)
-    assert column(8)[-1] == "–"  # what is unknown stays last
-    table.get_by_role("button", name="variance").click()
-    again = [float(text.split()[0]) for text in column(8) if text != "–"]
-    assert again == sorted(values, reverse=True)
-    page.get_by_label("filter rows").first.fill("gru diverged")
-    assert len(column(1)) == 1
-    assert page.title() == "invented · Engram"  # the hostile question is text
     assert noise == []
 
 

@@ -22,8 +22,10 @@ from engram.sweeps.results.boards import Board
 from engram.sweeps.results.record import Record
 from engram.sweeps.state import paths
 from engram.sweeps.study.configuration import Configuration, Study
+from engram.sweeps.study.sections import Range
 
 Arrays = Mapping[str, np.ndarray]
+WIDE = 8  # times the smallest: below it a logarithm shows nothing that a line does not
 log = logging.getLogger(__name__)
 
 
@@ -97,6 +99,27 @@ class Evidence:
         numbers = [v for v in found.values() if is_number(v)]
         return sorted(numbers) if len(numbers) == len(found) else list(found.values())
 
+    def scale(self, key: str) -> str:
+        """How an axis of a key is drawn: `log` or `linear` for numbers, as it is drawn or listed; else `names`.
+
+        What is drawn from a distribution has that one's scale; listed numbers have the one on which they lie
+        more evenly, and a zero before numbers that lie evenly in logarithms makes them names."""
+        axis = self.study.sweep.get(key) if self.study else None
+        if isinstance(axis, Range):
+            return "log" if axis.log else "linear"
+        values = self.values(key)
+        if not all(map(is_number, values)) or self.unset(key):
+            return "names"
+        above = [float(v) for v in values if v > 0]
+        if len(above) < 3:
+            return "linear" if len(values) < 3 or min(values) <= 0 else _evener(above)
+        kind = _evener(above)
+        return "names" if kind == "log" and len(above) < len(values) else kind
+
+    def unset(self, key: str) -> bool:
+        """Whether a trial leaves the key out, or at null."""
+        return any(r["params"].get(key) is None for r in self.records)
+
     @property
     def regression(self) -> bool:
         return any(record.get("task") == "regression" for record in self.records)
@@ -107,6 +130,15 @@ class Evidence:
 
 def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _evener(values: Sequence[float]) -> str:
+    """The scale on which increasing numbers above 0 are spaced the more evenly."""
+    if len(values) < 3 or values[-1] < WIDE * values[0]:
+        return "linear"
+    steps = [np.diff(np.asarray(values)), np.diff(np.log(values))]
+    spread = [float(step.std() / step.mean()) for step in steps]
+    return "log" if spread[1] < spread[0] else "linear"
 
 
 def gather(name: str | None, uri: str | None = None) -> Evidence:

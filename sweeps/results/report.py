@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import json
 import math
 import shlex
 from datetime import UTC, datetime
@@ -16,15 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from engram import files, program
-from engram.sweeps.results import columns, findings, tables
-from engram.sweeps.results.boards import Board, available
-from engram.sweeps.results.evidence import Evidence
+from engram.sweeps.results import columns, explorer, findings, tables, words
+from engram.sweeps.results.boards import BESIDES, Board, Row, available
+from engram.sweeps.results.evidence import Evidence, is_number
 from engram.sweeps.results.record import Record
 from engram.sweeps.results.tables import cell, status_of, title_of
 from engram.sweeps.state import paths
 from engram.sweeps.study.configuration import label
 
 PAGE = Path(__file__).parent / "page"
+SCRIPTS = ("charts", "table", "explore")
+MOST_HIDDEN = 300  # rows of a table that has every measure, those beyond the usual hidden at first
 MOST_ROWS = 1000  # of the first ranking; the others repeat the same trials
 MOST_ROWS_LATER = 50
 MOST_TRIALS = 500
@@ -63,14 +66,17 @@ def page(evidence: Evidence, pictures: list[Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style, script = ((PAGE / f"report.{kind}").read_text() for kind in ("css", "js"))
+    style = (PAGE / "report.css").read_text()
+    scripts = [(PAGE / f"{name}.js").read_text() for name in SCRIPTS]
     first = findings.leader(evidence)
     shown = _in_order(evidence)
     return templates.get_template("report.html").render(
         style=Markup(style),
-        script=Markup(script),
+        scripts=[Markup(script) for script in scripts],
         style_hash=_hash(style),
-        script_hash=_hash(script),
+        script_hashes=" ".join(map(_hash, scripts)),
+        data=Markup(_embedded(explorer.content(evidence))),
+        program=program.name(),
         name=evidence.name,
         study_name=evidence.info.get("study") or evidence.name,
         question=evidence.question,
@@ -82,7 +88,8 @@ def page(evidence: Evidence, pictures: list[Any]) -> str:
         facts=_facts(evidence),
         claim=evidence.study.claim if evidence.study else None,
         effects=findings.effects(evidence),
-        boards=[_board(board, k == 0) for k, board in enumerate(evidence.boards)],
+        next_steps=[],
+        boards=[_board(evidence, board, k == 0) for k, board in enumerate(evidence.boards)],
         pictures=[
             {"name": p.name, "title": p.title, "caption": p.caption, "source": _data_uri(p.svg)}
             for p in pictures
@@ -94,6 +101,8 @@ def page(evidence: Evidence, pictures: list[Any]) -> str:
         provenance=_provenance(evidence),
         text=evidence.text,
         words=_words(evidence),
+        answer_words=words.ANSWERS,
+        verdict_words=words.VERDICTS,
         title_of=title_of,
     )
 
@@ -101,6 +110,11 @@ def page(evidence: Evidence, pictures: list[Any]) -> str:
 def _hash(text: str) -> str:
     """What the page's own policy knows an inline style or script by: any other is refused."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _embedded(content: dict[str, Any]) -> str:
+    """JSON that no HTML can be read into."""
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def _data_uri(svg: bytes) -> str:
@@ -150,28 +164,56 @@ def _words(evidence: Evidence) -> dict[str, str]:
     return {measure.name: measure.sentence for measure in found if measure.sentence}
 
 
-def _board(board: Board, first: bool) -> dict[str, Any]:
-    shown = columns.shown(board.by, [row.record for row in board.rows])
+def _board(evidence: Evidence, board: Board, first: bool) -> dict[str, Any]:
+    usual = columns.shown(board.by, [row.record for row in board.rows])
     most = MOST_ROWS if first else MOST_ROWS_LATER
-    rows = [
-        {
-            "rank": row.rank,
-            "tie": row.tie_group,
-            "trial": row.record["trial"],
-            "label": label(row.record["params"]),
-            "cells": [(key, cell(row.record, key), _number(row.record, key)) for key, _ in shown],
-            "verdict": status_of(row, board.by),
-        }
-        for row in board.rows[:most]
-    ]
+    found = [{"key": key, "heading": heading, "hidden": False} for key, heading in usual]
+    if first and len(board.rows) <= MOST_HIDDEN:
+        known = {key for key, _ in usual}
+        found += [
+            {"key": key, "heading": columns.column(key, evidence.records).heading, "hidden": True}
+            for key in available(evidence.records)
+            if key not in known
+        ]
+    axes = [explorer.axis(evidence, key) for key in evidence.axes]
     return {
         "by": board.by,
         "title": tables.ranked_by(board),
-        "columns": shown,
-        "rows": rows,
+        "axes": [
+            {"heading": a["short"], "title": a["name"], "text": a["scale"] == "names"} for a in axes
+        ],
+        "columns": found,
+        "rows": [_row(row, board.by, axes, found) for row in board.rows[:most]],
         "more": max(0, len(board.rows) - most),
-        "notes": [_tie_note(note) for note in tables.footnotes(board, None)],
+        "notes": [_tie_note(note) for note in tables.footnotes(board, None)]
+        + words.legend([], [key for key, _ in usual], "data.train_size" in evidence.axes),
     }
+
+
+def _row(
+    row: Row, by: str, axes: list[dict[str, Any]], found: list[dict[str, Any]]
+) -> dict[str, Any]:
+    record, verdict = row.record, status_of(row, by)
+    return {
+        "rank": row.rank,
+        "tie": row.tie_group,
+        "trial": record["trial"],
+        "label": label(record["params"]),
+        "settings": [_setting(record, axis) for axis in axes],
+        "cells": [
+            (c["key"], cell(record, c["key"]), _number(record, c["key"]), c["hidden"])
+            for c in found
+        ],
+        "verdict": verdict,
+        "means": words.VERDICTS.get(verdict, ""),
+    }
+
+
+def _setting(record: Record, axis: dict[str, Any]) -> tuple[str, str, bool]:
+    """(what a cell says, what it sorts by, whether it is text)"""
+    value = record["params"].get(axis["key"])
+    text = words.value(value)
+    return text, repr(value) if is_number(value) else text, axis["scale"] == "names"
 
 
 def _tie_note(note: str) -> str:
@@ -185,6 +227,8 @@ def _tie_note(note: str) -> str:
 def _number(record: Record, key: str) -> str:
     """What a cell sorts by."""
     measure = record["measures"].get(key)
+    if key in BESIDES and record.get(key) is not None:
+        return repr(record[key])
     return "" if not measure or not math.isfinite(measure["mean"]) else repr(measure["mean"])
 
 

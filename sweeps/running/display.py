@@ -170,9 +170,10 @@ class Display(Listener):
 
     def _remember_half_way(self) -> None:
         left = self._time_left()
-        if self.half_way is None and self.planned and left is not None:
-            if 2 * self.finished >= self.planned - self.earlier:
-                self.half_way = time.monotonic(), left
+        if self.half_way is not None or not self.planned or left is None:
+            return
+        if 2 * self.finished >= self.planned - self.earlier:
+            self.half_way = time.monotonic(), left
 
     def time_kept(self) -> str:
         """How far off the time told at half of the trials was; empty where there was none, or too little to tell."""

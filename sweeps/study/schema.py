@@ -156,6 +156,9 @@ def _property(key: str, field: FieldInfo) -> dict[str, Any]:
         options.append({"type": "null"})
     if dict in wanted.types:
         options.append({"type": "object"})
+    if wanted.items:
+        item = {"type": ["number", "null"]} if float in wanted.items else {"type": "string"}
+        options.append({"type": "array", "minItems": 1, "items": item})
     if key == "search.objective":
         options = [_objective()]
     if key == "measures.own":
