@@ -177,12 +177,12 @@ def test_a_drag_zooms_and_a_double_click_shows_the_whole(browser, pages):
     page = opened(browser, pages["200"])
     chart = page.locator(".panel >> nth=0 >> .chart >> nth=0")
     chart.scroll_into_view_if_needed()
-    ticks = chart.locator(".axes text").all_inner_texts()
+    ticks = chart.locator(".axes text").all_text_contents()
     drag(page, chart.bounding_box(), (0.3, 0.3), (0.6, 0.7))
-    zoomed = page.locator(".panel >> nth=0 >> .chart >> nth=0 >> .axes text").all_inner_texts()
+    zoomed = page.locator(".panel >> nth=0 >> .chart >> nth=0 >> .axes text").all_text_contents()
     assert zoomed != ticks
     page.locator(".panel >> nth=0 >> .chart >> nth=0").dblclick()
-    again = page.locator(".panel >> nth=0 >> .chart >> nth=0 >> .axes text").all_inner_texts()
+    again = page.locator(".panel >> nth=0 >> .chart >> nth=0 >> .axes text").all_text_contents()
     assert again == ticks
     quiet(page)
 
@@ -201,7 +201,7 @@ def test_every_chart_is_there_and_follows_the_measure(browser, pages):
     assert page.locator(".panel >> nth=0 >> .chart").count() == 2  # one for each setting
     page.locator(".bar-of-tools select").select_option("variance")
     assert (
-        page.locator(".panel >> nth=0 >> .chart >> nth=0 >> .name").all_inner_texts()[1]
+        page.locator(".panel >> nth=0 >> .chart >> nth=0 >> .name").all_text_contents()[1]
         == "variance"
     )
     page.get_by_label("trials").select_option(index=[0, 3])
