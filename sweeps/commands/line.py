@@ -27,6 +27,7 @@ COMMANDS = (
     "leaderboard",
     "report",
     "compare",
+<<<<<<< HEAD
     "list",
     "show",
     "rename",
@@ -35,6 +36,9 @@ COMMANDS = (
     "delete",
     "prune",
     "retry",
+=======
+    "next",
+>>>>>>> b1fe95d (Say what to ask next, as sentences and as a study ready to run)
     "ui",
     "copy",
     "claims",

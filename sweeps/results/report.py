@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from engram import files, program
-from engram.sweeps.results import columns, explorer, findings, tables, words
+from engram.problems import StudyError
+from engram.sweeps.results import columns, explorer, findings, followup, tables, words
 from engram.sweeps.results.boards import BESIDES, Board, Row, available
 from engram.sweeps.results.evidence import Evidence, is_number
 from engram.sweeps.results.record import Record
@@ -88,7 +89,7 @@ def page(evidence: Evidence, pictures: list[Any]) -> str:
         facts=_facts(evidence),
         claim=evidence.study.claim if evidence.study else None,
         effects=findings.effects(evidence),
-        next_steps=[],
+        next_steps=_next_steps(evidence),
         boards=[_board(evidence, board, k == 0) for k, board in enumerate(evidence.boards)],
         pictures=[
             {"name": p.name, "title": p.title, "caption": p.caption, "source": _data_uri(p.svg)}
@@ -105,6 +106,14 @@ def page(evidence: Evidence, pictures: list[Any]) -> str:
         verdict_words=words.VERDICTS,
         title_of=title_of,
     )
+
+
+def _next_steps(evidence: Evidence) -> list[str]:
+    """What the data ask for next; nothing where they cannot say."""
+    try:
+        return followup.follow_up(evidence).sentences
+    except StudyError:
+        return []
 
 
 def _hash(text: str) -> str:
@@ -344,6 +353,9 @@ def markdown(evidence: Evidence, rows: int = MARKDOWN_ROWS) -> str:
         parts.append(
             "### What the trials say together\n\n" + "\n".join(f"- {_plain(e)}" for e in effects)
         )
+    steps = _next_steps(evidence)
+    if steps:
+        parts.append("### What next\n\n" + "\n".join(f"- {_plain(step)}" for step in steps))
     parts.append(
         "### Limits\n\n" + "\n".join(f"- {_plain(text)}" for text in findings.limits(evidence))
     )
