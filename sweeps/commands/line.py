@@ -27,7 +27,6 @@ COMMANDS = (
     "leaderboard",
     "report",
     "compare",
-<<<<<<< HEAD
     "list",
     "show",
     "rename",
@@ -36,9 +35,7 @@ COMMANDS = (
     "delete",
     "prune",
     "retry",
-=======
     "next",
->>>>>>> b1fe95d (Say what to ask next, as sentences and as a study ready to run)
     "ui",
     "copy",
     "claims",
