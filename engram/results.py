@@ -128,8 +128,9 @@ class Results:
         """One row a trial, indexed by its number: parameters, measures, and the ends of their 95 % intervals.
 
         Columns: status, verdict, each swept key (model.dropout), replicas, parameters, train_examples, epochs,
-        steps, seconds, each measure with NAME_low and NAME_high (missing where unknown), error (why it failed),
-        config_hash, run_id.
+        steps, seconds, each measure with NAME_low and NAME_high (for retraining: other subsets and seeds, the same pool
+        and test set; missing where unknown), NAME_new_data_low and NAME_new_data_high (for another pool and test set,
+        where the draws tell), error (why it failed), config_hash, run_id.
         """
         names, rows = tables.flat(boards.rank(self.evidence.records, "test_error"))
         frame = pd.DataFrame(rows, columns=names)
@@ -271,7 +272,7 @@ class Leaderboard:
 
     def frame(self) -> pd.DataFrame:
         """One row a trial in order: rank, tie_group (one number: cannot be told apart), trial, status, verdict,
-        parameters, measures with NAME_low and NAME_high."""
+        parameters, measures with NAME_low and NAME_high (retraining), NAME_new_data_low and _high (new data)."""
         names, rows = tables.flat(self.board)
         frame = pd.DataFrame(rows, columns=names)
         measures = names[names.index("parameters") + 1 :]

@@ -15,7 +15,8 @@ from scipy import special
 from engram.measures.comparison import prior_of
 from engram.measures.intervals import Interval
 
-MOST_WEIGHT = 4  # times its own degrees of freedom that a variance may borrow from others: series are correlated
+# Degrees of freedom that a variance may borrow from others, which are correlated: so many, or so many times its own.
+MOST_BORROWED, MOST_TIMES = 40, 4
 
 
 def between(means: Sequence[float], eras: Sequence[int]) -> tuple[float, int]:
@@ -42,7 +43,7 @@ def moderated(variances: Sequence[float], freedom: int) -> tuple[np.ndarray, flo
     if freedom < 1:
         return found, float(freedom)
     weight, common = prior_of(found, freedom) if found.size else (0.0, 0.0)
-    weight = min(weight, MOST_WEIGHT * freedom)
+    weight = min(weight, max(MOST_BORROWED, MOST_TIMES * freedom))
     pulled = (freedom * found + weight * common) / (freedom + weight)
     return np.where(found > 0, pulled, 0.0), freedom + weight
 

@@ -47,7 +47,10 @@ def groups(values: Any, alpha: float = ALPHA, *, seed: int = 0) -> Ints:
     count, replicas = table.shape
     if replicas < 2 or count < 2:
         return np.ones(count, np.int64)
-    board = _Board(table, alpha, seed)
+    largest = float(np.abs(table).max())
+    if not largest:  # every value is zero: nothing differs, and t would be 0/0
+        return np.ones(count, np.int64)
+    board = _Board(table / largest, alpha, seed)  # squares of any unit stay within range
     partition = [np.arange(count)]
     for _ in range(MOST_STEPS):
         finer = board.partition(board.limit(partition), partition)
@@ -67,7 +70,7 @@ class _Board:
         self.rows = table - table.mean(axis=0)  # [K, R]
         count, replicas = table.shape
         self.alpha, self.freedom = alpha, replicas - 1
-        self.tiny = ROUNDING * max(float(np.abs(table).max()), 1e-300)
+        self.tiny = ROUNDING * float(np.abs(table).max())
         draws = int(np.clip(DRAWN_VALUES // count, FEWEST_DRAWS, MOST_DRAWS))
         directions = np.random.default_rng(seed).normal(size=(draws, replicas))
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -122,7 +125,8 @@ class _Board:
             moderated = np.full_like(squares, variance)
         else:
             moderated = (squares + weight * variance) / (self.freedom + weight)
-        return np.sqrt(np.maximum(moderated, self.tiny**2))
+        # Where replicas are all equal a difference is exact: its t is as large as rounding lets it be, never 0/0.
+        return np.maximum(np.sqrt(moderated), self.tiny)
 
     def _prior(self, rows: Ints) -> tuple[float, float]:
         """Prior degrees of freedom, and variance of a difference of two rows, of one part."""

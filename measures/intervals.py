@@ -1,13 +1,13 @@
 """How far to trust a number from R replicas: t, bootstrap and jackknife intervals, pairing, selection.
 
 A replica is one draw of the training set and seeds; intervals here say how the number would move with
-other replicas on the same test set. What another test set would change is `test_sampling_se`, kept apart."""
+*retraining*: other replicas from the same pool on the same test set. What new data would change is `new_data`'s."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -184,22 +184,27 @@ def jackknife(
     Where one vote can tip an answer (0-1 error of an ensemble or of the main prediction) the interval is
     wider than need be, 1.3 times at R = 8, twice at 24; fewer groups soften it.
     Refuses fewer than 3 units: leaving one out must leave two. Source: Tukey 1958; Efron & Stein 1981."""
+    (_, estimate), *rest = left_out(statistic, replicas, groups, inits=inits)
+    pseudo = np.array([share * float(estimate) - (share - 1) * float(s) for share, s in rest])
+    return pseudo - pseudo.mean() + float(estimate)
+
+
+def left_out(
+    statistic: Callable[..., Any], replicas: Arrays, groups: int = 32, *, inits: int = 1
+) -> Iterator[tuple[float, Any]]:
+    """(1, the statistic of all replicas), then (G, the statistic without group g) for each group of the jackknife.
+
+    G: units over those of the group, so that the pseudo-value of a group is G·θ - (G-1)·θ without it."""
     parts, blocks = _blocks(replicas, inits)
     if len(blocks) < 3:
         raise ValueError(f"{len(blocks)} independent replicas; the jackknife needs at least 3")
     if groups < 3:
         raise ValueError(f"groups = {groups}; the jackknife needs at least 3")
-    split = np.array_split(blocks, group_count(len(blocks), groups))
-    estimate = float(statistic(*parts))
-    pseudo = np.empty(len(split))
-    for g, group in enumerate(split):
+    yield 1.0, statistic(*parts)
+    for group in np.array_split(blocks, group_count(len(blocks), groups)):
         keep = np.ones(parts[0].shape[0], bool)
         keep[group.ravel()] = False
-        share = len(blocks) / len(group)
-        pseudo[g] = share * estimate - (share - 1) * float(
-            statistic(*(part[keep] for part in parts))
-        )
-    return pseudo - pseudo.mean() + estimate
+        yield len(blocks) / len(group), statistic(*(part[keep] for part in parts))
 
 
 def group_count(units: int, most: int = 32) -> int:

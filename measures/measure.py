@@ -36,7 +36,8 @@ class Measure:
     better: min, max, or nothing where neither end is. sentence: what it is, without its name.
     objective: whether a search may select by it, read off training or validation examples; early: also
     while a trial trains, which stopping weak trials early needs. cohort: whether its value depends on
-    how many replicas there are. switch: the key of the study that turns it on.
+    how many replicas there are; corrected: it is estimated from several, and corrected for how many. new_data: whether
+    it has an interval for another pool and test set, where the draws tell. switch: the key of the study that turns it on.
     of: a function (predictions [R, N, C], targets) -> [R] of predictions alone, or where it is
     (`module:function`): probabilities and labels, or values and values. asked: taken only where
     `measures.own` or the objective names it. own: a person's own function, called replica by replica.
@@ -51,6 +52,8 @@ class Measure:
     objective: bool = False
     early: bool = False
     cohort: bool = False
+    corrected: bool = False
+    new_data: bool = False
     short: str = ""  # column heading where there is little room
     noun: str = ""  # in running text, where "the TITLE" is not said
     switch: str = ""
@@ -62,6 +65,11 @@ class Measure:
     @property
     def heading(self) -> str:
         return self.short or self.title
+
+    @property
+    def given_for(self) -> str:
+        """How many replicas its value is for."""
+        return "the R of the study" if self.cohort else "any R" if self.corrected else "one network"
 
     @property
     def phrase(self) -> str:

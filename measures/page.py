@@ -59,7 +59,7 @@ def tables() -> str:
         parts.append(f"## {heading}\n")
         parts += [f"{about}\n"] if about else []
         parts.append(
-            "| column | meaning | unit | better | costs | switched on by | |\n|---|---|---|---|---|---|---|"
+            "| column | meaning | unit | better | given for | costs | switched on by | |\n|---|---|---|---|---|---|---|---|"
         )
         parts.append("\n".join(map(_row, rows)) + "\n")
     return "\n".join(parts)
@@ -67,7 +67,8 @@ def tables() -> str:
 
 def _row(measure: Measure) -> str:
     better = {"min": "low", "max": "high"}.get(measure.better, "neither")
-    marks = [m for m, is_so in (("select", measure.objective), ("R", measure.cohort)) if is_so]
+    kinds = (("select", measure.objective), ("new data", measure.new_data))
+    marks = [mark for mark, is_so in kinds if is_so]
     if measure.task:
         marks.append(measure.task)
     name, sentence = (t.replace("{k}", "K") for t in (measure.name, measure.sentence))
@@ -76,6 +77,7 @@ def _row(measure: Measure) -> str:
         sentence,
         measure.unit,
         better,
+        measure.given_for,
         measure.price,
         _code(measure.switch),
         ", ".join(marks),

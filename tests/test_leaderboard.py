@@ -280,3 +280,27 @@ def test_single_replicas_are_shown_without_intervals_and_nobody_is_separated():
 def test_plain_columns_can_be_ranked_by(column):
     records = [{**record(n, 0.3), column: 10 - n} for n in range(3)]
     assert [row.value for row in boards.rank(records, column).rows] == [8, 9, 10]
+
+
+def test_the_table_names_its_interval_and_tells_the_other():
+    records = [record(0, 0.3), record(1, 0.4)]
+    told = "± is a 95 % interval for retraining"
+    assert any(told in note for note in tables.footnotes(boards.rank(records, "test_error"), None))
+    records[0]["new_data"] = {"test_error": {"low": 0.25, "high": 0.35}}
+    board = boards.rank(records, "test_error")
+    assert any(
+        "row 1 has a test error of 0.250 to 0.350" in n for n in tables.footnotes(board, None)
+    )
+    row, other = csv.DictReader(io.StringIO(tables.to_csv(board)))
+    assert (row["test_error_new_data_low"], row["test_error_new_data_high"]) == ("0.25", "0.35")
+    assert other["test_error_new_data_low"] == ""
+
+
+def test_a_board_of_a_measure_that_depends_on_replicas_says_for_how_many():
+    records = [record(0, 0.3), record(1, 0.4)]
+    for each, count in zip(records, (8, 4), strict=True):
+        each["replicas"] = count
+        each["measures"]["ensemble_error"] = each["measures"]["test_error"]
+    notes = " ".join(tables.footnotes(boards.rank(records, "ensemble_error"), None))
+    assert "the ensemble error depends on how many replicas there are: given for 4 and 8" in notes
+    assert "cannot be compared by it" in notes

@@ -11,9 +11,10 @@ import torch
 
 from engram.data import catalog
 from engram.data.dataset import assemble
+from engram.measures import catalog as measures
 from engram.sweeps.study.configuration import Configuration
 from engram.sweeps.study.sections import MeasuresConfig
-from engram.sweeps.trial import measuring, trial
+from engram.sweeps.trial import measuring, outcomes, trial
 
 QUICK = {"steps": 60, "batch_size": 50}
 
@@ -89,6 +90,35 @@ def test_the_published_protocol_comes_out(mnist1d, dropout, accuracy, variance, 
     assert 1 - mean(result, "test_error") == pytest.approx(accuracy, abs=0.02)
     assert mean(result, "variance") == pytest.approx(variance, abs=0.025)
     assert mean(result, "bias2") == pytest.approx(bias2, abs=0.025)
+
+
+def test_the_interval_for_new_data_holds_the_one_for_retraining(mnist1d):
+    """Disjoint draws: every measure of predictions has it, by the catalog; for replicas of one subset nothing has."""
+    made = finish(
+        mnist1d,
+        {"own": ["f1"]},
+        data={"train_size": 200},
+        replicas={"count": 4, "draw": "disjoint"},
+    ).record
+    wide = made["new_data"]
+    marked = {m.name for m in measures.MEASURES.values() if m.new_data}
+    own = {"f1", "validation_f1"}
+    assert set(wide) - own == {n for n, m in made["measures"].items() if m and n in marked} - own
+    assert own <= set(wide)
+    for name, ends in wide.items():
+        found = made["measures"][name]
+        assert ends["low"] <= found["low"] <= found["high"] <= ends["high"], name
+    # Without a test sample, and with no pool in common, both are the same.
+    assert wide["train_error"]["high"] == pytest.approx(made["measures"]["train_error"]["high"])
+    # Test examples alone: the variance of 1,000 answers is a lower bound.
+    error = made["measures"]["test_error"]["mean"]
+    assert wide["test_error"]["high"] - error > 1.9 * (error * (1 - error) / 4 / 1000) ** 0.5
+    metrics = outcomes.final_metrics(made)
+    assert metrics["interval/test_error_new_data_low"] == wide["test_error"]["low"]
+    same = finish(
+        mnist1d, data={"train_size": 200, "validation": 3800}, replicas={"count": 3}
+    ).record
+    assert "new_data" not in same
 
 
 def test_selection_never_touches_the_test_set(mnist1d):

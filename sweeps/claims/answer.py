@@ -1,6 +1,7 @@
 """Records read for an answer: trials picked by parameter, measures as intervals, differences in pairs.
 
-Every comparison is paired by replica and counts only where its 95 % interval excludes zero. Knows the
+Every comparison is paired by replica and counts only where its 95 % interval excludes zero; that there is none counts only
+where a test with a margin shows it. Knows the
 records' layout; must not know files, stores or how anything is shown.
 """
 
@@ -11,7 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from engram.measures import verdict
+import numpy as np
+
+from engram.measures import equivalence, verdict
+from engram.measures.equivalence import Equivalence
 from engram.measures.intervals import Interval
 from engram.sweeps.results.record import difference
 
@@ -81,6 +85,15 @@ def change(record: Record, base: Record, name: str) -> Interval:
     if found is None or not found.known:
         raise Missing(f"{name} of trials {record.get('trial')} and {base.get('trial')}")
     return found
+
+
+def not_higher(record: Record, base: Record, name: str, margin: float | None) -> Equivalence:
+    """Whether a measure is shown to be higher by less than the margin: "at no cost"; margin None: a share of chance error."""
+    mine, theirs = (r["replica_values"].get(name) for r in (record, base))
+    if not mine or not theirs or len(mine) != len(theirs):
+        raise Missing(f"{name} of trials {record.get('trial')} and {base.get('trial')}")
+    within = equivalence.MARGIN_SHARE * base["chance_error"] if margin is None else margin
+    return equivalence.not_higher(np.subtract(mine, theirs), within)
 
 
 def learns(record: Record) -> bool:

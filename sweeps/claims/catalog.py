@@ -35,18 +35,20 @@ SIZE, RATE = "data.train_size", "training.lr"
 class Row:
     """What is known of a claim besides its study: how its records are answered, and what its picture shows."""
 
-    answer: Callable[[Sequence[Record]], Answer]
+    answer: Callable[..., Answer]
     picture: Picture
+    margin: bool = False  # whether the answer takes the study's margin
 
 
 # In the order of the article; a study of the same name puts each to the test.
 # fmt: off
 CLAIMS: dict[str, Row] = {
-    "dropout": Row(regularization.dropout, Along("model.dropout", (ERRORS, GAP, PARTS))),
-    "weight_decay": Row(regularization.weight_decay, Drawn("weight_decay")),
+    "dropout": Row(regularization.dropout, Along("model.dropout", (ERRORS, GAP, PARTS)),
+                   margin=True),
+    "weight_decay": Row(regularization.weight_decay, Drawn("weight_decay"), margin=True),
     "early_stopping": Row(regularization.early_stopping,
-                          Each((ERRORS, GAP, Panel("test loss (nats)", ("test_loss",))))),
-    "augmentation": Row(regularization.augmentation, Each((ERRORS, GAP))),
+                          Each((ERRORS, GAP, Panel("test loss (nats)", ("test_loss",)))), margin=True),
+    "augmentation": Row(regularization.augmentation, Each((ERRORS, GAP)), margin=True),
     "ten_million": Row(generalization.ten_million, Along(SIZE, (ERRORS, MEMORIZATION))),
     "learning_rate": Row(
         generalization.learning_rate,
@@ -94,13 +96,14 @@ def row(name: str) -> Row:
 
 def read(name: str, small: bool = False) -> Claim:
     """A claim from its stored run, the trials of other configurations left out."""
-    answer = row(name).answer
+    asked = row(name)
     tested = loading.load(name, small=small)
     records, problem = _records(tested)
     if not records:
         return Claim(name, tested, [], None, problem)
     try:
-        return Claim(name, tested, records, answer(records), problem)
+        options = {"margin": tested.claim.margin} if asked.margin else {}
+        return Claim(name, tested, records, asked.answer(records, **options), problem)
     except (ValueError, LookupError, StopIteration) as error:  # Missing, and trials half in
         known = isinstance(error, Missing)
         why = f"the trials do not answer it: {error}" if known else "trials are missing"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engram.measures.equivalence import Equivalence
 from engram.measures.intervals import Interval
 from engram.sweeps.claims.answer import (
     DROPOUT,
@@ -20,6 +21,7 @@ from engram.sweeps.claims.answer import (
     learns,
     listed,
     measure,
+    not_higher,
     pick,
     rises,
     short,
@@ -34,6 +36,7 @@ class _Setting:
     name: str
     gap: Interval | None
     error: Interval
+    cost: Equivalence  # whether the test error is shown to be no higher by the margin
 
     @property
     def narrows(self) -> bool:
@@ -41,19 +44,29 @@ class _Setting:
 
     @property
     def good(self) -> bool:
-        return self.narrows and not rises(self.error)
+        """Narrows the gap, at no cost: which is shown, and not only not refuted."""
+        return self.narrows and self.cost.shown
 
     def __str__(self) -> str:
         gap = "learns nothing" if self.gap is None else f"gap {signed(self.gap)}"
-        return f"{self.name}: {gap}, test error {signed(self.error)}"
+        return f"{self.name}: {gap}, test error {signed(self.error)}{self._cost}"
+
+    @property
+    def _cost(self) -> str:
+        if self.cost.shown:
+            return f" (no cost above {self.cost.margin:.2g})"
+        return "" if rises(self.error) else f" (not told whether it costs {self.cost.margin:.2g})"
 
 
-def _settings(base: Record, others: dict[Any, Record], name: str = "") -> list[_Setting]:
+def _settings(
+    base: Record, others: dict[Any, Record], margin: float | None, name: str = ""
+) -> list[_Setting]:
     found = []
     for value, record in others.items():
         gap = change(record, base, "generalization_gap") if learns(record) else None
         label = f"{name} {short(value)}".strip()
-        found.append(_Setting(label, gap, change(record, base, "test_error")))
+        cost = not_higher(record, base, "test_error", margin)
+        found.append(_Setting(label, gap, change(record, base, "test_error"), cost))
     return found
 
 
@@ -65,10 +78,10 @@ def _regularizers(settings: list[_Setting], on: str) -> tuple[Word, str]:
     return ("supported", "") if len(good) == len(settings) else ("depends", on)
 
 
-def dropout(records: Sequence[Record]) -> Answer:
+def dropout(records: Sequence[Record], margin: float | None = None) -> Answer:
     rates = by(records, DROPOUT)
     base = rates.pop(0.0, None) or pick(records, model__dropout=0.0)
-    settings = _settings(base, rates, "dropout")
+    settings = _settings(base, rates, margin, "dropout")
     word, _ = _regularizers(settings, "the rate")
     good = [s.name.removeprefix("dropout ") for s in settings if s.good]
     bad = [s.name.removeprefix("dropout ") for s in settings if not s.good]
@@ -81,11 +94,14 @@ def dropout(records: Sequence[Record]) -> Answer:
     return Answer(word, sentence, on, columns)
 
 
-def weight_decay(records: Sequence[Record]) -> Answer:
+def weight_decay(records: Sequence[Record], margin: float | None = None) -> Answer:
     base = pick(records, training__weight_decay=0.0, training__l1=0.0)
     decays = {k: r for k, r in by(records, WEIGHT_DECAY).items() if k > 0}
     norms = {k: r for k, r in by(records, L1).items() if k > 0}
-    both = [_settings(base, decays, "weight decay"), _settings(base, norms, "L1")]
+    both = [
+        _settings(base, decays, margin, "weight decay"),
+        _settings(base, norms, margin, "L1"),
+    ]
     good = [[s for s in settings if s.good] for settings in both]
     best = [min(some, key=lambda s: s.error.mean) for some in both if some]
     columns = ("test_error", "train_error", "generalization_gap", "bias2", "variance")
@@ -105,10 +121,10 @@ def weight_decay(records: Sequence[Record]) -> Answer:
     return Answer("not supported", sentence, "", columns)
 
 
-def early_stopping(records: Sequence[Record]) -> Answer:
+def early_stopping(records: Sequence[Record], margin: float | None = None) -> Answer:
     patience = by(records, "training.early_stopping")
     base = patience.pop(None)
-    settings = _settings(base, patience, "patience")
+    settings = _settings(base, patience, margin, "patience")
     losses = [
         f"patience {short(value)}: {signed(change(record, base, 'test_loss'))}"
         for value, record in patience.items()
@@ -128,10 +144,10 @@ def early_stopping(records: Sequence[Record]) -> Answer:
     return Answer("not supported", sentence, "", columns)
 
 
-def augmentation(records: Sequence[Record]) -> Answer:
+def augmentation(records: Sequence[Record], margin: float | None = None) -> Answer:
     kinds = by(records, "data.augmentation")
     base = kinds.pop("none")
-    settings = _settings(base, kinds)
+    settings = _settings(base, kinds, margin)
     better = [s.name for s in settings if falls(s.error)]
     others = [s.name for s in settings if not falls(s.error)]
     sentence = (

@@ -149,7 +149,7 @@ def _measures(found: Evidence) -> list[dict[str, Any]]:
     """What the trend needs of each trial, the best first."""
     if not found.completed:
         return []
-    by = default_column(found.records)
+    by = default_column(found.records, found.objective)
     names = [
         n for n in dict.fromkeys([by, *(n for n, _ in SHOWN)]) if n in available(found.records)
     ]

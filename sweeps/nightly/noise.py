@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import special
 
 from engram.measures import between_nights, intervals
 from engram.measures.intervals import Interval
@@ -31,6 +32,7 @@ ONE_SIDED = 2  # only a rise is an alarm, and intervals have two sides
 ROUNDING = 1e-9  # a change below it is none, whatever the margin
 FEWEST_TOGETHER = 3  # series
 SUSPECT_LEVEL = 0.95
+EVIDENT = 0.1  # p-value below which nights are taken to move series together
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Noise:
     replicas: float
     replica_freedom: float
     nights: float
-    night_freedom: int
+    night_freedom: float
 
     def interval(self, mean: float, level: float) -> Interval:
         """The interval of a change; unknown for a single replica."""
@@ -91,10 +93,16 @@ def _noises(series: list[Series]) -> list[Noise]:
     replicas = [float(variance) for variance in pulled]
     found = [one.between() for one in series]
     beyond = _beyond(series, replicas, found)
+    together = _move_together(series, replicas)
     noises = []
     for one, variance, (_, nights), extra in zip(series, replicas, found, beyond, strict=True):
         extra *= 1 + 1 / len(one.current)
-        noise = Noise(variance, replica_freedom if freedom else 0.0, extra, nights)
+        known = float(nights)
+        if together and extra > 0:
+            # What is beyond replicas is a difference of two estimates: together they are known as well as the nights
+            # are, and no other series says more of them.
+            known *= (extra / (extra + variance)) ** 2
+        noise = Noise(variance, replica_freedom if freedom else 0.0, extra, known)
         if one.sampling > extra:
             noise = replace(noise, nights=one.sampling, night_freedom=0)
         noises.append(noise)
@@ -113,6 +121,37 @@ def _beyond(
         max(0.0, float(ratio) - 1) * part if part > 0 else variance
         for ratio, part, (variance, _) in zip(pulled, parts, found, strict=True)
     ]
+
+
+def _move_together(series: list[Series], replicas: list[float]) -> bool:
+    """Whether nights differ in something that all series feel (machine, data): an F test of night means, in units of
+    what replicas explain; for fewer than three series, of their variance itself."""
+    first = series[0]
+    quiet = [
+        b
+        for b in range(len(first.nights))
+        if not any(b < len(s.suspects) and s.suspects[b] for s in series)
+    ]
+    if any(s.eras != first.eras or s.nights.shape != first.nights.shape for s in series):
+        return True  # they cannot be laid beside each other
+    eras = np.array(first.eras)[quiet]
+    if not quiet or min(replicas) <= 0:
+        return False
+    rows = np.array([s.nights[quiet].mean(axis=1) for s in series])
+    for era in np.unique(eras):
+        rows[:, eras == era] -= rows[:, eras == era].mean(axis=1, keepdims=True)
+    rows /= np.sqrt([v / (1 + 1 / len(s.current)) for v, s in zip(replicas, series, strict=True)])[
+        :, None
+    ]
+    freedom = len(quiet) - len(np.unique(eras))
+    if freedom < 1:
+        return False
+    common = len(series) * float((rows.mean(axis=0) ** 2).sum()) / freedom
+    if len(series) < FEWEST_TOGETHER:
+        return bool(special.chdtrc(freedom, common * freedom) < EVIDENT)
+    rest = float(((rows - rows.mean(axis=0)) ** 2).sum())
+    left = freedom * (len(series) - 1)
+    return rest <= 0 or bool(special.fdtrc(freedom, left, common * left / rest) < EVIDENT)
 
 
 def _together(series: list[Series], noises: list[Noise], alarms: float) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -208,8 +209,11 @@ def _one(tonight: Evidence, record: Record, measure: str, earlier: list[Matched]
     newest = current[0]
     sampling = 0.0
     if newest.sampling:
-        first = newest.records[record["trial"]], newest.night.evidence
-        sampling = sum(_sampling(r, measure, e) ** 2 for r, e in ((record, tonight), first))
+        se = _sampling(newest.records[record["trial"]], measure, newest.night.evidence)
+        # Nights with the same data share their sample; the baseline is a mean over those that do not.
+        alike = Counter(json.dumps(_digests(one.night.evidence), sort_keys=True) for one in current)
+        shares = sum((count / len(current)) ** 2 for count in alike.values())
+        sampling = _sampling(record, measure, tonight) ** 2 + se**2 * shares
     paired = all(one.paired for one in current)
     return Series(
         record["params"],

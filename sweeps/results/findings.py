@@ -63,11 +63,15 @@ def best(evidence: Evidence) -> str:
         [] if on_test in (board.by, "test_error") else [f"{cell(record, on_test)} on the test set"]
     )
     beside += [] if board.by == "test_error" else [f"test error {cell(record, 'test_error')}"]
+    # How good it is, is a question about examples that are not there yet; which is better, one about these trials.
+    wide = tables.new_data(record, "test_error")
+    beside += [f"{wide} on another pool and test set"] if wide else []
     head += f" ({', '.join(beside)})" if beside else ""
     head += f" and a generalization gap of {cell(record, 'generalization_gap')}"
     if len(tied) == 1:
         compared = sum(row.tie_group is not None for row in board.rows)
-        return f"{head}, clearly ahead of the other {compared - 1}." if compared > 1 else f"{head}."
+        ahead = f", clearly ahead of the other {compared - 1} when retrained on this pool"
+        return f"{head}{ahead}." if compared > 1 else f"{head}."
     names = " and ".join(label(row.record["params"]) for row in tied[1:3])
     more = f" and {len(tied) - 3} more" if len(tied) > 3 else ""
     return f"{head}; {names}{more} cannot be told apart from it."
@@ -95,6 +99,7 @@ def limits(evidence: Evidence) -> list[str]:
         *_replicas(evidence),
         *_overlap(evidence),
         *_training(evidence),
+        *_intervals(evidence),
         *_provenance(evidence),
     ]
     noted = Counter(w for r in evidence.records for w in r.get("warnings") or [])
@@ -170,6 +175,31 @@ def _overlap(evidence: Evidence) -> list[str]:
     ]
 
 
+def _intervals(evidence: Evidence) -> list[str]:
+    """What the intervals speak of."""
+    known = [r for r in evidence.completed if r["measures"].get("test_error")]
+    if not known:
+        return []
+    wide = [
+        (ends["high"] - ends["low"]) / 2
+        for r in known
+        if (ends := (r.get("new_data") or {}).get("test_error"))
+    ]
+    said = "Intervals and differences are for retraining: other subsets and seeds of this pool, on this test set."
+    if wide:
+        return [
+            f"{said} For another pool and test set the test error is known to ±{float(np.median(wide)):.3f} (median of "
+            "the trials)."
+        ]
+    errors = [r["test_sampling_se"]["squared_risk"] for r in known if r.get("test_sampling_se")]
+    if errors:
+        said += (
+            f" Another test set would move the risk by about ±{2 * float(np.median(errors)):.3f}, much alike for all "
+            "trials; what another pool would do, this design does not tell."
+        )
+    return [said]
+
+
 def _training(evidence: Evidence) -> list[str]:
     found = []
     study = evidence.study
@@ -189,16 +219,6 @@ def _training(evidence: Evidence) -> list[str]:
     if noise:
         found.append(
             f"Label noise ({noise:g}) sits inside bias² of everything trained or validated on it."
-        )
-    errors = [
-        r["test_sampling_se"]["squared_risk"]
-        for r in evidence.completed
-        if r.get("test_sampling_se")
-    ]
-    if errors:
-        found.append(
-            f"Intervals speak of other replicas, not of another test set, which would move the risk by about "
-            f"±{2 * float(np.median(errors)):.3f}, much alike for all trials."
         )
     return found
 

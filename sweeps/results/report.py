@@ -274,7 +274,7 @@ def _trial(evidence: Evidence, record: Record) -> dict[str, Any]:
         "error": record.get("error"),
         "facts": facts,
         "measures": [
-            (key, title_of(key), cell(record, key)) for key, m in record["measures"].items() if m
+            (key, title_of(key), _both(record, key)) for key, m in record["measures"].items() if m
         ],
         "warnings": record.get("warnings") or [],
     }
@@ -295,6 +295,12 @@ def own_network(record: Record) -> list[str]:
     if built:
         found.append("built with " + ", ".join(f"{name}={value}" for name, value in built.items()))
     return found
+
+
+def _both(record: Record, key: str) -> str:
+    """A measure with its interval for retraining, and the one for new data where it is known."""
+    wide = tables.new_data(record, key)
+    return f"{cell(record, key)} (new data: {wide})" if wide else cell(record, key)
 
 
 def commands(evidence: Evidence) -> str:

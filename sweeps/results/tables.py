@@ -24,7 +24,7 @@ from engram.sweeps.results.boards import (
     default_column,
     entry_of,
 )
-from engram.sweeps.results.columns import higher_is_better, shown
+from engram.sweeps.results.columns import column, higher_is_better, shown
 from engram.sweeps.results.record import Record
 from engram.sweeps.study.configuration import label
 
@@ -32,6 +32,9 @@ SHOWN = tuple((name, catalog.get(name).heading) for name in catalog.HEADLINES)
 MOST_ROWS = 50  # of a table without --top: nobody reads ten thousand
 # The groups are those of comparison.groups; a row need not stand next to the first of its group.
 TIED = "=N cannot be told from row N, the first of its group (95 % for the whole board, paired by replica)"
+RETRAINING = (
+    "± is a 95 % interval for retraining: other subsets and seeds, this pool and this test set"
+)
 
 
 def status_of(row: Row, by: str) -> str:
@@ -48,6 +51,7 @@ def footnotes(board: Board, top: int | None) -> list[str]:
     if any(row.rank != row.first for row in board.rows[:top]):
         more = f"; {board.needed} more replicas would separate the first two"
         notes.append(TIED + (more if board.needed else ""))
+    notes += _about_intervals(board)
     if board.by in GAPS and any(class_of(row.record, board.by) == 1 for row in board.rows):
         notes.append(
             "not ranked: train error not clearly below 3/4 of chance, so there is no gap to speak of"
@@ -67,6 +71,35 @@ def footnotes(board: Board, top: int | None) -> list[str]:
     if top is not None and len(board.rows) > top:
         notes.append(f"{len(board.rows) - top} more; --top {len(board.rows)} shows them")
     return notes
+
+
+def _about_intervals(board: Board) -> list[str]:
+    """Which interval stands in the table, the other one of the first row, and for how many replicas the values are."""
+    first = next((row.record for row in board.rows if row.tie_group is not None), None)
+    if first is None or not any(
+        cell(first, n) != cell(first, n, False) for n in (board.by, "test_error")
+    ):
+        return []
+    notes = [RETRAINING]
+    told = new_data(first, "test_error")
+    if told:
+        notes[0] += f"; for new data (another pool and test set) row 1 has a test error of {told}"
+    counts = sorted({r for row in board.rows if (r := row.record.get("replicas"))})
+    if column(board.by, [row.record for row in board.rows]).cohort and counts:
+        given = " and ".join(map(str, counts))
+        differ = (
+            "; trials with different numbers cannot be compared by it" if len(counts) > 1 else ""
+        )
+        notes.append(
+            f"the {title_of(board.by)} depends on how many replicas there are: given for {given}{differ}"
+        )
+    return notes
+
+
+def new_data(record: Record, key: str) -> str:
+    """The interval for new data, as in 0.28 to 0.34; empty where the design does not tell."""
+    ends = (record.get("new_data") or {}).get(key)
+    return "" if not ends else f"{ends['low']:.3f} to {ends['high']:.3f}"
 
 
 def cell(record: Record, key: str, interval: bool = True) -> str:
@@ -101,7 +134,7 @@ def to_json(board: Board) -> str:
 
 
 def flat(board: Board) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows: place, parameters, each measure with its ends."""
+    """Columns and rows: place, parameters, each measure with its ends for retraining, and those for new data."""
     records = [row.record for row in board.rows]
     params = list(dict.fromkeys(key for r in records for key in r["params"]))
     names = list(dict.fromkeys(key for r in records for key, m in r["measures"].items() if m))
@@ -117,6 +150,8 @@ def flat(board: Board) -> tuple[list[str], list[list[Any]]]:
         "parameters",
     ]
     columns += [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+    wide = [name for name in names if any(name in (r.get("new_data") or {}) for r in records)]
+    columns += [f"{name}_new_data_{end}" for name in wide for end in ("low", "high")]
     rows = []
     for row in board.rows:
         entry = entry_of(row)
@@ -125,6 +160,9 @@ def flat(board: Board) -> tuple[list[str], list[list[Any]]]:
         for name in names:
             measure = entry["measures"].get(name) or {}
             values += [measure.get(end) for end in ("mean", "low", "high")]
+        for name in wide:
+            ends = (row.record.get("new_data") or {}).get(name) or {}
+            values += [ends.get(end) for end in ("low", "high")]
         rows.append(values)
     return columns, rows
 

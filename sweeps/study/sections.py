@@ -247,6 +247,19 @@ class ClaimConfig(Section):
     expects: str | None = Field(
         None, description="what the study should show where the claim holds"
     )
+    measure: str | None = Field(None, description="the measure that decides, said before the run")
+    comparison: str | None = Field(
+        None, description="what is compared with what, and how, said before the run"
+    )
+    margin: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description='the difference of an error that counts as none, for "at no cost" and "no effect"; null: 2 % of chance error',
+    )
+    refuted_by: str | None = Field(
+        None, description="what would refute the claim, said before the run"
+    )
     small: dict[str, Any] = Field(
         default_factory=dict,
         description="values that --small puts in, by dotted key as in --set: the same study in seconds, for tests",

@@ -42,7 +42,8 @@ def experiment_tags(
             f"Each *parent run* is one execution of the study `{name}`: its page has the answer, the rankings "
             "and how to reproduce them; `report.html` among its artifacts has the pictures too. Each *child run* "
             "is one configuration, trained as several replicas; its metrics are means over them: `final/…` at the "
-            "end, `interval/…_low` and `_high` the ends of their 95 % interval, `curve/…` by epoch.",
+            "end, `interval/…_low` and `_high` the ends of their 95 % interval for retraining (other subsets and seeds, the "
+            "same pool and test set), `…_new_data_low` and `_high` of the one for another pool and test set, `curve/…` by epoch.",
             "\n".join(meant),
             "Filter by `tags.engram.verdict = 'overfit'` or `tags.engram.status = 'diverged'`.",
         ]

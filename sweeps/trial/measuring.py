@@ -5,13 +5,15 @@ Knows neither Ray nor MLflow nor files.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from engram.measures import bias_variance, convergence, cost, ensemble, intervals
+from engram.measures import bias_variance, convergence, cost, ensemble, intervals, new_data
+from engram.measures.new_data import Sampling
 from engram.models import families
 from engram.sweeps.study.sections import MeasuresConfig
 from engram.sweeps.trial import predicted, probes
@@ -63,7 +65,9 @@ def measure(trial: Trial, wanted: MeasuresConfig) -> Result:
         "selection": {},
         "warnings": [],
     }
-    note = RecordWriter(record, trial.curves(), trial.unit if alive.all() else 1)
+    note = RecordWriter(
+        record, trial.curves(), trial.unit if alive.all() else 1, _pool_share(trial)
+    )
     _design_warnings(trial, note)
     for warning in trial.warnings(wanted):
         note.warn(warning)
@@ -86,29 +90,33 @@ def _measure_alive(
     final = trainer.evaluate() if trainer.early_stopping else trial.history[-1]
     error = {name: values.numpy()[alive] for name, values in final.error.items()}
     loss = {name: values.numpy()[alive] for name, values in final.loss.items()}
+    outputs = {name: _outputs(trial, name, alive) for name in error if name != "train"}
+    unit = note.unit_of(int(alive.sum()))
+    sampled = {"train": (new_data.NONE, new_data.NONE)} | {
+        name: _sampling(found, trial.targets_of(name), unit) for name, found in outputs.items()
+    }
     for name in error:
-        note.values(f"{name}_error", error[name])
-    note.values("generalization_gap", error["test"] - error["train"])
+        note.values(f"{name}_error", error[name], sampled[name][0])
+    note.values("generalization_gap", error["test"] - error["train"], sampled["test"][0])
     if trial.gives_probabilities:
         for name in loss:
-            note.values(f"{name}_loss", loss[name])
-        note.values("generalization_gap_loss", loss["test"] - loss["train"])
+            note.values(f"{name}_loss", loss[name], sampled[name][1])
+        note.values("generalization_gap_loss", loss["test"] - loss["train"], sampled["test"][1])
     selection.update(
         train_error=float(error["train"].mean()), train_loss=float(loss["train"].mean())
     )
-    outputs = _outputs(trial, "test", alive)
-    test = _probabilities(trial, outputs)
+    test = _probabilities(trial, outputs["test"])
     sets = {predicted.TEST: Predicted(test, trial.dataset.test_targets)}
     _bias_variance(trial, test, trial.dataset.test_targets, note, alive)
     if trainer.classification:
-        _other_decompositions(trial, outputs, trial.dataset.test_targets, note)
+        _other_decompositions(trial, outputs["test"], trial.dataset.test_targets, note)
     if "validation" in error:
         selection.update(
             validation_error=float(error["validation"].mean()),
             validation_loss=float(loss["validation"].mean()),
             generalization_gap=float((error["validation"] - error["train"]).mean()),
         )
-        validation = _probabilities(trial, _outputs(trial, "validation", alive))
+        validation = _probabilities(trial, outputs["validation"])
         targets = trial.targets_of("validation")
         selection.update(_selection_bias_variance(validation, targets))
         sets[predicted.VALIDATION] = Predicted(validation, targets)
@@ -164,7 +172,27 @@ def _design_warnings(trial: Trial, note: RecordWriter) -> None:
         )
 
 
+def _pool_share(trial: Trial) -> float:
+    """What replicas tell of other pools; NaN where examples hang together and what is new would be a group or a time."""
+    division = trial.dataset.division
+    if division is not None and (division.groups is not None or division.times is not None):
+        return math.nan
+    draw = trial.configuration.replicas.draw
+    return new_data.pool_share(draw, trial.members.shape[1], len(trial.pool_ids))
+
+
 # -- errors and their parts -------------------------------------------------------------------------
+
+
+def _sampling(outputs: torch.Tensor, targets: np.ndarray, unit: int) -> tuple[Sampling, Sampling]:
+    """What a finite sample adds to the variance of its error and of its loss; outputs: logits or values [R, N, C]."""
+    if targets.dtype.kind == "f":
+        squares = ((outputs.numpy() - _shaped(targets)) ** 2).reshape(*outputs.shape[:2], -1)
+        both = new_data.crossed(squares.mean(axis=2), unit)
+        return both, both
+    wrong = outputs.numpy().argmax(-1) != targets
+    losses = -torch.log_softmax(outputs, -1).numpy()[:, np.arange(len(targets)), targets]
+    return new_data.crossed(wrong, unit), new_data.crossed(losses, unit)
 
 
 def _outputs(trial: Trial, name: str, alive: np.ndarray) -> torch.Tensor:
@@ -190,20 +218,30 @@ def _bias_variance(
         shared = trial.configuration.replicas.inits if alive.all() else 1
         shared = shared if len(predictions) >= 2 * shared else 1
         decomposed = bias_variance.squared(predictions, targets, shared)
-        for name in ("bias2", "variance"):
-            note.statistic(
-                name,
-                lambda p, n=name: getattr(bias_variance.squared(p, targets, shared), n),
-                predictions,
-            )
+
+        def parts(p: np.ndarray) -> dict[str, np.ndarray]:
+            found = bias_variance.squared(p, targets, shared).per_example
+            return {name: found[name] for name in ("bias2", "variance")}
+
+        note.of_examples(parts, predictions)
         sampling = intervals.test_sampling_se(decomposed.per_example["risk"])
         note.record["test_sampling_se"] = {"squared_risk": sampling}
     inits = trial.configuration.replicas.inits
     if inits > 1 and alive.all():
         split = predictions.reshape(-1, inits, *predictions.shape[1:])
-        for name in ("variance_data", "variance_init"):
-            _components_interval(name, split, note)
-    note.statistic("ensemble_error", lambda p: ensemble.ensemble(p, targets).error, predictions)
+
+        def split_parts(p: np.ndarray) -> dict[str, np.ndarray]:
+            found = bias_variance.components(p).per_example
+            return {name: found[name] for name in ("variance_data", "variance_init")}
+
+        note.of_examples(split_parts, split, unit=1)
+    if len(predictions) > 1:
+        note.of_examples(
+            lambda p: {"ensemble_error": ensemble.ensemble(p, targets).per_example["error"]},
+            predictions,
+        )
+    else:
+        note.record["measures"]["ensemble_error"] = None
 
 
 def _other_decompositions(
@@ -214,29 +252,16 @@ def _other_decompositions(
         return
     votes = outputs.argmax(-1).numpy()
     logs = torch.log_softmax(outputs, -1).numpy()
-    for name in ("bias", "variance"):
-        note.statistic(
-            f"{name}_01", lambda v, n=name: getattr(bias_variance.zero_one(v, labels), n), votes
-        )
-        if trial.gives_probabilities:
-            note.statistic(
-                f"{name}_ce",
-                lambda p, n=name: getattr(bias_variance.cross_entropy(p, labels), n),
-                logs,
-            )
+    kinds: list[tuple[str, Any, np.ndarray]] = [("01", bias_variance.zero_one, votes)]
+    if trial.gives_probabilities:
+        kinds.append(("ce", bias_variance.cross_entropy, logs))
+    for kind, function, values in kinds:
 
+        def parts(v: np.ndarray, kind: str = kind, function: Any = function) -> dict[str, Any]:
+            found = function(v, labels).per_example
+            return {f"{name}_{kind}": found[name] for name in ("bias", "variance")}
 
-def _components_interval(name: str, split: np.ndarray, note: RecordWriter) -> None:
-    """A variance component with its jackknife interval over draws; split: [D, S, N, ...]."""
-
-    def statistic(some: np.ndarray) -> float:
-        return float(getattr(bias_variance.components(some), name))
-
-    if len(split) >= 3:
-        pseudo = intervals.jackknife(statistic, split)
-        note.interval(name, intervals.t_interval(pseudo), pseudo)
-    else:
-        note.number(name, statistic(split))
+        note.of_examples(parts, values)
 
 
 def _selection_bias_variance(predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:

@@ -42,7 +42,8 @@ def grouped(group: str, metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def final_metrics(record: dict) -> dict[str, float]:
-    """Each measure (final/NAME) and the ends of its interval (interval/NAME_low, interval/NAME_high)."""
+    """Each measure (final/NAME) and the ends of its intervals: interval/NAME_low and interval/NAME_high for
+    retraining, interval/NAME_new_data_low and interval/NAME_new_data_high for new data."""
     final: dict[str, Any] = {}
     ends: dict[str, Any] = {}
     for name, measure in record["measures"].items():
@@ -50,6 +51,8 @@ def final_metrics(record: dict) -> dict[str, float]:
             final[name] = measure["mean"]
             ends[f"{name}_low"], ends[f"{name}_high"] = measure["low"], measure["high"]
     final |= {name: record[name] for name in ("seconds", "parameters") if name in record}
+    known = (record.get("new_data") or {}).items()
+    ends |= {f"{name}_new_data_{end}": value for name, wide in known for end, value in wide.items()}
     return {**grouped("final", final), **grouped("interval", ends)}
 
 

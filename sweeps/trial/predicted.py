@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from engram.data.dataset import Dataset
-from engram.measures import catalog, metrics
+from engram.measures import catalog, metrics, new_data
 from engram.measures.measure import HELD_OUT, Measure
+from engram.measures.new_data import Sampling
 from engram.sweeps.trial.record_writer import RecordWriter
 
 TEST, VALIDATION = "test", "validation"
@@ -49,20 +50,37 @@ def take(
             if values is None:
                 note.record["measures"][column] = None
                 continue
-            note.values(column, values)
+            note.values(column, values, _sampling(measure, found, data))
             if name == VALIDATION:
                 note.record["selection"][measure.name] = float(values.mean())
+
+
+def _sampling(measure: Measure, found: Predicted, data: Dataset) -> Sampling | None:
+    """What the finite sample adds; a person's own function is not called again for it."""
+    if not measure.new_data:
+        return None
+    predictions, targets = _in_own_unit(found, data)
+    function = measure.function()
+    return new_data.in_parts(
+        lambda kept: float(np.mean(function(predictions[:, kept], targets[kept]))), len(targets)
+    )
+
+
+def _in_own_unit(found: Predicted, data: Dataset) -> Predicted:
+    """Regression is measured in the target's own unit."""
+    predictions, targets = found
+    if data.classes is not None:
+        return found
+    shape = (len(targets), predictions.shape[-1])
+    values = data.in_own_unit(targets.reshape(shape).astype(np.float64))
+    return Predicted(data.in_own_unit(predictions), values)
 
 
 def _values(
     measure: Measure, found: Predicted, data: Dataset, prefix: str, note: RecordWriter
 ) -> np.ndarray | None:
-    """[R], or None where any of it is undefined; regression is measured in the target's own unit."""
-    predictions, targets = found
-    if data.classes is None:
-        shape = (len(targets), predictions.shape[-1])
-        targets = data.in_own_unit(targets.reshape(shape).astype(np.float64))
-        predictions = data.in_own_unit(predictions)
+    """[R], or None where any of it is undefined."""
+    predictions, targets = _in_own_unit(found, data)
     function = measure.function()
     if measure.own:
         try:

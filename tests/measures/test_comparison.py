@@ -93,6 +93,15 @@ def test_exact_differences_separate_and_rounding_does_not():
     assert comparison.groups([[0.1, 0.2]]).tolist() == [1]
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1.0, 1e-200, 1e200])
+def test_replicas_that_are_all_equal_are_exact_and_divide_by_nothing(scale):
+    rows = np.array([[0.1] * 4, [0.1] * 4, [0.2] * 4, [0.2] * 4, [0.3] * 4, [0.3] * 4])
+    assert comparison.groups(rows * scale).tolist() == [1, 1, 2, 2, 3, 3]
+    assert comparison.groups(np.zeros((6, 4))).tolist() == [1] * 6
+    assert comparison.groups([[0.0] * 3, [0.0] * 3]).tolist() == [1, 1]
+
+
 def test_the_answer_does_not_depend_on_scale_or_on_what_replicas_share():
     generator = np.random.default_rng(14)
     table, _ = board(generator, np.linspace(0, 4, 12), 1.0, 6)

@@ -15,12 +15,12 @@ from engram.sweeps.results.evidence import Evidence, is_number
 from engram.sweeps.results.figures.style import (
     BIAS,
     GAP,
+    MUTED,
     VARIANCE,
     Drawing,
     figure,
     half_width,
     is_log,
-    legend_above,
     mean_of,
     shorten,
     unit,
@@ -28,6 +28,7 @@ from engram.sweeps.results.figures.style import (
 )
 from engram.sweeps.results.record import Record, difference
 from engram.sweeps.results.tables import title_of
+from engram.sweeps.search import shares
 from engram.sweeps.study.configuration import label
 
 MOST_VALUES = 10  # of an axis drawn as bars; beyond it, every trial is a point
@@ -221,8 +222,9 @@ def heat_map(evidence: Evidence) -> Drawing | None:
 def _two_axes(evidence: Evidence, completed: list[Record], by: str) -> tuple[str, str]:
     if len(evidence.axes) == 2 or len(completed) < 4:
         return evidence.axes[0], evidence.axes[1]
-    share = _importance(evidence, completed, by).share
-    ranked = sorted(evidence.axes, key=lambda key: -share[key])
+    values = [mean_of(r, by) for r in completed]
+    told = importance.effects(_settings(evidence, completed), values)
+    ranked = sorted(evidence.axes, key=lambda key: told[key].beside)
     return ranked[0], ranked[1]
 
 
@@ -318,42 +320,48 @@ def _shade(by: str, records: list[Record]) -> str:
 
 
 def parameter_importance(evidence: Evidence) -> Drawing | None:
-    """How much of the spread between trials each axis explains by itself."""
+    """How much of the differences between trials each axis explains by itself, and whether it is told from nothing."""
     by = evidence.board.by if evidence.board else ""
     completed = [r for r in evidence.completed if not math.isnan(mean_of(r, by))]
     if len(evidence.axes) < 2 or len(completed) < FEWEST_FOR_IMPORTANCE:
         return None
-    found = _importance(evidence, completed, by)
-    ranked = sorted(evidence.axes, key=lambda key: found.share[key])
+    settings, values = _settings(evidence, completed), [mean_of(r, by) for r in completed]
+    found, told = shares.shares(settings, values), importance.effects(settings, values)
+    ranked = sorted(evidence.axes, key=lambda key: found[key].mean)
     made, axes = figure(1, 1, 1.4 + 0.34 * len(ranked))
     panel = axes[0, 0]
-    names = [unit(key) for key in ranked]
+    names = [_named(key, told[key].word) for key in ranked]
+    colors = [BIAS if told[key].word == "told" else MUTED for key in ranked]
     panel.barh(
-        names, [100 * found.share[key] for key in ranked], 0.55, color=BIAS, edgecolor="white"
+        names, [100 * found[key].mean for key in ranked], 0.55, color=colors, edgecolor="white"
     )
     for place, key in enumerate(ranked):
-        panel.plot(
-            [100 * found.chance[key]] * 2, [place - 0.38, place + 0.38], color=GAP, linewidth=1.4
-        )
-    panel.plot([], [], color=GAP, linewidth=1.4, label="chance (95 %)")
+        ends = 100 * found[key].low, 100 * found[key].high
+        panel.plot(ends, [place, place], color="black", linewidth=1.2)
     panel.set_xlim(0, 100)
     panel.set_xlabel(f"share of the variance of {title_of(by)} between trials (%)")
-    legend_above(panel)
     panel.grid(axis="y", visible=False)
-    top = ranked[-1]
-    if found.significant(top):
-        title = f"{unit(top).capitalize()} explains {100 * found.share[top]:.0f} % of the differences in {title_of(by)}"
+    large = [key for key in reversed(ranked) if told[key].word == "told"]
+    if large:
+        share = 100 * found[large[0]].mean
+        title = f"{unit(large[0]).capitalize()} explains {share:.0f} % of the differences in {title_of(by)}"
     else:
-        title = f"No setting by itself explains more of the differences in {title_of(by)} than chance would"
+        title = f"No setting is shown to move the {title_of(by)} by itself"
     left_out = len(evidence.records) - len(completed)
+    rest = 100 * max(0.0, 1 - sum(share.mean for share in found.values()))
     caption = (
-        f"First-order shares (ε², 0 on average for a setting that does nothing) over {len(completed)} completed "
-        f"trials; {100 * found.rest:.0f} % is interaction, noise, or unexplained."
+        f"Shares of single settings by Optuna's fANOVA (a random forest over {len(completed)} completed trials), with the "
+        f"middle nine tenths of forests that saw other trials; {rest:.0f} % is interaction, or what the forest does not "
+        "explain. Grey: not told from a setting that does nothing, by an F test beside the other settings, 5 % for all of "
+        "them together; confounded: told alone, but the search moved it together with others."
         + (f" {left_out} trials that did not complete are left out." if left_out else "")
     )
     return Drawing("importance", title, caption, made)
 
 
-def _importance(evidence: Evidence, completed: list[Record], by: str) -> importance.Importance:
-    settings = {key: [r["params"].get(key) for r in completed] for key in evidence.axes}
-    return importance.importance(settings, [mean_of(r, by) for r in completed])
+def _named(key: str, word: str) -> str:
+    return f"{unit(key)} ({word})" if word != "told" else unit(key)
+
+
+def _settings(evidence: Evidence, completed: list[Record]) -> dict[str, list[Any]]:
+    return {key: [r["params"].get(key) for r in completed] for key in evidence.axes}
