@@ -184,7 +184,7 @@ def _side_by_side(
     for process in started:
         process.start()
     try:
-        return [answers.get(timeout=max(1.0, deadline - time.monotonic())) for _ in started]
+        return [answers.get(timeout=max(0.0, deadline - time.monotonic())) for _ in started]
     except queue.Empty:
         return None
     finally:

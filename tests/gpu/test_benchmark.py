@@ -14,7 +14,8 @@ def test_all_parts_run_and_make_a_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(captured, "record", graphs.record)
     monkeypatch.setattr(gpu, "BATCHES", 4)
     fewer = replace(gpu.QUICK, networks=("feedforward",), replicas=(2,), together=(), processes=1)
-    gpu.main("cpu", fewer, tmp_path)
+    patient = replace(fewer, check_s=1000.0, rates_s=1000.0, shared_s=1000.0)
+    gpu.main("cpu", patient, tmp_path)
     said = capsys.readouterr().out
     assert "left out" not in said
     found = json.loads((tmp_path / "gpu.json").read_text())
