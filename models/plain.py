@@ -165,8 +165,10 @@ class PlainCohort:
         yield
         now = {**self.parameters, **self.buffers}
         with torch.no_grad():
-            for name in [name for name in tensors if not torch.equal(now[name], tensors[name])]:
-                now[name].copy_(tensors[name])
+            for name, tensor in tensors.items():
+                # On a device to compare is to wait.
+                if self.device.type != "cpu" or not torch.equal(now[name], tensor):
+                    now[name].copy_(tensor)
         for index, before in kept.items():
             after = attributes.of_module(self.modules[int(index)])
             changed = {n: v for n, v in before.items() if not attributes.same(after.get(n), v)}

@@ -8,6 +8,7 @@ checks all three. Every operation and every copy between the two is counted.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import sys
@@ -24,6 +25,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _pytree as tree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from engram.models import captured
 from engram.models.training import Examples
 from engram.sweeps.study.sections import MeasuresConfig
 from engram.sweeps.trial import checkpoint, measuring, trial
@@ -32,7 +34,12 @@ from tests.gpu import cases
 CUDA = torch.device("cuda", 0)
 aten = torch.ops.aten
 # In place, and without a fake form: their devices are checked here.
-WITHOUT_FAKE = {aten._fused_sgd_.default}
+WITHOUT_FAKE = {
+    aten._fused_sgd_.default,
+    aten._fused_sgd_.tensor_lr,
+    aten._fused_adam_.tensor_lr,
+    aten._fused_adamw_.tensor_lr,
+}
 
 
 FAKE = FakeTensorMode(allow_non_fake_inputs=True)
@@ -121,7 +128,7 @@ def run(case: dict[str, Any], device: Device) -> dict[str, Any]:
     """A trial with a checkpoint in the middle, to its record; counts of a step, an evaluation and an epoch's order."""
     asked, data = cases.configuration(case, sys.argv[2]), cases.dataset(case)
     wanted = MeasuresConfig(**case.get("wanted", {}))
-    first = trial.prepare(asked, data, CUDA, wanted=wanted)
+    first = trial.prepare(asked, data, CUDA, wanted=wanted, capture=True)
     trainer = first.trainer
     if "fault" in case:
         right, wrong = trainer.loss, case["fault"]
@@ -134,7 +141,11 @@ def run(case: dict[str, Any], device: Device) -> dict[str, Any]:
     counts: dict[str, Any] = {"step": _counted(device, lambda: trainer.train_epoch(0, 1, 2), True)}
     trainer.train_epoch(0, 2, trainer.steps_per_epoch)
     counts["evaluation"] = _counted(device, trainer.evaluate)
+    recorded: list[dict[str, int]] = []
+    captured.record = lambda work, place: _recorded(device, work, recorded)
     first.advance()
+    if trainer.captured:
+        counts["recorded"] = recorded[0]
     counts["epoch"] = _counted(device, lambda: trainer.orders.of(0))
     saved = checkpoint.encode(first.state_dict(), {})
     second = trial.prepare(asked, data, CUDA, wanted=wanted)
@@ -144,6 +155,12 @@ def run(case: dict[str, Any], device: Device) -> dict[str, Any]:
     record, _ = measuring.measure(second, wanted)
     counts["status"] = record["status"]
     return counts
+
+
+def _recorded(device: Device, work: Any, counts: list[dict[str, int]]) -> Any:
+    """What stands for a graph: the steps are gone through once, as while a graph is recorded, and never again."""
+    counts.append(_counted(device, work, True))
+    return lambda: None
 
 
 def _counted(device: Device, work: Any, stepping: bool = False) -> dict[str, int]:
@@ -158,6 +175,7 @@ def _counted(device: Device, work: Any, stepping: bool = False) -> dict[str, int
 
 def main() -> None:
     # autocast asks whether CUDA can be had, which a build for CPUs denies.
+    captured.aside = lambda device: contextlib.nullcontext()
     torch.Tensor.pin_memory = lambda tensor: tensor
     torch.cuda.amp.common.amp_definitely_not_available = lambda: False
     torch.cuda._lazy_init = lambda: None

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from engram.models.families import TABLE
 from tests.gpu.cases import CASES
 
 HERE = Path(__file__).parent
@@ -35,6 +36,13 @@ OPERATIONS = {
     "an own class, stacked": (113, 77),
     "clipping, L1 and dropout": (181, 56),
 }
+
+# Whose steps a CUDA graph may hold: the learning rate and all that changes come from the device.
+RECORDED = [
+    *(f"{family} in stacks of {stack}" for family in TABLE for stack in (4, 2)),
+    *("sgd", "adam", "adamw", "mixup", "clipping, L1 and dropout", "images, average of weights"),
+    "the same in stacks of 2, accumulated",
+]
 
 pytestmark = [
     pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler"),
@@ -87,6 +95,12 @@ def test_it_is_trained_measured_and_resumed_without_waiting_in_a_step(happened, 
     assert found["evaluation"]["copies out"] == 1
     assert found["epoch"]["copies in"] == 1
     assert "copies out" not in found["epoch"]
+
+
+@pytest.mark.timeout(1600)
+@pytest.mark.parametrize("case", RECORDED)
+def test_steps_can_be_recorded_with_nothing_left_to_the_host(happened, case):
+    assert set(happened[case]["recorded"]) == {"operations"}
 
 
 @pytest.mark.timeout(1600)
