@@ -8,8 +8,8 @@ from engram import program
 from engram.problems import Place, Problem, StudyError
 from engram.sweeps.commands import options
 
-SUMMARY = "train again what failed of an execution, elsewhere first"
-MORE = "On nodes where it did not fail, if there are others; the rest keeps its result."
+SUMMARY = "train again what failed of an execution"
+MORE = "The rest keeps its result."
 EXAMPLE = "retry quickstart"
 
 
