@@ -28,8 +28,20 @@ def test_boards_nights_laws_and_coverage_at_a_small_scale(monkeypatch):
     law, broken = statistics.laws(0.1)
     assert law["identified"] > broken["identified"] == 0
     assert broken["covered"] is None
-    for row in statistics.coverage(0.1):
-        assert all(row[name] >= 1 - most(0.05, 30) for name in ("error", "bias²", "variance"))
+
+
+def test_coverage_of_both_intervals_at_a_small_scale(monkeypatch):
+    monkeypatch.setattr(statistics, "DESIGNS", {"disjoint": statistics.DESIGNS["disjoint"]})
+    for name, value in (
+        ("SIMULATED_REPLICAS", (8,)),
+        ("TEST_EXAMPLES", 150),
+        ("ALL_REPLICAS", 640),
+    ):
+        monkeypatch.setattr(statistics, name, value)
+    (row,) = statistics.coverage(0.1)
+    for measure in statistics.MEASURES:
+        assert row[f"{measure}, new data"] >= 1 - most(0.07, 40)
+        assert row[f"{measure}, retraining"] >= 1 - most(0.07, 60)
 
 
 def test_tables_are_markdown():
