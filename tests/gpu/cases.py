@@ -104,11 +104,8 @@ CASES |= {
         data={"augmentation": f"{OWN}:augment"},
         wanted={"own": (f"{OWN}:confidence", "balanced_error")},
     ),
-    "an own class, stacked": _case(model={"family": f"{OWN}:Normed"}, way="vmapped"),
-    "an own class, stacked, muon": _case(
-        model={"family": f"{OWN}:Normed", "freeze": ("first.*",)},
-        training={"optimizer": "muon"},
-        way="vmapped",
+    "an own class, stacked": _case(
+        model={"family": f"{OWN}:Normed", "freeze": ("first.*",)}, way="vmapped"
     ),
     "an own class, plain": _case(
         model={"family": f"{OWN}:Counting"}, training={"ema": 0.9, "clip": 1.0}, way="plain"

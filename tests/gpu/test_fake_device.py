@@ -33,7 +33,7 @@ OPERATIONS = {
     "gru in stacks of 4": (240, 251),
     "adam": (73, 65),
     "muon": (444, 56),
-    "an own class, stacked": (113, 79),
+    "an own class, stacked": (106, 79),
     "clipping, L1 and dropout": (181, 56),
 }
 
