@@ -117,7 +117,7 @@ def test_nothing_but_zeros_has_no_sign():
 
 def test_a_board_says_what_its_marks_mean():
     text = " ".join(printed(few(), 120).split())
-    assert "± half the 95 % interval over replicas" in text
+    assert "± is a 95 % interval for retraining" in text
     assert "n training examples per replica" in text
     assert "gap = test − train error" in text
     for word in re.findall(r"(good|overfit|underfit|data-limited|diverged)$", text, re.MULTILINE):

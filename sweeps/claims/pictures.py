@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -37,7 +38,9 @@ from engram.sweeps.results.tables import title_of
 from engram.sweeps.study.configuration import label
 
 COLOURS = 48
-MOST_TICKS = 6
+MOST_TICKS = 5
+LEGEND_CHARACTERS = 100  # that fit below a figure
+TICK_CHARACTERS = 52  # that fit below all panels together
 CAPTION = "Means over replicas with 95 % intervals."
 
 
@@ -76,42 +79,61 @@ def _names(panel: Panel) -> list[tuple[str, str]]:
     return list(zip(panel.measures, panel.words or map(title_of, panel.measures), strict=True))
 
 
+def _order(panels: Sequence[Panel]) -> list[str]:
+    """The measures of all panels: one look each, the same in every panel."""
+    return list(dict.fromkeys(measure for panel in panels for measure in panel.measures))
+
+
 def _along(picture: Along, evidence: Evidence) -> Made:
     axis, split = picture.axis, picture.split
     there = [r for r in evidence.completed if axis in r["params"]]
     if len(there) < 2:
         return None
     made, axes = figure(1, len(picture.panels), 2.7)
+    order = _order(picture.panels)
     for place, panel in zip(axes[0], picture.panels, strict=True):
         groups = [(value, [r for r in there if r["params"][split] == value]) for value in evidence.values(split)] if split else [(None, there)]  # fmt: skip
         for k, (value, records) in enumerate(groups):
-            for j, (measure, name) in enumerate(_names(panel)):
+            for measure, name in _names(panel):
+                j = order.index(measure)
                 words = [] if value is None else [label({split or "": value})]
-                words += [name] if len(panel.measures) > 1 else []
-                _line(place, axis, records, measure, " · ".join(words), k + j)
+                words += [name] if len(order) > 1 else []
+                _line(place, axis, records, measure, " · ".join(words), k if split else j, j)
         place.set_ylabel(panel.title)
-    made.supxlabel(unit(axis), fontsize=9)
+    told = axes[0] if len(picture.panels) < 3 else axes[0][len(picture.panels) // 2 :][:1]
+    for place in told:
+        place.set_xlabel(unit(axis))
     _legends(made, axes[0])
     return made, CAPTION
 
 
 def _legends(made: Figure, places: Sequence[Axes]) -> None:
-    """One legend below all panels where they say the same, else one above each that needs it."""
-    told = [dict(zip(*place.get_legend_handles_labels()[::-1], strict=True)) for place in places]
-    if all(entries.keys() == told[0].keys() for entries in told):
-        if len(told[0]) > 1:
-            names = list(told[0])
-            made.legend(told[0].values(), names, loc="outside lower center", ncols=len(names))
+    """One legend below all panels, with everything that any of them shows, in as many columns as fit."""
+    told: dict[str, Any] = {}
+    for place in places:
+        handles, names = place.get_legend_handles_labels()
+        told |= dict(zip(names, handles, strict=True))
+    if len(told) < 2:
         return
-    for place, entries in zip(places, told, strict=True):
-        if len(entries) > 1:
-            place.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=1, borderaxespad=0.2)
+    columns = max(1, LEGEND_CHARACTERS // (max(map(len, told)) + 8))
+    made.legend(
+        told.values(), told.keys(), loc="outside lower center", ncols=min(columns, len(told))
+    )
 
 
 def _line(
-    place: Axes, axis: str, records: Sequence[Record], measure: str, name: str, k: int
+    place: Axes,
+    axis: str,
+    records: Sequence[Record],
+    measure: str,
+    name: str,
+    k: int,
+    j: int | None = None,
 ) -> None:
-    """One measure along an axis; a number's place is its value, a word's its turn."""
+    """One measure along an axis; a number's place is its value, a word's its turn.
+
+    k: of its colour; j: of its dashes and marker, the same without it."""
+    j = k if j is None else j
     shown = [r for r in records if not math.isnan(mean_of(r, measure))]
     values = [r["params"][axis] for r in shown]
     numeric = all(map(is_number, values))
@@ -124,14 +146,19 @@ def _line(
         [mean_of(r, measure) for r in shown],
         [half_width(r["measures"][measure]) for r in shown],
         color=SERIES[k % len(SERIES)],
-        marker=MARKERS[k % len(MARKERS)],
-        linestyle=DASHES[k % len(DASHES)] if numeric else "none",
+        marker=MARKERS[
+            (j + j // len(SERIES)) % len(MARKERS)
+        ],  # those that share a colour differ in the rest
+        linestyle=DASHES[(j + j // len(SERIES)) % len(DASHES)] if numeric else "none",
         markersize=4,
         linewidth=1.3,
         label=name,
     )
     if not numeric:
-        place.set_xticks(range(len(shown)), [value_text(v) for v in values])
+        told = [value_text(v) for v in values]
+        place.set_xticks(range(len(shown)), told)
+        if sum(map(len, told)) > TICK_CHARACTERS / len(place.figure.axes):
+            place.tick_params(axis="x", rotation=40)
         place.margins(x=0.2)
     elif is_log(values):
         place.set_xscale("log")
@@ -154,15 +181,17 @@ def _each(panels: Sequence[Panel], evidence: Evidence) -> Made:
         return None
     made, axes = figure(1, len(panels), 1.0 + 0.3 * len(there), sharey=True)
     names = [label({k: r["params"][k] for k in evidence.axes if k in r["params"]}) for r in there]
+    order = _order(panels)
     for place, panel in zip(axes[0], panels, strict=True):
-        for j, (measure, name) in enumerate(_names(panel)):
+        for measure, name in _names(panel):
+            j = order.index(measure)
             shown = [(k, r) for k, r in enumerate(there) if not math.isnan(mean_of(r, measure))]
             place.errorbar(
                 [mean_of(r, measure) for _, r in shown],
                 [k for k, _ in shown],
                 xerr=[half_width(r["measures"][measure]) for _, r in shown],
-                color=SERIES[j],
-                marker=MARKERS[j],
+                color=SERIES[j % len(SERIES)],
+                marker=MARKERS[(j + j // len(SERIES)) % len(MARKERS)],
                 linestyle="none",
                 markersize=4,
                 label=name,
@@ -225,7 +254,7 @@ def _fitted(evidence: Evidence) -> Made:
 
 
 def _capacity(evidence: Evidence) -> Made:
-    networks = across.held(evidence.completed)
+    networks = [n for n in across.held(evidence.completed) if n.capacity.interval.mean > 0]
     if not networks:
         return None
     made, axes = figure(1, 2, 2.8)

@@ -43,7 +43,7 @@ def note(evidence: Evidence) -> str:
     """What the intervals of the answer are."""
     count = sum(max(1, len(e.steps)) for e in asked.effects(evidence))
     level = "95 %" + (f" for all {count} comparisons together" if count > 1 else "")
-    return f"± of the answer: {level}, replica by replica"
+    return f"± of the answer: {level}, for retraining, replica by replica"
 
 
 def _told(effect: Effect, evidence: Evidence) -> str:
@@ -200,13 +200,19 @@ def _shares(effect: Effect, phrase: str) -> str:
     subject = words.subject(effect.axis)
     if effect.share is None:
         return f"what {subject} explains of {phrase} wants {asked.FEWEST_FOR_SHARES} completed trials or more"
-    share, chance = effect.share
-    if effect.word == "yes":
-        return f"{subject} by itself explains {100 * share:.0f} % of the differences in {phrase} (chance: up to {100 * chance:.0f} %)"
-    return (
-        f"{subject} by itself explains {100 * share:.0f} % of the differences in {phrase}, and chance up to "
-        f"{100 * chance:.0f} %; more trials, or a grid over it, would settle it"
+    share = effect.share
+    explains = (
+        f"{subject} by itself explains {100 * share.mean:.0f} % ({100 * share.low:.0f} to {100 * share.high:.0f} %) of the "
+        f"differences in {phrase}"
     )
+    if effect.word == "yes":
+        return f"{explains}, told from nothing beside the other settings"
+    why = (
+        "is told from nothing alone, but the search moved it together with others"
+        if share.told != "not told"
+        else "is not told from a setting that does nothing"
+    )
+    return f"{explains}, and {why}; more trials, or a grid over it, would settle it"
 
 
 # -- against a number, or before ----------------------------------------------------------------------

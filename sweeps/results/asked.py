@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engram.measures import comparison, equivalence, importance, intervals
+from engram.measures import comparison, equivalence, intervals
 from engram.measures.intervals import Interval, Needed
 from engram.sweeps.results import columns
 from engram.sweeps.results.boards import GAPS
-from engram.sweeps.results.evidence import Evidence, is_number
+from engram.sweeps.results.evidence import Evidence, Share, is_number
 from engram.sweeps.results.record import Record
 from engram.sweeps.results.verdicts import learns
 from engram.sweeps.study.sections import ALIASES, BEFORE, CASES, AsksConfig, Range, several
@@ -75,7 +75,7 @@ class Effect:
     steps: list[Step] = field(default_factory=list)
     opposed: list[Step] = field(default_factory=list)
     best: list[Best] = field(default_factory=list)
-    share: tuple[float, float] | None = None  # explained by the key, and what chance explains
+    share: Share | None = None  # of the differences, explained by the key
     against: Any = None
     left_out: list[Any] = field(default_factory=list)
 
@@ -377,15 +377,13 @@ def _alike(measure: str, best: Best, slices: list) -> bool:
 
 
 def _drawn(evidence: Evidence, measure: str, axis: str) -> Effect:
-    """Of a key that is drawn from a distribution: how much of the differences it explains, against chance."""
+    """Of a key that is drawn from a distribution: how much of the differences it explains, and whether that is shown."""
     there = [r for r in evidence.completed if math.isfinite(_mean(r, measure))]
     if len(there) < FEWEST_FOR_SHARES:
         return Effect(measure, axis, "explains", "cannot be told yet")
-    settings = {key: [r["params"].get(key) for r in there] for key in evidence.axes}
-    found = importance.importance(settings, [_mean(r, measure) for r in there])
-    share = found.share[axis], found.chance[axis]
-    word: Word = "yes" if found.significant(axis) else "cannot be told yet"
-    return Effect(measure, axis, "explains", word, share=share)
+    found = evidence.shares(measure, there)[axis]
+    word: Word = "yes" if found.told == "told" else "cannot be told yet"
+    return Effect(measure, axis, "explains", word, share=found)
 
 
 # -- against a number -------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
@@ -25,8 +25,19 @@ from engram.sweeps.study.configuration import Configuration, Study
 from engram.sweeps.study.sections import Range
 
 Arrays = Mapping[str, np.ndarray]
+ROUNDING = 1e-9
 WIDE = 8  # times the smallest: below it a logarithm shows nothing that a line does not
 log = logging.getLogger(__name__)
+
+
+class Share(NamedTuple):
+    """How much of the differences between trials a key explains by itself, with the range over forests; told: whether
+    that is shown beside the other keys (`measures.importance`)."""
+
+    mean: float
+    low: float
+    high: float
+    told: str
 
 
 @dataclass
@@ -41,6 +52,7 @@ class Evidence:
     read_arrays: Callable[[Record], Arrays | None] = lambda record: None
     earlier: Callable[[], Evidence | None] = lambda: None  # the execution of this study before it
     _kept: dict[int, Arrays] = field(default_factory=dict, repr=False)
+    _shares: dict[str, dict[str, Share]] = field(default_factory=dict, repr=False)
 
     def arrays(self, record: Record) -> Arrays:
         number = record["trial"]
@@ -115,6 +127,23 @@ class Evidence:
             return "linear" if len(values) < 3 or min(values) <= 0 else _evener(above)
         kind = _evener(above)
         return "names" if kind == "log" and len(above) < len(values) else kind
+
+    def shares(self, measure: str, records: Sequence[Record]) -> dict[str, Share]:
+        """What each axis explains of a measure's differences between these trials, remembered: it takes a forest."""
+        if measure not in self._shares:
+            from engram.measures import importance
+            from engram.sweeps.search import shares
+
+            settings = {key: [r["params"].get(key) for r in records] for key in self.axes}
+            values = [r["measures"][measure]["mean"] for r in records]
+            if np.ptp(values) <= ROUNDING * max(map(abs, values)):  # nothing to explain
+                return dict.fromkeys(self.axes, Share(0.0, 0.0, 0.0, "not told"))
+            found, told = shares.shares(settings, values), importance.effects(settings, values)
+            self._shares[measure] = {
+                key: Share(found[key].mean, found[key].low, found[key].high, told[key].word)
+                for key in self.axes
+            }
+        return self._shares[measure]
 
     def unset(self, key: str) -> bool:
         """Whether a trial leaves the key out, or at null."""

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from engram.measures import importance
 from engram.sweeps.results import columns, tables, words
 from engram.sweeps.results.boards import BESIDES, Row, available
 from engram.sweeps.results.evidence import Evidence, is_number
@@ -126,16 +125,21 @@ def _curves(evidence: Evidence, record: Record) -> dict[str, Any] | None:
 
 
 def _importance(evidence: Evidence) -> list[dict[str, Any]]:
-    """Share of the differences that each axis explains by itself, and what chance explains."""
+    """Share of the differences that each axis explains by itself, and whether it is told from nothing."""
     by = evidence.board.by if evidence.board else ""
     there = [r for r in evidence.completed if r["measures"].get(by)]
     if len(evidence.axes) < 2 or len(there) < FEWEST_FOR_IMPORTANCE:
         return []
-    settings = {key: [r["params"].get(key) for r in there] for key in evidence.axes}
-    found = importance.importance(settings, [r["measures"][by]["mean"] for r in there])
+    found = evidence.shares(by, there)
     return [
-        {"key": key, "share": _rounded(found.share[key]), "chance": _rounded(found.chance[key])}
-        for key in sorted(evidence.axes, key=lambda k: -found.share[k])
+        {
+            "key": key,
+            "share": _rounded(found[key].mean),
+            "low": _rounded(found[key].low),
+            "high": _rounded(found[key].high),
+            "told": found[key].told,
+        }
+        for key in sorted(evidence.axes, key=lambda k: -found[k].mean)
     ]
 
 

@@ -100,15 +100,15 @@ def listed(words: Sequence[str]) -> str:
 
 
 def legend(verdicts: Sequence[str], columns: Sequence[str], sizes: bool) -> list[str]:
-    """What the marks of a board mean: ±, n, gap, bias², and the verdicts that are in it.
+    """What the marks of a board mean: n, gap, bias², and the verdicts that are in it.
 
-    The tie mark has its own footnote. columns: those shown; sizes: whether dataset sizes are in the labels."""
-    parts = ["± half the 95 % interval over replicas"]
-    parts += ["n training examples per replica"] if sizes else []
+    The tie mark and ± have their own footnotes. columns: those shown; sizes: whether dataset sizes are in the labels."""
+    parts = ["n training examples per replica"] if sizes else []
     parts += ["gap = test − train error"] if "generalization_gap" in columns else []
     parts += ["bias² + variance = risk"] if {"bias2", "variance"} & {*columns} else []
     told = [f"{word}: {VERDICTS[word]}" for word in dict.fromkeys(verdicts) if word in VERDICTS]
-    return ["; ".join(parts), *(told if "verdict" in columns else [])]
+    marks = ["; ".join(parts)] if parts else []
+    return [*marks, *(told if "verdict" in columns else [])]
 
 
 def _last(key: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from engram.measures import catalog
 from engram.sweeps.results.boards import Board
@@ -30,6 +31,7 @@ from engram.sweeps.study.configuration import label
 
 MOST_ROWS = 24
 MOST_BARS = 40
+CHARACTER, LINE = 0.0125, 0.06  # of a name on the front, in shares of the panel
 
 
 def leaderboard(evidence: Evidence) -> Drawing | None:
@@ -111,18 +113,8 @@ def pareto(evidence: Evidence) -> Drawing | None:
     ordered = sorted((points[k] for k in front), key=lambda point: point[1])
     xs, ys = zip(*(p for _, p in ordered), strict=True)
     panel.plot(xs, ys, "s--", color=TEST, markersize=6, linewidth=1, label="not beaten")
-    middle = (min(xs) + max(xs)) / 2
-    for k, (record, (x, y)) in enumerate(ordered[:8]):
-        right = x > middle and len(xs) > 1
-        panel.annotate(
-            shorten(label(record["params"]), 30),
-            (x, y),
-            textcoords="offset points",
-            xytext=(-5 if right else 5, 5 if k % 2 == 0 else -11),
-            ha="right" if right else "left",
-            fontsize=7,
-        )
     panel.margins(x=0.16, y=0.12)
+    _name_points(panel, [(record, point) for record, point in ordered])
     if source == "measures":
         _risk_lines(panel, [p for _, p in points])
     places = ["validation set", "test set"]
@@ -137,6 +129,34 @@ def pareto(evidence: Evidence) -> Drawing | None:
         " Grey lines join points of equal risk." if source == "measures" else ""
     )
     return Drawing("pareto", title, caption, made)
+
+
+def _name_points(panel: Axes, points: list[tuple[Record, tuple[float, float]]]) -> None:
+    """Names beside points of the front, left out where one would lie over another."""
+    (left, right), (bottom, top) = panel.get_xlim(), panel.get_ylim()
+    taken: list[tuple[float, float, float]] = []
+    for record, (x, y) in points:
+        name = shorten(label(record["params"]), 30)
+        across, up = (x - left) / (right - left), (y - bottom) / (top - bottom)
+        wide = len(name) * CHARACTER
+        on_left = across > 0.5
+        start = across - wide if on_left else across
+        for above in (True, False):
+            height = up + (0.02 if above else -LINE)
+            if start < 0 or start + wide > 1:
+                continue
+            if any(abs(height - h) < LINE and start < b and a < start + wide for a, b, h in taken):
+                continue
+            taken.append((start - 0.01, start + wide + 0.01, height))
+            panel.annotate(
+                name,
+                (x, y),
+                textcoords="offset points",
+                xytext=(-5 if on_left else 5, 5 if above else -11),
+                ha="right" if on_left else "left",
+                fontsize=7,
+            )
+            break
 
 
 def _point(record: Record, names: list[str], source: str) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
 
 from engram.sweeps.results.evidence import is_number
 
@@ -99,6 +100,21 @@ def figure(
 def render(drawing: Drawing) -> Picture:
     """The picture as PNG and SVG. It is laid out once: the SVG is the same, cut below the title."""
     made = drawing.figure
+    title, strip = lay_out(drawing)
+    png = _save(made, "png", drawing.name)
+    title.set_visible(False)
+    return Picture(
+        drawing.name,
+        drawing.title,
+        drawing.caption,
+        png,
+        _cut(_save(made, "svg", drawing.name), strip),
+    )
+
+
+def lay_out(drawing: Drawing) -> tuple[Text, float]:
+    """Put the title above the figure, and everything in its place: (the title, its height in inches)."""
+    made = drawing.figure
     lines = textwrap.wrap(drawing.title, TITLE_CHARACTERS)
     height, strip = made.get_figheight(), 0.08 + TITLE_LINE * len(lines)
     made.set_figheight(height + strip)
@@ -116,15 +132,7 @@ def render(drawing: Drawing) -> Picture:
         fontweight="bold",
     )
     made.set_layout_engine("none")
-    png = _save(made, "png", drawing.name)
-    title.set_visible(False)
-    return Picture(
-        drawing.name,
-        drawing.title,
-        drawing.caption,
-        png,
-        _cut(_save(made, "svg", drawing.name), strip),
-    )
+    return title, strip
 
 
 def _save(made: Figure, kind: str, salt: str) -> bytes:
@@ -199,4 +207,7 @@ def mean_of(record: dict[str, Any], name: str) -> float:
 
 
 def shorten(text: str, characters: int) -> str:
+    """In so many characters: classes without their modules, then cut."""
+    if len(text) > characters:
+        text = re.sub(r"[\w.]+:(?=\w)", "", text)
     return text if len(text) <= characters else text[: characters - 1] + "…"

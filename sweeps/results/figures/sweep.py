@@ -20,7 +20,6 @@ from engram.sweeps.results.figures.style import (
     Drawing,
     figure,
     half_width,
-    is_log,
     mean_of,
     shorten,
     unit,
@@ -34,6 +33,7 @@ from engram.sweeps.study.configuration import label
 MOST_VALUES = 10  # of an axis drawn as bars; beyond it, every trial is a point
 MOST_COLUMNS = 4
 MOST_AXES = 4
+TICK_CHARACTERS = 66  # that fit below all panels together
 FEWEST_FOR_IMPORTANCE = 10
 STACK = ("generalization_gap", "bias2", "variance")
 
@@ -51,7 +51,7 @@ def _stacked(evidence: Evidence, axis: str) -> Drawing | None:
         return None
     if len(values) <= MOST_VALUES:
         return _bars(evidence, axis, values, there)
-    return _points(axis, values, there) if all(map(is_number, values)) else None
+    return _points(evidence, axis, there) if all(map(is_number, values)) else None
 
 
 def _bars(evidence: Evidence, axis: str, values: list, there: list[Record]) -> Drawing | None:
@@ -87,7 +87,7 @@ def _bars(evidence: Evidence, axis: str, values: list, there: list[Record]) -> D
             hatch="///",
             label=title_of("variance"),
         )
-        bottom.set_xticks(range(len(values)), [value_text(v) for v in values])
+        bottom.set_xticks(range(len(values)), _thinned(values, len(columns)))
         top.set_title(shorten(name, 30), loc="left")
         bottom.grid(axis="x", visible=False)
     axes[0, 0].set_ylim(bottom=min(0, axes[0, 0].get_ylim()[0]))  # the rows share their scale
@@ -100,6 +100,18 @@ def _bars(evidence: Evidence, axis: str, values: list, there: list[Record]) -> D
         "the test set, which add up to the risk."
     )
     return Drawing(f"axis_{axis}", _finding(evidence, axis, values, columns), caption, made)
+
+
+def _thinned(values: list, panels: int) -> list[str]:
+    """What stands below the bars of one of so many panels: every label, or those that fit."""
+    room = TICK_CHARACTERS / panels / len(values)
+    told, end = [], -math.inf
+    for place, text in enumerate(value_text(v) for v in values):
+        half = (len(text) + 1) / 2 / room
+        fits = place - half >= end
+        told.append(text if fits else "")
+        end = place + half if fits else end
+    return told
 
 
 def _slices(evidence: Evidence, axis: str, there: list[Record]) -> list[tuple[str, list[Record]]]:
@@ -146,7 +158,7 @@ def _finding(
     return f"From {ends}" + (f", at {name}" if name else "") + ": " + ", ".join(words)
 
 
-def _points(axis: str, values: list, there: list[Record]) -> Drawing:
+def _points(evidence: Evidence, axis: str, there: list[Record]) -> Drawing:
     """Every trial a point, for an axis with many values."""
     made, axes = figure(1, 3, 2.9)
     x = np.array([float(r["params"][axis]) for r in there])
@@ -168,16 +180,17 @@ def _points(axis: str, values: list, there: list[Record]) -> Drawing:
         if len(there) >= 12:
             middle = _running_median(x, y)
             panel.plot(*middle, color=BIAS, linewidth=2)
-        if is_log(values):
+        if evidence.scale(axis) == "log":
             panel.set_xscale("log")
         panel.set_title(title_of(measure), loc="left")
     axes[0, 0].set_ylabel("on the test set")
     made.supxlabel(unit(axis), fontsize=9)
-    low = min(there, key=lambda r: mean_of(r, "test_error"))
+    best, board = evidence.best, evidence.board
+    assert best is not None
+    assert board is not None
     title = (
-        f"The lowest test error, {tables.cell(low, 'test_error')}, is at "
-        f"{label({axis: low['params'][axis]})}; variance is lowest at "
-        f"{label({axis: min(there, key=lambda r: mean_of(r, 'variance'))['params'][axis]})}"
+        f"The {superlative(board.by, evidence.records)} {title_of(board.by)}, "
+        f"{tables.cell(best, board.by)}, is at {label({axis: best['params'].get(axis)})}"
     )
     caption = (
         "Each point is a trial with its 95 % interval; other settings vary too. The line is the median of "
@@ -215,7 +228,8 @@ def heat_map(evidence: Evidence) -> Drawing | None:
     if len(xs) <= MOST_VALUES and len(ys) <= MOST_VALUES and 2 * len(at) > len(xs) * len(ys):
         return _cells(board.by, (first, xs), (second, ys), at, best, held, title)
     if len(completed) >= 3 and all(map(is_number, [*xs, *ys])):
-        return _cloud(board.by, (first, xs), (second, ys), completed, best, title)
+        scales = evidence.scale(first), evidence.scale(second)
+        return _cloud(board.by, first, second, completed, best, title, scales)
     return None
 
 
@@ -246,7 +260,7 @@ def _cells(
             table[i, j] = mean_of(record, by)
     if np.isfinite(table).sum() < 3:
         return None
-    made, axes = figure(1, 1, 1.3 + 0.42 * len(up[1]))
+    made, axes = figure(1, 1, max(2.9, 1.3 + 0.42 * len(up[1])))
     panel = axes[0, 0]
     image = panel.imshow(table, cmap="cividis", aspect="auto", origin="lower")
     middle = (np.nanmin(table) + np.nanmax(table)) / 2
@@ -275,34 +289,35 @@ def _cells(
 
 def _cloud(
     by: str,
-    across: tuple[str, list],
-    up: tuple[str, list],
+    across: str,
+    up: str,
     completed: list[Record],
     best: Record,
     title: str,
+    scales: tuple[str, str],
 ) -> Drawing:
     """Every trial a point, coloured by its value."""
     made, axes = figure(1, 1, 3.6)
     panel = axes[0, 0]
-    x = [float(r["params"][across[0]]) for r in completed]
-    y = [float(r["params"][up[0]]) for r in completed]
+    x = [float(r["params"][across]) for r in completed]
+    y = [float(r["params"][up]) for r in completed]
     shades = [mean_of(r, by) for r in completed]
     cloud = panel.scatter(x, y, c=shades, cmap="cividis", s=40, edgecolors="black", linewidths=0.4)
     panel.plot(
-        float(best["params"][across[0]]),
-        float(best["params"][up[0]]),
+        float(best["params"][across]),
+        float(best["params"][up]),
         marker="o",
         markersize=13,
         markerfacecolor="none",
         markeredgecolor="black",
         markeredgewidth=1.8,
     )
-    if is_log(across[1]):
+    if scales[0] == "log":
         panel.set_xscale("log")
-    if is_log(up[1]):
+    if scales[1] == "log":
         panel.set_yscale("log")
-    panel.set_xlabel(unit(across[0]))
-    panel.set_ylabel(unit(up[0]))
+    panel.set_xlabel(unit(across))
+    panel.set_ylabel(unit(up))
     made.colorbar(cloud, ax=panel, label=title_of(by))
     caption = (
         f"Each point is a completed trial; {_shade(by, completed)}; the ring is the best trial."

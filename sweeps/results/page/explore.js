@@ -117,13 +117,13 @@ function importance() {
   const names = study.importance.map((i) => axisOf(i.key).short);
   const chart = frame("share of the differences that each setting explains by itself", scaleOf("linear", [0, 1], [], 0), scaleOf("names", [], [...names].reverse()), "share explained", "", { height: 80 + 34 * names.length, left: 110 });
   const marks = study.importance.map((item, k) => {
-    const y = chart.py(names[k]), [end, chance] = [chart.px(item.share), chart.px(item.chance)];
-    chart.marks.append(draw("rect", { x: chart.box.left, y: y - 9, width: Math.max(0, end - chart.box.left), height: 18, class: "bar" }),
-      draw("path", { d: `M${chance} ${y - 13}V${y + 13}`, class: "chance" }));
-    return [end, y, [axisOf(item.key).name, `explains ${(100 * item.share).toFixed(0)} %`, `chance: up to ${(100 * item.chance).toFixed(0)} %`]];
+    const y = chart.py(names[k]), [end, low, high] = [item.share, item.low, item.high].map(chart.px);
+    chart.marks.append(draw("rect", { x: chart.box.left, y: y - 9, width: Math.max(0, end - chart.box.left), height: 18, class: `bar${item.told === "told" ? "" : " faint"}` }),
+      draw("path", { d: `M${low} ${y}H${high}`, class: "chance" }));
+    return [end, y, [axisOf(item.key).name, `explains ${(100 * item.share).toFixed(0)} %`, `${(100 * item.low).toFixed(0)} to ${(100 * item.high).toFixed(0)} %; ${item.told}`]];
   });
   speaks(chart, marks, 200);
-  return [chart.svg, el("p", { class: "soft" }, "Bars: share of the differences between trials; lines: what chance alone explains, 95 %.")];
+  return [chart.svg, el("p", { class: "soft" }, "Share of the differences between trials by a random forest, with its range; grey: not told from a setting that does nothing.")];
 }
 
 // All settings side by side: a line a trial; dragging along an axis keeps the lines through that part.
