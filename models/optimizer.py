@@ -59,7 +59,7 @@ class Optimizer:
             gradients,
             buffers,
             fused=True,
-            lr=self.lr,
+            lr=self.lr,  # type: ignore[arg-type]  # a tensor too: the fused kernel takes both
             momentum=self.config.momentum,
             weight_decay=self.config.weight_decay,
             dampening=0.0,

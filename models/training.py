@@ -17,6 +17,7 @@ from torch import Tensor
 
 from engram.models import captured, streams, trouble
 from engram.models.averaging import Average
+from engram.models.captured import Steps
 from engram.models.cohort import Part
 from engram.models.config import TrainingConfig
 from engram.models.early_stopping import EarlyStopping
@@ -122,7 +123,7 @@ class Trainer:
         self.average = None if config.ema is None else Average(cohort.parameters)
         self.evaluation = Evaluation(cohort, self.pool.inputs[:1])
         self.warm = 0  # steps since the optimizer's state was made or put back
-        self.graph: captured.Steps | None = None
+        self.graph: Steps | None = None
         self.not_captured = self._unfit() if capture else "it was not asked for"
 
     # -- what a newcomer reads first ------------------------------------------------------------
@@ -334,7 +335,7 @@ class Trainer:
         """Steps between two looks at the clock: whole replays, where there are any."""
         return PAUSE_STEPS if self.not_captured else PAUSE_STEPS // self._in_graph * self._in_graph
 
-    def _recorded(self, steps: int, examples: int) -> captured.Steps | None:
+    def _recorded(self, steps: int, examples: int) -> Steps | None:
         """Recorded steps, where so many are asked for and so many examples of the epoch are left; else None."""
         if self.not_captured or self.warm < captured.WARM_UP_STEPS:
             return None
@@ -344,7 +345,7 @@ class Trainer:
         if self.graph is None:
             sizes = count, self.cohort.replicas, size, self._purposes
             try:
-                self.graph = captured.Steps(self.work, *sizes, self.device)
+                self.graph = Steps(self.work, *sizes, self.device)
             except Exception as error:
                 if trouble.kind(error) == "memory":
                     raise

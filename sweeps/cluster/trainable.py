@@ -41,6 +41,8 @@ class CohortTrainable(tune.Trainable):
     or its device is raised, as Ended: what is tried in this process afterwards would fail with it.
     """
 
+    trial: Any = None
+
     def setup(self, config: dict, datasets: dict | None = None) -> None:
         import torch
 
@@ -106,7 +108,7 @@ class CohortTrainable(tune.Trainable):
 
     def _drop(self) -> None:
         """Let go of the trial, and of what it still runs."""
-        held, self.trial = getattr(self, "trial", None), None
+        held, self.trial = self.trial, None
         if held is not None:
             held.close()
 
