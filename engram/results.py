@@ -71,7 +71,7 @@ class Results:
 
     @property
     def answer(self) -> str:
-        """What was found, in one sentence: the first of the report."""
+        """What was found, as the report begins: a sentence for each thing that is asked, then the best configuration."""
         return findings.answer(self.evidence)
 
     @property
