@@ -6,6 +6,7 @@ A rule is left out where one of its keys is wrong by itself: its complaint would
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 from engram.measures import catalog
@@ -152,6 +153,10 @@ def objective_is_known(study: Study) -> Found:
             yield _problem(study, "search.objective", rule, fix)
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 @reads("asks.measure", "asks.of", "asks.against", "asks.tuned", "measures.own", "sweep")
 def what_is_asked_is_there(study: Study) -> Found:
     """Known measures, swept keys, and one number for each trial where numbers are listed."""
@@ -176,11 +181,16 @@ def what_is_asked_is_there(study: Study) -> Found:
                 fix = f"did you mean '{close}'? {listed}" if close else listed
                 yield _problem(study, f"asks.{field}", "is not swept by this study", fix, name)
     trials = study.combinations()
-    for listed in (v for v in against.values() if isinstance(v, list | tuple)):
-        if len(listed) != trials:
-            rule = f"lists {len(listed)} numbers for {trials or 'an open number of'} trials"
-            fix = "list one number, or null, for each trial of the grid"
-            yield _problem(study, "asks.against", rule, fix)
+    for name, target in against.items():
+        if isinstance(target, list | tuple):
+            numbers = [v for v in target if v is not None]
+            if len(target) != trials or not all(map(_is_number, numbers)):
+                rule = f"lists {len(target)} values for {trials or 'an open number of'} trials"
+                fix = "list one number, or null, for each trial of the grid"
+                yield _problem(study, "asks.against", rule, fix)
+        elif not (isinstance(target, str) or _is_number(target)):
+            fix = "write a number, the name of a measure, or a list of numbers"
+            yield _problem(study, "asks.against", f"holds {name} against no number", fix, target)
     if study.asks.against is not None and study.asks.against != BEFORE and not against:
         fix = "name one: measure: ensemble_error"
         yield _problem(study, "asks.against", "is held against no measure", fix)
