@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engram.sweeps.study.loading import load
 from tests.command_line import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("examples/**/*.md")])
@@ -43,3 +44,12 @@ def test_the_index_lists_every_page():
     index = (ROOT / "docs/README.md").read_text()
     for page in (ROOT / "docs").glob("*.md"):
         assert page.name == "README.md" or f"]({page.name})" in index, page.name
+
+
+@pytest.mark.parametrize(
+    "text", re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+)
+def test_the_studies_of_the_readme_are_studies(text: str, tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    assert load(path).planned_trials()

@@ -127,8 +127,8 @@ def _depends(effect: Effect, phrase: str, subject: str, hoped: list[Step]) -> st
         at = words.listed([words.place(s.place) for s in there[:MOST_PLACES]])
         more = f" and {len(there) - MOST_PLACES} more" if len(there) > MOST_PLACES else ""
         span = f"{amount(strongest.change)} from {words.value(strongest.start)} to {words.value(strongest.value)}"
-        most = " at most" if len(there) > 1 else ""
-        parts.append(f"{VERBS[way][0]} {phrase} at {at}{more} (by {span}{most})")
+        bound = " at most" if len(there) > 1 else ""
+        parts.append(f"{VERBS[way][0]} {phrase} at {at}{more} (by {span}{bound})")
     return f"{subject} {', and '.join(parts)}"
 
 
