@@ -48,7 +48,7 @@ def moderated(variances: Sequence[float], freedom: int) -> tuple[np.ndarray, flo
     return np.where(found > 0, pulled, 0.0), freedom + weight
 
 
-def widened(interval: Interval, variance: float, freedom: int) -> Interval:
+def widened(interval: Interval, variance: float, freedom: float) -> Interval:
     """The interval of the same mean with a further, independent source of noise in it.
 
     variance: of that source, in squared units of the mean; freedom: its degrees of freedom, 0 where it is

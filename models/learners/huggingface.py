@@ -53,7 +53,7 @@ def train(task: Task, thing: Any, given: dict[str, Any], training: TrainingConfi
         dataloader_pin_memory=False,
     )
 
-    class Reporter(transformers.TrainerCallback):  # type: ignore[misc]
+    class Reporter(transformers.TrainerCallback):
         def on_epoch_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
             epoch = round(state.epoch)
             if scores.due(training, epoch, epochs):
@@ -78,8 +78,9 @@ def _of(table: dict[str, str], name: str, key: str) -> str:
 def _made(task: Task, thing: Any, given: dict[str, Any]) -> Any:
     if not inspect.isclass(thing):
         return scores.made(thing, task.shape, task.outputs, given)
+    kind: Any = thing
     problem = {} if task.classes else {"problem_type": "regression"}
-    return thing(thing.config_class(**{"num_labels": task.outputs, **problem, **given}))
+    return kind(kind.config_class(**{"num_labels": task.outputs, **problem, **given}))
 
 
 class _Rows(torch.utils.data.Dataset):

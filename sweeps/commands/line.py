@@ -71,8 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe, head for one, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return program.DONE
-    except SystemExit:
-        if isinstance(sys.exc_info()[1].__context__, BrokenPipeError):  # as rich tells of it
+    except SystemExit as left:
+        if isinstance(left.__context__, BrokenPipeError):  # as rich tells of it
             return program.DONE
         raise
     except Exception as error:

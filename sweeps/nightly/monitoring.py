@@ -35,7 +35,7 @@ def metrics(studies: Sequence[str], now: dt.datetime) -> str:
             codes += [(mine, float(last.code))] if last.code is not None else []
             hours.append((mine, last.seconds / 3600))
             attempts.append((mine, float(last.attempts)))
-    waiting = [({}, float(len(alerts.waiting())))]
+    waiting: list[tuple[dict[str, str], float]] = [({}, float(len(alerts.waiting())))]
     return prometheus.text(
         [
             Metric("nights", "Nights by how they ended and what was found.", verdicts),

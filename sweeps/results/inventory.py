@@ -115,7 +115,7 @@ def runs_of(folder: Path) -> list[dict[str, Any]]:
 def _read(name: str, folder: Path, running: bool, changed: float) -> Entry:
     info = files.read_json(folder / "execution.json")
     info = info if isinstance(info, dict) else {}
-    about = {
+    about: dict[str, Any] = {
         "name": name,
         "study": str(info.get("study") or name),
         "question": str(info.get("question") or ""),

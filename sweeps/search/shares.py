@@ -39,8 +39,8 @@ def shares(
     Source: Hutter, Hoos & Leyton-Brown 2014 (fANOVA), as Optuna has it. Refuses fewer than 4 trials."""
     if len(values) < FEWEST:
         raise ValueError(f"{len(values)} trials; importance needs at least {FEWEST}")
-    space = {name: _distribution(list(setting)) for name, setting in settings.items()}
-    space = {name: one for name, one in space.items() if one is not None}
+    known = {name: _distribution(list(setting)) for name, setting in settings.items()}
+    space = {name: one for name, one in known.items() if one is not None}
     if not space or len({*values}) < 2:
         return {name: Share(0.0, 0.0, 0.0) for name in settings}
     generator = np.random.default_rng(seed)

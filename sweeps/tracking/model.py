@@ -48,8 +48,8 @@ def save(folder: Path, module: Any, example: np.ndarray) -> str:
             f"numpy=={np.__version__}",
         ],
     }
-    pickled = {"code_paths": [str(_models())]}
-    ways = {
+    pickled: dict[str, Any] = {"code_paths": [str(_models())]}
+    ways: dict[str, dict[str, Any]] = {
         "pt2": {"serialization_format": "pt2"},
         "pickle": {"serialization_format": "pickle", **pickled},
     }
