@@ -90,6 +90,16 @@ NOTES = (
 )
 
 
+def test_a_pipe_has_room_for_a_whole_board():
+    out = io.StringIO()
+    terminal.show(boards.boards_of(few().records)[:1], Console(file=out, _environ={}), 10, "")
+    assert (
+        _heading(out.getvalue())
+        == "# configuration validation test error gap bias² variance verdict".split()
+    )
+    assert "…" not in out.getvalue()
+
+
 def test_columns_go_in_the_order_of_their_weight():
     heads = {width: _heading(printed(few(), width)) for width in (60, 80, 200)}
     assert heads[200] == "# configuration validation test error gap bias² variance verdict".split()

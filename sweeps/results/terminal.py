@@ -118,7 +118,8 @@ def _show_board(board: Board, console: Console, top: int | None, name: str) -> N
     for line in textwrap.wrap(title, width):
         console.print(line, style="bold", highlight=False, markup=False)
     layout = _layout(board, board.rows[:top], width)
-    console.print(layout.table(board), width=width, no_wrap=True, overflow="ignore", crop=False)
+    console.width = width  # rich never prints wider than that
+    console.print(layout.table(board), no_wrap=True, overflow="ignore", crop=False)
     notes = tables.footnotes(board, top)
     if layout.cut:
         notes.append("…K is trial K, its settings shortened; --format csv has all")
