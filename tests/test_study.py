@@ -206,6 +206,7 @@ def test_label():
         label({"training.clip": None, "data.random_labels": True})
         == "clip off · random_labels true"
     )
+    assert label({"model.start": "/home/me/nets/backbone.pt@ccb80872e663"}) == "start backbone.pt"
     assert label({}) == "base"
 
 

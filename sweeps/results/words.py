@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engram.sweeps.study.configuration import SHORT
+from engram.sweeps.study.configuration import SHORT, weights_file
 from engram.sweeps.study.configuration import label as _label
 from engram.sweeps.study.sections import CASES
 
@@ -86,6 +86,8 @@ def value(found: Any) -> str:
         return _label({k: v for k, v in found if v is not None})
     if isinstance(found, float):
         return f"{found:,.4g}"
+    if isinstance(found, str):
+        return weights_file(found)
     return f"{found:,}" if isinstance(found, int) and found >= 10_000 else str(found)
 
 

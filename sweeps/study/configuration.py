@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -291,6 +292,12 @@ class Study(BaseModel):
 SHORT = {"data.train_size": "n", "training.weight_decay": "wd", "data.label_noise": "noise"}
 
 
+def weights_file(start: str) -> str:
+    """`model.start` for people: the file's name, without its folder and digest. Another word stays as it is."""
+    found = re.fullmatch(r"(?:.*/)?([^/]+)@[0-9a-f]{12}", start)
+    return found[1] if found else start
+
+
 def label(params: Mapping[str, Scalar]) -> str:
     """A trial's short name for people: dropout 0.2 · lr 0.01 · n 2000."""
     parts = []
@@ -299,7 +306,9 @@ def label(params: Mapping[str, Scalar]) -> str:
         short = SHORT.get(key, key.rpartition(".")[2])
         if value is None and ".options." in key:
             continue  # left to the class's own default
-        if isinstance(value, str):
+        if key == "model.start" and isinstance(value, str):
+            parts.append(f"{short} {weights_file(value)}")
+        elif isinstance(value, str):
             parts.append(value)  # gru, relu: the word says which key it is
         elif value is None or isinstance(value, bool):
             parts.append(f"{short} {'off' if value is None else str(value).lower()}")
