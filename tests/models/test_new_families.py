@@ -124,8 +124,12 @@ def test_options_that_do_not_fit_are_refused(family, options, said):
 
 def test_the_width_of_a_stack_is_not_measured_where_nothing_is_stacked(tmp_path):
     config = ModelConfig(family="residual", width=4, depth=1, options={"norm": "batch"})
-    cohort = stacking.Cohort(config, TrainingConfig(batch_size=8), 4, (12,), 4, False, CPU)
+    cohort = stacking.Cohort(
+        config, TrainingConfig(batch_size=8), 4, (12,), 4, False, CPU, ways.of_house(config)
+    )
     assert stacking.width(cohort, tmp_path) == 1
     free = config.model_copy(update={"options": {"norm": "group"}})
-    cohort = stacking.Cohort(free, TrainingConfig(batch_size=8), 4, (12,), 4, False, CPU)
+    cohort = stacking.Cohort(
+        free, TrainingConfig(batch_size=8), 4, (12,), 4, False, CPU, ways.of_house(free)
+    )
     assert stacking.width(cohort, tmp_path) in (1, 4)
