@@ -20,8 +20,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     options.add_study(parser, many=True, named=False)
     options.add_address(parser)
     text = "for all studies together"
-    parser.add_argument("--hours", metavar="H", type=options.hours, help=text)
-    parser.add_argument("--gpu-hours", metavar="H", type=options.hours, help=text)
+    parser.add_argument("--hours", metavar="H", type=options.positive, help=text)
+    parser.add_argument("--gpu-hours", metavar="H", type=options.positive, help=text)
     parser.add_argument(
         "--no-wait",
         action="store_true",

@@ -154,17 +154,6 @@ def say_restored(name: str) -> None:
     print(f"  {program.name()} run {study} --name {name}")
 
 
-def hours(text: str) -> float:
-    """A number of hours above 0."""
-    try:
-        found = float(text)
-    except ValueError:
-        found = 0.0
-    if not 0 < found < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours above 0")
-    return found
-
-
 def positive(text: str) -> float:
     """A number above 0."""
     try:

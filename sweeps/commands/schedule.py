@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     text = "show next and last nights and how they ended"
     ways.add_argument("--list", action="store_true", help=text)
     text = "for monitoring: exit code 1 if a study has had no night that was done in the last H hours, as in 26"
-    ways.add_argument("--check", metavar="H", type=options.hours, help=text)
+    ways.add_argument("--check", metavar="H", type=options.positive, help=text)
     options.add_format(parser, ("table", "json", "prometheus"), of="of --list: ")
 
 

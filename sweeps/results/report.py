@@ -18,7 +18,7 @@ from typing import Any
 
 from engram import files, program
 from engram.problems import StudyError
-from engram.sweeps.results import columns, explorer, findings, followup, tables, words
+from engram.sweeps.results import columns, explorer, findings, followup, markup, tables, words
 from engram.sweeps.results.boards import BESIDES, Board, Row, available
 from engram.sweeps.results.evidence import Evidence, is_number
 from engram.sweeps.results.record import Record
@@ -26,7 +26,6 @@ from engram.sweeps.results.tables import cell, status_of, title_of
 from engram.sweeps.state import paths
 from engram.sweeps.study.configuration import label
 
-PAGE = Path(__file__).parent / "page"
 SCRIPTS = ("charts", "table", "explore")
 MOST_HIDDEN = 300  # rows of a table that has every measure, those beyond the usual hidden at first
 MOST_ROWS = 1000  # of the first ranking; the others repeat the same trials
@@ -57,21 +56,13 @@ def _draw(evidence: Evidence) -> list[Any]:
 
 def page(evidence: Evidence, pictures: list[Any]) -> str:
     """The HTML report; pictures: of figures.draw. Everything that comes from outside is escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    templates = Environment(
-        loader=FileSystemLoader(PAGE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = (PAGE / "report.css").read_text()
-    scripts = [(PAGE / f"{name}.js").read_text() for name in SCRIPTS]
+    style = markup.style()
+    scripts = [(markup.PAGE / f"{name}.js").read_text() for name in SCRIPTS]
     first = findings.leader(evidence)
     shown = _in_order(evidence)
-    return templates.get_template("report.html").render(
+    return markup.template("report.html").render(
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
         style_hash=_hash(style),

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from engram import files
+from engram.sweeps.results import markup
 from engram.sweeps.results.inventory import Entry
 from engram.sweeps.results.tables import title_of
 from engram.sweeps.state import paths
 
-PAGE = Path(__file__).parent / "page"
 INDEX = "index.html"
 COLUMNS = ("name", "status", "trials", "best", "verdict", "owner", "host", "when", "size")
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -73,16 +73,8 @@ def as_json(entries: Sequence[Entry]) -> str:
 
 def write_index(entries: Sequence[Entry]) -> Path:
     """The page `index.html` of the state folder: every execution, with a link to its report where there is one."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    templates = Environment(
-        loader=FileSystemLoader(PAGE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     rows = [
         {
             **_cells(entry),
@@ -92,8 +84,8 @@ def write_index(entries: Sequence[Entry]) -> Path:
         }
         for entry in entries
     ]
-    style = Markup((PAGE / "report.css").read_text())
-    text = templates.get_template("index.html").render(style=style, rows=rows)
+    style = Markup(markup.style())
+    text = markup.template("index.html").render(style=style, rows=rows)
     return files.write(paths.home() / INDEX, text)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from engram.sweeps.tracking.model import TAG as MODEL
-from engram.sweeps.tracking.store import find_study
+from engram.sweeps.tracking.store import every_run, find_study
 
 
 def rename(uri: str, old: str, new: str) -> int:
@@ -49,18 +48,8 @@ def remove(uri: str, name: str, artifacts: Path | None) -> int:
 
 
 def _trials(client: Any, parent: Any, name: str) -> list[Any]:
-    return list(_search(client, parent.info.experiment_id, name))
-
-
-def _search(client: Any, experiment: str, name: str) -> Iterator[Any]:
     query = f"tags.`engram.name` = '{name}' and tags.`engram.kind` != 'study'"
-    token = None
-    while True:
-        page = client.search_runs([experiment], query, max_results=500, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+    return list(every_run(client, [parent.info.experiment_id], query))
 
 
 def _remove(artifacts: Path | None, name: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from engram.sweeps.tracking import batches
 from engram.sweeps.tracking.outbox import Message
 from engram.sweeps.tracking.refusals import Refusals, hopeless
-from engram.sweeps.tracking.store import connect, experiment
+from engram.sweeps.tracking.store import connect, every_run, experiment
 
 STUDY = -1  # the parent run, where a trial number is expected
 LONGEST_NAME = 250
@@ -132,15 +132,9 @@ class Sender:
 
     def _children(self) -> Iterator[Any]:
         query = f"tags.`engram.name` = '{self.name}' and tags.`engram.kind` = 'trial'"
-        order, token = ["attributes.start_time ASC"], None
-        while True:
-            page = self._client.search_runs(
-                [self.experiment_id], query, max_results=500, order_by=order, page_token=token
-            )
-            yield from page
-            token = page.token
-            if not token:
-                return
+        return every_run(
+            self._client, [str(self.experiment_id)], query, "attributes.start_time ASC"
+        )
 
     # -- one run ---------------------------------------------------------------------------------
 

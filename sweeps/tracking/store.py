@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +79,26 @@ def studies(uri: str) -> Iterator[tuple[str, Any]]:
         return
     client = connect(uri)
     names = {e.experiment_id: e.name for e in client.search_experiments()}
-    token, newest = None, ["attributes.start_time DESC"]
-    while names:
+    if names:
         query = "tags.`engram.kind` = 'study'"
-        page = client.search_runs(
-            list(names), query, max_results=500, order_by=newest, page_token=token
-        )
-        for run in page:
+        for run in every_run(client, list(names), query, "attributes.start_time DESC"):
             yield names[run.info.experiment_id], run
+
+
+def every_run(
+    client: Any, experiments: Sequence[str], query: str, order: str | None = None
+) -> Iterator[Any]:
+    """Every run of some experiments that a query finds, page by page; order: MLflow's words."""
+    token = None
+    while True:
+        page = client.search_runs(
+            list(experiments),
+            query,
+            max_results=500,
+            order_by=[order] if order else None,
+            page_token=token,
+        )
+        yield from page
         token = page.token
         if not token:
             return

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engram.sweeps.tracking import model as models
-from engram.sweeps.tracking.store import connect, experiment, find_study
+from engram.sweeps.tracking.store import connect, every_run, experiment, find_study
 
 ORIGIN = "engram.copy_of"  # on a copy: the id of the run in the store that it was copied from
 WHOLE = "engram.copy_whole"
@@ -140,21 +140,11 @@ def _end(target: Any, run: Any, new: str) -> None:
 def children(client: Any, parent: Any) -> Iterator[Any]:
     """The runs of an execution's trials."""
     query = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
-    return _search(client, parent.info.experiment_id, query)
+    return every_run(client, [parent.info.experiment_id], query)
 
 
 def _copies(target: Any, experiment_id: str) -> Iterator[Any]:
-    return _search(target, experiment_id, f"tags.`{ORIGIN}` != ''")
-
-
-def _search(client: Any, experiment_id: str, query: str) -> Iterator[Any]:
-    token = None
-    while True:
-        page = client.search_runs([experiment_id], query, max_results=500, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+    return every_run(target, [experiment_id], f"tags.`{ORIGIN}` != ''")
 
 
 def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
