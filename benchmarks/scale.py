@@ -114,7 +114,7 @@ def one(size: int, cache: Path) -> dict:
     from engram.data import catalog
     from engram.data.config import DataConfig
     from engram.sweeps.study.configuration import Configuration
-    from engram.sweeps.trial import trial
+    from engram.sweeps.trial import preparing
 
     torch.set_num_threads(1)
     train_size = int(size * 0.4)
@@ -128,12 +128,12 @@ def one(size: int, cache: Path) -> dict:
     config = DataConfig(name="mnist1d_stream")
     dataset = catalog.load(config, pool_size=size, seed=0, cache=cache)
     loading = time.perf_counter() - started
-    trained = trial.prepare(configuration, dataset, torch.device("cpu")).trainer
+    trained = preparing.prepare(configuration, dataset, torch.device("cpu")).trainer
     trained.cohort.train(True)
     few = catalog.load(config, pool_size=REFERENCE, seed=0, cache=cache)
     section = configuration.data.model_copy(update={"train_size": int(REFERENCE * 0.4)})
     small = configuration.model_copy(update={"data": section})
-    reference = trial.prepare(small, few, torch.device("cpu")).trainer
+    reference = preparing.prepare(small, few, torch.device("cpu")).trainer
     reference.cohort.train(True)
     took, beside = [], []
     for _ in range(ROUNDS + 1):  # in turns: what else the machine does meets both

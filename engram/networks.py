@@ -189,10 +189,10 @@ class Networks:
         import torch
 
         from engram.data import subsets
-        from engram.sweeps.trial import trial
+        from engram.sweeps.trial import preparing
 
         dataset, configuration = self.dataset(record), self._configuration(record)
-        made = trial.prepare(configuration, dataset, torch.device("cpu"))
+        made = preparing.prepare(configuration, dataset, torch.device("cpu"))
         inside = subsets.members(made.members, len(dataset.targets))[:, made.pool_ids]
         return Membership(record["trial"], inside, dataset.ids[made.pool_ids], made.pool_ids)
 
@@ -273,10 +273,10 @@ class Networks:
         """The trial as it was when it was measured: its networks hold the final weights."""
         import torch
 
-        from engram.sweeps.trial import trial
+        from engram.sweeps.trial import preparing
 
         if self._trained is None or self._trained[0] != record["trial"]:
-            made = trial.prepare(self._configuration(record), dataset, torch.device("cpu"))
+            made = preparing.prepare(self._configuration(record), dataset, torch.device("cpu"))
             made.trainer.cohort.load_state_dict(state["trainer"]["cohort"])
             if attributes := state["trainer"].get("attributes"):
                 made.trainer.cohort.load_attributes(attributes)

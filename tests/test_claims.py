@@ -17,7 +17,7 @@ from engram.sweeps.commands import line
 from engram.sweeps.results import across
 from engram.sweeps.study import loading
 from engram.sweeps.study.configuration import Study
-from engram.sweeps.trial import datasets, measuring, trial
+from engram.sweeps.trial import datasets, measuring, preparing
 
 ROOT = Path(__file__).parent.parent
 SPREAD = np.array([-1.0, 1.0, -0.5, 0.5, 0.8, -0.8, 0.2, -0.2]) * 0.01  # eight replicas
@@ -315,7 +315,9 @@ def measured(tested: Study) -> list[Record]:
     for number, params in enumerate(tested.grid()):
         configuration = tested.configure(params)
         dataset = found[datasets.key(configuration.data)]
-        running = trial.prepare(configuration, dataset, torch.device("cpu"), wanted=tested.measures)
+        running = preparing.prepare(
+            configuration, dataset, torch.device("cpu"), wanted=tested.measures
+        )
         while not running.trainer.finished:
             running.advance()
         done = measuring.measure(running, tested.measures).record

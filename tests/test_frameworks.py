@@ -19,7 +19,7 @@ from engram.data.config import DataConfig
 from engram.models.learners import kinds
 from engram.sweeps.study.configuration import Configuration
 from engram.sweeps.study.sections import MeasuresConfig
-from engram.sweeps.trial import measuring, trial
+from engram.sweeps.trial import measuring, preparing, trial
 from tests.command_line import engram
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "any_training"
@@ -58,7 +58,9 @@ def trained(family: str, options: dict, count: int = 2) -> trial.Trial:
         replicas={"count": count},
     )
     dataset = catalog.load(DataConfig(name="digits"))
-    running = trial.prepare(configuration, dataset, torch.device("cpu"), wanted=MeasuresConfig())
+    running = preparing.prepare(
+        configuration, dataset, torch.device("cpu"), wanted=MeasuresConfig()
+    )
     while not running.trainer.finished:
         running.advance()
     return running

@@ -26,7 +26,7 @@ from engram.sweeps.results import report, terminal
 from engram.sweeps.results.evidence import Evidence
 from engram.sweeps.study import loading, own_code, schema, study_file
 from engram.sweeps.study.configuration import Study
-from engram.sweeps.trial import datasets, measuring, trial
+from engram.sweeps.trial import datasets, measuring, preparing
 from tests import fake_records
 
 ROOT = Path(__file__).parent.parent
@@ -52,7 +52,7 @@ def run(study: Study) -> Evidence:
     for number, params in enumerate(study.grid()):
         configuration = study.configure(params)
         dataset = data[datasets.key(configuration.data)]
-        made = trial.prepare(configuration, dataset, torch.device("cpu"), wanted=study.measured)
+        made = preparing.prepare(configuration, dataset, torch.device("cpu"), wanted=study.measured)
         while not made.trainer.finished:
             made.advance()
         found = json.loads(

@@ -28,7 +28,7 @@ from engram.problems import StudyError
 from engram.sweeps.study.configuration import Configuration, label
 from engram.sweeps.study.loading import load
 from engram.sweeps.study.sections import MeasuresConfig
-from engram.sweeps.trial import checkpoint, measuring, trial
+from engram.sweeps.trial import checkpoint, measuring, preparing, trial
 from tests.gpu.actors import actor
 
 CPU = torch.device("cpu")
@@ -105,7 +105,7 @@ def asked(family: str, train_size: int = 150, **more) -> Configuration:
 
 
 def trained(configuration: Configuration, dataset: Dataset) -> trial.Trial:
-    running = trial.prepare(configuration, dataset, CPU, wanted=MeasuresConfig())
+    running = preparing.prepare(configuration, dataset, CPU, wanted=MeasuresConfig())
     while not running.trainer.finished:
         running.advance()
     return running

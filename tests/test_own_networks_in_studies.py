@@ -20,7 +20,7 @@ from engram.sweeps.running import estimate, plan
 from engram.sweeps.study.configuration import Configuration
 from engram.sweeps.study.loading import load
 from engram.sweeps.study.sections import MeasuresConfig
-from engram.sweeps.trial import measuring, trial
+from engram.sweeps.trial import measuring, preparing
 
 CODE = """
 from typing import Literal
@@ -152,7 +152,7 @@ def test_what_is_wrong_is_refused_when_the_study_is_read(home, wrong):
 def trained(home, **model):
     """A trial of the study with these keys of `model`, at its end."""
     made = load(study(model={"family": "their_net:Net", **model}), data=True)
-    running = trial.prepare(made.configure(), catalog.load(made.data), torch.device("cpu"))
+    running = preparing.prepare(made.configure(), catalog.load(made.data), torch.device("cpu"))
     while not running.trainer.finished:
         running.advance()
     return running
@@ -213,7 +213,7 @@ def test_an_own_augmentation_is_the_replicas_own_and_the_same_again(home):
     made = load(study(data={"train_size": 100, "augmentation": "their_net:noisy"}), data=True)
     runs = []
     for _ in range(2):
-        running = trial.prepare(made.configure(), catalog.load(made.data), torch.device("cpu"))
+        running = preparing.prepare(made.configure(), catalog.load(made.data), torch.device("cpu"))
         while not running.trainer.finished:
             running.advance()
         runs.append(running.trainer.cohort.state_dict()["body.weight"])

@@ -16,7 +16,7 @@ from engram.measures import catalog as measures_catalog
 from engram.measures import forgetting
 from engram.sweeps.study.configuration import Configuration
 from engram.sweeps.study.sections import MeasuresConfig
-from engram.sweeps.trial import measuring, trial, watch
+from engram.sweeps.trial import measuring, preparing, trial, watch
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ def mnist1d(tmp_path_factory) -> Dataset:
 def prepared(dataset: Dataset, wanted: MeasuresConfig, **sections) -> trial.Trial:
     sections.setdefault("replicas", {"count": 3})
     sections.setdefault("model", {"width": 40})
-    return trial.prepare(Configuration(**sections), dataset, CPU, wanted=wanted)
+    return preparing.prepare(Configuration(**sections), dataset, CPU, wanted=wanted)
 
 
 def trained(dataset: Dataset, wanted: MeasuresConfig, **sections) -> trial.Trial:

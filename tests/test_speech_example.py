@@ -12,7 +12,7 @@ import torch
 from engram.data import catalog
 from engram.sweeps.study.loading import load
 from engram.sweeps.study.sections import MeasuresConfig
-from engram.sweeps.trial import measuring, trial
+from engram.sweeps.trial import measuring, preparing
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "speech"
@@ -49,7 +49,7 @@ def test_strangers_are_understood_far_worse_than_known_speakers(example):
         replicas = configuration.replicas.model_copy(update={"count": 3})
         configuration = configuration.model_copy(update={"replicas": replicas})
         dataset = catalog.load(configuration.data)
-        running = trial.prepare(configuration, dataset, torch.device("cpu"))
+        running = preparing.prepare(configuration, dataset, torch.device("cpu"))
         while not running.trainer.finished:
             running.advance()
         record = measuring.measure(running, MeasuresConfig(memorization=False)).record

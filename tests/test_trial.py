@@ -14,7 +14,7 @@ from engram.data.dataset import assemble
 from engram.measures import catalog as measures
 from engram.sweeps.study.configuration import Configuration
 from engram.sweeps.study.sections import MeasuresConfig
-from engram.sweeps.trial import measuring, outcomes, trial
+from engram.sweeps.trial import measuring, outcomes, preparing
 
 QUICK = {"steps": 60, "batch_size": 50}
 
@@ -28,7 +28,7 @@ def mnist1d(tmp_path_factory):
 def finish(dataset, wanted: dict | None = None, **sections) -> measuring.Result:
     sections.setdefault("training", QUICK)
     configuration = Configuration(**sections)
-    running = trial.prepare(configuration, dataset, torch.device("cpu"))
+    running = preparing.prepare(configuration, dataset, torch.device("cpu"))
     while not running.trainer.finished:
         running.advance()
     return measuring.measure(running, MeasuresConfig(**(wanted or {})))
@@ -171,7 +171,7 @@ def test_variance_is_split_into_data_and_initialization(mnist1d):
 
 
 def test_replicas_of_one_draw_share_their_subset(mnist1d):
-    prepared = trial.prepare(
+    prepared = preparing.prepare(
         Configuration(data={"train_size": 300}, replicas={"count": 6, "inits": 2}),
         mnist1d,
         torch.device("cpu"),

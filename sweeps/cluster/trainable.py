@@ -180,7 +180,7 @@ class CohortTrainable(tune.Trainable):
         import torch
 
         from engram.models import memory
-        from engram.sweeps.trial import trial
+        from engram.sweeps.trial import preparing
 
         configuration = Configuration(**self.config["configuration"])
         device = torch.device(self.config["device"])
@@ -197,15 +197,15 @@ class CohortTrainable(tune.Trainable):
             "scratch": Path(self.config["scratch"]),
             "capture": self.records,
         }
-        self.trial = trial.prepare(configuration, dataset, device, **options)
+        self.trial = preparing.prepare(configuration, dataset, device, **options)
         self.width = self.trial.trainer.cohort.stack  # 1 where it cannot be stacked
         if self.safe is not None and not self._takes_up(self.safe):
-            self.trial = trial.prepare(configuration, dataset, device, **options)
+            self.trial = preparing.prepare(configuration, dataset, device, **options)
 
     def _choose(self, configuration: Configuration, dataset: Any, device: Any) -> None:
         """Replicas in one pass, as asked or as measured and no more than memory has been found to hold; recorded or not."""
         from engram.models.learners import kinds
-        from engram.sweeps.trial import stacking, trial
+        from engram.sweeps.trial import cohorts, stacking
 
         if kinds.of(configuration.model.family) is not None:
             self.width, self.records = 1, False
@@ -216,10 +216,10 @@ class CohortTrainable(tune.Trainable):
             configuration.training,
             count,
             dataset.inputs.shape[1:],
-            trial.outputs_of(dataset),
+            cohorts.outputs_of(dataset),
             dataset.kind == "image",
             device,
-            trial.way(configuration, dataset, device),
+            cohorts.way(configuration, dataset, device),
         )
         stack = configuration.replicas.stack
         if stack == "auto":
@@ -293,9 +293,9 @@ class CohortTrainable(tune.Trainable):
         """Make the trial one of all replicas: those trained earlier, and those trained now."""
         import torch
 
-        from engram.sweeps.trial import trial
+        from engram.sweeps.trial import preparing
 
-        whole = trial.prepare(
+        whole = preparing.prepare(
             self.trial.configuration,
             self.trial.dataset,
             torch.device(self.config["device"]),

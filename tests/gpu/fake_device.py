@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from engram.models import captured
 from engram.models.training import Examples
 from engram.sweeps.study.sections import MeasuresConfig
-from engram.sweeps.trial import checkpoint, measuring, trial
+from engram.sweeps.trial import checkpoint, measuring, preparing
 from tests.gpu import cases
 
 CUDA = torch.device("cuda", 0)
@@ -128,7 +128,7 @@ def run(case: dict[str, Any], device: Device) -> dict[str, Any]:
     """A trial with a checkpoint in the middle, to its record; counts of a step, an evaluation and an epoch's order."""
     asked, data = cases.configuration(case, sys.argv[2]), cases.dataset(case)
     wanted = MeasuresConfig(**case.get("wanted", {}))
-    first = trial.prepare(asked, data, CUDA, wanted=wanted, capture=True)
+    first = preparing.prepare(asked, data, CUDA, wanted=wanted, capture=True)
     trainer = first.trainer
     if "fault" in case:
         right, wrong = trainer.loss, case["fault"]
@@ -148,7 +148,7 @@ def run(case: dict[str, Any], device: Device) -> dict[str, Any]:
         counts["recorded"] = recorded[0]
     counts["epoch"] = _counted(device, lambda: trainer.orders.of(0))
     saved = checkpoint.encode(first.state_dict(), {})
-    second = trial.prepare(asked, data, CUDA, wanted=wanted)
+    second = preparing.prepare(asked, data, CUDA, wanted=wanted)
     second.load_state_dict(checkpoint.decode(saved)[0])
     while not second.trainer.finished:
         second.advance()

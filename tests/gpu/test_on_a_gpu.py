@@ -7,7 +7,7 @@ import torch
 
 from engram.models import device
 from engram.sweeps.study.sections import MeasuresConfig
-from engram.sweeps.trial import measuring, trial
+from engram.sweeps.trial import measuring, preparing
 from tests.gpu import cases
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -23,7 +23,7 @@ def test_a_trial_comes_to_what_the_cpu_comes_to(case, tmp_path):
     device.settle()
     found = []
     for where in ("cuda", "cpu"):
-        one = trial.prepare(configuration, data, torch.device(where), wanted=wanted)
+        one = preparing.prepare(configuration, data, torch.device(where), wanted=wanted)
         while not one.trainer.finished:
             one.advance()
         assert one.trainer.cohort.way == asked.get("way", "stacked")
@@ -44,7 +44,7 @@ def test_recorded_steps_come_to_what_steps_one_by_one_come_to(family, tmp_path):
     device.settle()
     found = []
     for capture in (True, False):
-        one = trial.prepare(configuration, data, torch.device("cuda"), capture=capture)
+        one = preparing.prepare(configuration, data, torch.device("cuda"), capture=capture)
         while not one.trainer.finished:
             one.advance()
         assert (one.trainer.graph is not None) is capture, one.trainer.not_captured

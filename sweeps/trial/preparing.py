@@ -1,0 +1,105 @@
+"""From a configuration and a dataset to a trial that has not begun: of networks, or of a learner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from engram.data import noise, subsets
+from engram.data.dataset import Dataset
+from engram.models import streams
+from engram.models.learners import kinds
+from engram.models.learners.trainer import Material
+from engram.models.training import Examples, Trainer
+from engram.sweeps.study.configuration import Configuration
+from engram.sweeps.study.sections import MeasuresConfig
+from engram.sweeps.trial import resident
+from engram.sweeps.trial.cohorts import augment_of, make_cohort, outputs_of
+from engram.sweeps.trial.learned import LearnedTrial, learner_of
+from engram.sweeps.trial.trial import Trial
+from engram.sweeps.trial.watch import Watch, measured
+
+
+def prepare(
+    configuration: Configuration,
+    dataset: Dataset,
+    device: torch.device,
+    first: int = 0,
+    wanted: MeasuresConfig | None = None,
+    scratch: Path | None = None,
+    capture: bool = False,
+) -> Trial:
+    """Everything up to the first step. Deterministic: the same on every machine and in every process.
+
+    first: leave out the replicas before this one, which have been trained already. wanted: the measures
+    that will be taken; without it training is not watched. scratch: where a learner may write. capture: record steps
+    and replay them, where they can be.
+    """
+    data, replicas = configuration.data, configuration.replicas
+    pool_ids, validation_ids = subsets.holdout(
+        len(dataset.targets), data.validation, replicas.seed, dataset.division
+    )
+    members = subsets.draw(pool_ids, data.train_size, replicas, dataset.division)[first:]
+    targets, wrong = _targets(configuration, dataset)
+    ids = measured(members, pool_ids, replicas.seed)
+    if kinds.of(configuration.model.family) is not None:
+        material = Material(
+            dataset.inputs,
+            targets,
+            dataset.ids,
+            validation_ids,
+            ids,
+            dataset.test_inputs,
+            dataset.test_targets,
+            dataset.classes,
+            outputs_of(dataset),
+            dataset.kind == "image",
+        )
+        learner = learner_of(configuration, material, members, first, device, scratch)
+        return LearnedTrial(configuration, dataset, learner, members, pool_ids, targets, wrong, ids)
+    pool, test = resident.on(dataset, device)
+    if wrong.any() or data.random_labels:
+        pool = Examples(pool.inputs, resident.tensor(targets))
+    validation = Examples(pool.inputs[validation_ids], pool.targets[validation_ids])
+    sets = {"validation": validation, "test": test}
+    cohort = make_cohort(configuration, dataset, device, first)
+    keys = [streams.key(replicas.seed, "replica", r) for r in range(first, replicas.count)]
+    trainer = Trainer(
+        cohort,
+        pool,
+        torch.from_numpy(members),
+        sets,
+        configuration.training,
+        keys,
+        augment_of(configuration, dataset),
+        capture,
+    )
+    watched = _watch(wanted, dataset, ids, targets, wrong)
+    return Trial(configuration, dataset, trainer, members, pool_ids, targets, wrong, ids, watched)
+
+
+def _targets(configuration: Configuration, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    data, seed = configuration.data, configuration.replicas.seed
+    if data.random_labels:
+        targets, wrong = noise.randomize(dataset.targets, dataset.classes, seed)
+    else:
+        targets, wrong = noise.corrupt(dataset.targets, data.label_noise, dataset.classes, seed)
+    return targets, wrong
+
+
+def _watch(
+    wanted: MeasuresConfig | None,
+    dataset: Dataset,
+    ids: np.ndarray,
+    targets: np.ndarray,
+    wrong: np.ndarray,
+) -> Watch | None:
+    """A watch where forgetting is asked for, or where some labels are wrong and some are not."""
+    if wanted is None or dataset.classes is None:
+        return None
+    noisy = bool(wrong[ids].any() and not wrong[ids].all())
+    if not (wanted.forgetting or noisy):
+        return None
+    return Watch(ids, targets[ids], dataset.targets[ids] if noisy else None)
