@@ -8,8 +8,8 @@ from typing import Any
 from engram.models.families import ModelError
 
 
-def named(path: str, key: str) -> Any:
-    """The class or function of a person's own. key: of the study, for the message."""
+def imported(path: str, key: str) -> Any:
+    """Whatever the path names. key: of the study, for the message."""
     module_name, _, attribute = path.partition(":")
     try:
         found: Any = importlib.import_module(module_name)
@@ -17,6 +17,12 @@ def named(path: str, key: str) -> Any:
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
         raise ModelError(f"{key} = {path!r} cannot be imported: {error}") from error
+    return found
+
+
+def named(path: str, key: str) -> Any:
+    """The class or function of a person's own."""
+    found = imported(path, key)
     if not callable(found):
         raise ModelError(f"{key} = {path!r} cannot be called: it is {type(found).__name__}")
     return found

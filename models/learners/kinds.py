@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engram.models.families import ModelError, is_own
+from engram.models.named import imported
 
 # Before anybody imports Keras, which would look for TensorFlow: the rest of the house runs on torch.
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -39,25 +40,13 @@ HUGGINGFACE = Kind("huggingface", "Hugging Face model", "huggingface", ("trainin
 KERAS = Kind("keras", "Keras model", "keras_models", ("model", "training"))
 
 
-def imported(path: str) -> Any:
-    """What an import path names; ModelError where there is nothing."""
-    module, _, attribute = path.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ModelError(f"model.family = {path!r} cannot be imported: {error}") from error
-    return found
-
-
 def of(family: str) -> Kind | None:
     """The kind of learner that a family is; None for networks, the house's and a person's own.
 
     ModelError where it can be neither."""
     if not is_own(family):
         return None
-    thing = imported(family)
+    thing = imported(family, "model.family")
     if inspect.isclass(thing):
         return _of_class(thing, family)
     if hasattr(thing, "fit") and hasattr(thing, "predict"):

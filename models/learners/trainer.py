@@ -11,7 +11,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engram.models import named
 from engram.models.config import SHAPE_KEYS, ModelConfig, TrainingConfig
 from engram.models.explain import in_their_code
 from engram.models.families import ModelError
 from engram.models.learners import answers, kinds, scores
+from engram.models.learners.replicas import SETS, Learned, Replica
 from engram.models.learners.running import Run, Told
 from engram.models.learners.task import Rows, Said, Task
 from engram.models.training import Report
 
-SETS = ("validation", "test", "measured")
 SEEDS = 2**31
-State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -54,93 +54,6 @@ class Material:
     def rows(self, index: np.ndarray) -> Rows:
         """Rows of the pool, copied."""
         return Rows(np.array(self.inputs[index]), self.targets[index], self.ids[index])
-
-
-@dataclass
-class Replica:
-    """A replica that is done: outputs [N, C] on each of SETS, and what it told. hard: it gives classes alone."""
-
-    outputs: dict[str, np.ndarray]
-    error: float
-    loss: float
-    seconds: float
-    parameters: float
-    hard: bool
-    told: list[Told] = field(default_factory=list)
-
-    @property
-    def diverged(self) -> bool:
-        return not all(np.isfinite(values).all() for values in self.outputs.values())
-
-
-class Learned:
-    """What stands where networks have a cohort: the replicas that are done, as tensors [done, ...]."""
-
-    way, reason, stack = "learner", None, 1
-
-    def __init__(self, replicas: int, device: torch.device):
-        self.replicas, self.device = replicas, device
-        self.done: list[Replica] = []
-
-    @property
-    def parameter_count(self) -> int | None:
-        """Of one replica; None where it has none to count, or they differ."""
-        counts = {replica.parameters for replica in self.done}
-        known = len(counts) == 1 and not math.isnan(next(iter(counts)))
-        return int(counts.pop()) if known else None
-
-    def state_dict(self) -> State:
-        """All of it as tensors; told values are [done, E], with NaN where a replica told none."""
-        if not self.done:
-            return {}
-        found = {
-            f"outputs/{name}": torch.from_numpy(np.stack([r.outputs[name] for r in self.done]))
-            for name in SETS
-        }
-        for name in ("error", "loss", "seconds", "parameters", "hard"):
-            each = [float(getattr(r, name)) for r in self.done]
-            found[name] = torch.tensor(each, dtype=torch.float64)
-        length = max(len(r.told) for r in self.done)
-        names = dict.fromkeys(name for r in self.done for told in r.told for name in told.values)
-        shape = len(self.done), length
-        found["told"] = torch.full(shape, math.nan, dtype=torch.float64)
-        for name in names:
-            found[f"told/{name}"] = torch.full(shape, math.nan, dtype=torch.float64)
-        for row, replica in enumerate(self.done):
-            for place, told in enumerate(replica.told):
-                found["told"][row, place] = told.epoch
-                for name, value in told.values.items():
-                    found[f"told/{name}"][row, place] = value
-        return found
-
-    def load_state_dict(self, state: State) -> None:
-        """Put back what `state_dict` gave; KeyError where it is of something else."""
-        count = len(state["error"]) if state else 0
-        self.done = [_replica(state, row) for row in range(count)]
-
-    def attributes(self) -> dict[str, Any]:
-        return {}
-
-    def load_attributes(self, state: dict[str, Any]) -> None:
-        """Nothing is kept besides what state_dict has."""
-
-    def replica(self, index: int) -> Any:
-        raise LookupError(
-            "of a learner's replicas predictions are kept, not what was fitted: fit it again, or save it yourself where "
-            "your training function returns"
-        )
-
-
-def _replica(state: State, row: int) -> Replica:
-    names = [name.partition("/")[2] for name in state if name.startswith("told/")]
-    told = []
-    for place, epoch in enumerate(state["told"][row].tolist()):
-        if not math.isnan(epoch):
-            values = {name: float(state[f"told/{name}"][row, place]) for name in names}
-            told.append(Told(int(epoch), {n: v for n, v in values.items() if not math.isnan(v)}))
-    number = {name: float(state[name][row]) for name in ("error", "loss", "seconds", "parameters")}
-    outputs = {name: state[f"outputs/{name}"][row].numpy() for name in SETS}
-    return Replica(outputs, **number, hard=bool(state["hard"][row]), told=told)
 
 
 class LearnerTrainer:
@@ -176,7 +89,7 @@ class LearnerTrainer:
         self.classification = material.classes is not None
         self.cohort = Learned(len(members), device)
         self._told: list[Told] = []  # by the replica in training
-        self._thing = kinds.imported(model.family)
+        self._thing = named.imported(model.family, "model.family")
         said = {k: v for k, v in model.given().items() if k in SHAPE_KEYS}
         self.given = kinds.given(self._thing, said, model.options)
         self._implementation = kinds.implementation(kind)

@@ -202,8 +202,9 @@ def _learner_misfit(
     from engram.models.config import SHAPE_KEYS
     from engram.models.families import ModelError
     from engram.models.learners import kinds
+    from engram.models.named import imported
 
-    thing = kinds.imported(path)
+    thing = imported(path, "model.family")
     seen: set[str] = set()
     for configuration in learners_of(study):
         model = configuration.model
