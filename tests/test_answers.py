@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engram.problems import StudyError
-from engram.sweeps.results import answer, asked, findings, words
+from engram.sweeps.results import answer, asked, findings, slices, words
 from engram.sweeps.results.evidence import Evidence
 from engram.sweeps.study import study_file
 from engram.sweeps.study.configuration import Study
@@ -82,7 +82,7 @@ def asked_measures(study: Study) -> list[str]:
 
 def position(study: Study, key: str, params: dict[str, Any]) -> int:
     """Where a value stands among those of its key, the first at 0."""
-    found = asked._distinct([p.get(key) for p in trials(study)])
+    found = slices.distinct([p.get(key) for p in trials(study)])
     numbers = all(isinstance(v, int | float) or v is None for v in found)
     if numbers:
         found.sort(key=lambda v: (v is not None, v or 0))

@@ -7,7 +7,6 @@ answer. Knows records, not sentences: `answer` writes those.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,20 +16,26 @@ import numpy as np
 from engram.measures import comparison, equivalence, intervals
 from engram.measures.intervals import Interval, Needed
 from engram.sweeps.results import columns
-from engram.sweeps.results.boards import GAPS
 from engram.sweeps.results.evidence import Evidence, Share, is_number
 from engram.sweeps.results.record import Record
-from engram.sweeps.results.verdicts import learns
+from engram.sweeps.results.slices import (
+    EXACT,
+    Column,
+    Slices,
+    known,
+    mean_of,
+    ordered,
+    slices_of,
+    values_of,
+)
 from engram.sweeps.study.sections import ALIASES, BEFORE, CASES, AsksConfig, Range, several
 
 Word = Literal["yes", "no", "depends", "cannot be told yet", "which"]
 Way = Literal["lower", "higher", "same", "unknown"]
 ALPHA = 0.05  # of the whole answer
-EXACT = ("epochs", "steps", "parameters")  # counts: one number a trial, and no chance in it
 MARGIN_SHARE = 0.1  # of the value a comparison starts from, for measures that are no error
 SQUARED_OR_ERROR = ("error", "squared error")
 FEWEST_FOR_SHARES = 10
-Values = list[float]
 
 
 @dataclass(frozen=True)
@@ -130,69 +135,14 @@ def _effect(
     if evidence.study and isinstance(evidence.study.sweep.get(axis), Range):
         return _drawn(evidence, measure, axis)
     hoped = hoped_of(evidence, asks, measure, axis)
-    slices, left_out = _slices(evidence, asks, measure, axis)
-    if not slices and len(evidence.completed) >= FEWEST_FOR_SHARES and axis != CASES:
+    slices = slices_of(evidence, asks, measure, axis)
+    if not slices.found and len(evidence.completed) >= FEWEST_FOR_SHARES and axis != CASES:
         return _drawn(evidence, measure, axis)
-    if not slices:
-        return Effect(measure, axis, hoped, "cannot be told yet", left_out=left_out)
+    if not slices.found:
+        return Effect(measure, axis, hoped, "cannot be told yet", left_out=slices.left_out)
     if hoped in ("differ", "best"):
-        return _among(evidence, measure, axis, hoped, slices, alpha, left_out)
-    return _from_start(evidence, asks, measure, axis, hoped, slices, alpha, left_out)
-
-
-def value_of(record: Record, axis: str, evidence: Evidence) -> Any:
-    """The value of a key in a trial; of `cases`, the case as one value."""
-    if axis != CASES:
-        return record["params"].get(axis)
-    keys = evidence.study.cases[0] if evidence.study and evidence.study.cases else ()
-    moved = [key for key in keys if key in evidence.axes]
-    return tuple((key, record["params"].get(key)) for key in moved)
-
-
-def _slices(
-    evidence: Evidence, asks: AsksConfig, measure: str, axis: str
-) -> tuple[list[tuple[dict[str, Any], dict[str, tuple[Any, Record]]]], list[Any]]:
-    """Trials that differ in this key alone, [(what else held, {value as text: (value, trial)})]; values left out.
-
-    Keys that are `tuned` take their best value for each value of this one."""
-    tuned = {ALIASES.get(key, key) for key in several(asks.tuned)} - {axis}
-    own = {axis, *tuned}
-    if axis == CASES and evidence.study and evidence.study.cases:
-        own |= set(evidence.study.cases[0])
-    groups: dict[str, tuple[dict[str, Any], dict[str, tuple[Any, Record]]]] = {}
-    left_out = []
-    by = evidence.board.by if evidence.board else ""
-    sign = -1 if columns.higher_is_better(by, evidence.records) else 1
-    for record in evidence.records:
-        value = value_of(record, axis, evidence)
-        if record["status"] != "completed" or _values(record, measure) is None:
-            left_out.append(value)
-            continue
-        if measure in GAPS and not learns(record):
-            left_out.append(value)
-            continue
-        rest = {k: v for k, v in record["params"].items() if k not in own and k in evidence.axes}
-        place, column = groups.setdefault(repr(sorted(rest.items())), (rest, {}))
-        known = column.get(repr(value))
-        if known is None or sign * _mean(record, by) < sign * _mean(known[1], by):
-            column[repr(value)] = (value, record)
-    usual = Counter(
-        len(_values(r, measure) or ()) for _, column in groups.values() for _, r in column.values()
-    )
-    if not usual:
-        return [], _distinct(left_out)
-    length = usual.most_common(1)[0][0]
-    kept = []
-    for place, column in groups.values():
-        whole = {
-            key: (value, record)
-            for key, (value, record) in column.items()
-            if len(_values(record, measure) or ()) == length
-        }
-        if len(whole) > 1:
-            kept.append((place, whole))
-    there = {key for _, column in kept for key in column}
-    return kept, [value for value in _distinct(left_out) if repr(value) not in there]
+        return _among(evidence, measure, axis, hoped, slices, alpha)
+    return _from_start(evidence, asks, measure, axis, hoped, slices, alpha)
 
 
 def _from_start(
@@ -201,23 +151,22 @@ def _from_start(
     measure: str,
     axis: str,
     hoped: str,
-    slices: list,
+    slices: Slices,
     alpha: float,
-    left_out: list[Any],
 ) -> Effect | None:
     """Each value against the first one, over all slices that have both; then slice by slice."""
-    values = _ordered(evidence, axis, slices)
+    values = ordered(evidence, axis, slices)
     start = values[0]
     compared = max(1, len(values) - 1)
-    steps, single = [], []
+    steps, single, left_out = [], [], list(slices.left_out)
     for value in values[1:]:
         both = [
             (place, column[repr(start)][1], column[repr(value)][1])
-            for place, column in slices
+            for place, column in slices.found
             if repr(start) in column and repr(value) in column
         ]
         if not both:
-            left_out = [*left_out, value]
+            left_out.append(value)
             continue
         steps.append(_step(measure, start, value, both, asks.margin, alpha / compared))
         level = alpha / compared / len(both)
@@ -234,7 +183,7 @@ def _from_start(
         word = "yes" if ways == {"same"} else "no" if ways & {"lower", "higher"} else word
     elif hoped in ways and opposite in ways:
         word, opposed = "depends", [step for step in steps if step.way == opposite]
-    elif len(slices) > 1 and with_it and against_it:
+    elif len(slices.found) > 1 and with_it and against_it:
         word, opposed = "depends", _strongest([*with_it, *against_it])
     elif hoped in ways:
         word = "yes"
@@ -262,8 +211,8 @@ def _step(
     alpha: float,
     place: dict[str, Any] | None = None,
 ) -> Step:
-    before = [_known(r, measure) for _, r, _ in pairs]
-    after = [_known(r, measure) for _, _, r in pairs]
+    before = [known(r, measure) for _, r, _ in pairs]
+    after = [known(r, measure) for _, _, r in pairs]
     change = np.mean([np.subtract(b, a) for a, b in zip(before, after, strict=True)], axis=0)
     starts, ends = float(np.mean(before)), float(np.mean(after))
     limit = margin or margin_of(measure, pairs[0][1], starts)
@@ -315,25 +264,24 @@ def _among(
     measure: str,
     axis: str,
     hoped: str,
-    slices: list,
+    slices: Slices,
     alpha: float,
-    left_out: list[Any],
 ) -> Effect:
     """Which values can be told from the best, over the slices that have all values, or slice by slice."""
     sign = -1 if columns.higher_is_better(measure, evidence.records) else 1
-    everywhere = set.intersection(*(set(column) for _, column in slices))
+    everywhere = set.intersection(*(set(column) for _, column in slices.found))
     single = [
-        _best(measure, [column], set(column), sign, alpha / len(slices), place)
-        for place, column in slices
+        _best(measure, [column], set(column), sign, alpha / len(slices.found), place)
+        for place, column in slices.found
     ]
     found = (
-        [_best(measure, [c for _, c in slices], everywhere, sign, alpha, {})]
+        [_best(measure, [c for _, c in slices.found], everywhere, sign, alpha, {})]
         if len(everywhere) > 1
         else single
     )
     common = set.intersection(*({repr(v) for v in b.values[: b.tied]} for b in single))
     if len(single) > 1 and not common:
-        return Effect(measure, axis, hoped, "depends", best=single, left_out=left_out)
+        return Effect(measure, axis, hoped, "depends", best=single, left_out=slices.left_out)
     told = [best for best in found if best.tied < len(best.values)]
     word: Word = "cannot be told yet"
     if hoped == "best":
@@ -342,19 +290,19 @@ def _among(
         word = "yes"
     elif all(_alike(measure, best, slices) for best in found):
         word = "no"
-    return Effect(measure, axis, hoped, word, best=found, left_out=left_out)
+    return Effect(measure, axis, hoped, word, best=found, left_out=slices.left_out)
 
 
 def _best(
     measure: str,
-    slices: list[dict[str, tuple[Any, Record]]],
+    slices: list[Column],
     keys: set[str],
     sign: float,
     alpha: float,
     place: dict[str, Any],
 ) -> Best:
     names = [key for key in slices[0] if key in keys]
-    tables = [np.mean([_known(c[key][1], measure) for c in slices], axis=0) for key in names]
+    tables = [np.mean([known(c[key][1], measure) for c in slices], axis=0) for key in names]
     order = sorted(range(len(names)), key=lambda k: sign * float(tables[k].mean()))
     table = np.array([sign * tables[k] for k in order])
     groups = comparison.groups(table, alpha) if table.shape[1] > 1 else np.ones(len(table))
@@ -368,9 +316,9 @@ def _best(
     )
 
 
-def _alike(measure: str, best: Best, slices: list) -> bool:
+def _alike(measure: str, best: Best, slices: Slices) -> bool:
     """Whether the spread between values is within the margin for sure."""
-    record = next(iter(slices[0][1].values()))[1]
+    record = next(iter(slices.found[0][1].values()))[1]
     margin = margin_of(measure, record, best.means[0].mean)
     ends = [end for mean in best.means for end in (mean.low, mean.high)]
     return all(map(math.isfinite, ends)) and max(ends) - min(ends) < margin
@@ -378,7 +326,7 @@ def _alike(measure: str, best: Best, slices: list) -> bool:
 
 def _drawn(evidence: Evidence, measure: str, axis: str) -> Effect:
     """Of a key that is drawn from a distribution: how much of the differences it explains, and whether that is shown."""
-    there = [r for r in evidence.completed if math.isfinite(_mean(r, measure))]
+    there = [r for r in evidence.completed if math.isfinite(mean_of(r, measure))]
     if len(there) < FEWEST_FOR_SHARES:
         return Effect(measure, axis, "explains", "cannot be told yet")
     found = evidence.shares(measure, there)[axis]
@@ -393,16 +341,16 @@ def _held_against(
     evidence: Evidence, asks: AsksConfig, measure: str, against: Any, alpha: float
 ) -> Effect | None:
     """Each trial held against a number, another measure, or a number of its own."""
-    there = [r for r in evidence.completed if _values(r, measure) is not None]
+    there = [r for r in evidence.completed if values_of(r, measure) is not None]
     pairs = list(_targets(evidence, against, there, measure))
     better = columns.column(measure, evidence.records).better
     hoped = asks.expects or ("higher" if better == "max" else "lower")
     steps = []
     for record, target in pairs:
-        change = np.subtract(_known(record, measure), target)
+        change = np.subtract(known(record, measure), target)
         level, before = alpha / len(pairs), float(np.mean(target))
         limit = asks.margin or margin_of(measure, record, before)
-        after, place = float(np.mean(_known(record, measure))), record["params"]
+        after, place = float(np.mean(known(record, measure))), record["params"]
         steps.append(
             _judged(before, None, change, limit, level, before, after, place, measure in EXACT)
         )
@@ -424,8 +372,8 @@ def _targets(
 ) -> Iterator[tuple[Record, Any]]:
     if isinstance(against, str):
         for record in there:
-            other = _values(record, against)
-            if other is not None and len(other) == len(_known(record, measure)):
+            other = values_of(record, against)
+            if other is not None and len(other) == len(known(record, measure)):
                 yield record, np.asarray(other)
         return
     listed: dict[str, float] = {}
@@ -438,47 +386,3 @@ def _targets(
         target = listed.get(key) if isinstance(against, list | tuple) else against
         if target is not None:
             yield record, target
-
-
-# -- values -----------------------------------------------------------------------------------------
-
-
-def _values(record: Record, measure: str) -> Values | None:
-    """A measure replica by replica, or one number where that is all there is; None where a replica has none."""
-    values = record["replica_values"].get(measure)
-    if values and all(v is not None and math.isfinite(v) for v in values):
-        return list(values)
-    if values:
-        return None
-    mean = _mean(record, measure)
-    return [mean] if math.isfinite(mean) else None
-
-
-def _known(record: Record, measure: str) -> Values:
-    found = _values(record, measure)
-    assert found is not None
-    return found
-
-
-def _mean(record: Record, measure: str) -> float:
-    found = record["measures"].get(measure)
-    value = found["mean"] if found else record.get(measure) if measure in EXACT else None
-    return math.nan if value is None else float(value)
-
-
-def _ordered(evidence: Evidence, axis: str, slices: list) -> list[Any]:
-    """The values there are: numbers in order, after what is off; names as the study lists them."""
-    there = {key: value for _, column in slices for key, (value, _) in column.items()}
-    if all(is_number(v) or v is None for v in there.values()):
-        return sorted(there.values(), key=lambda v: (v is not None, v or 0))
-    if axis == CASES:
-        return list(there.values())
-    axes = evidence.study.sweep if evidence.study else {}
-    listed = [repr(v) for v in getattr(axes.get(axis), "values", ())]
-    return [
-        there[key] for key in sorted(there, key=lambda k: listed.index(k) if k in listed else 99)
-    ]
-
-
-def _distinct(values: list[Any]) -> list[Any]:
-    return list({repr(value): value for value in values}.values())
