@@ -12,10 +12,8 @@ import json
 import logging
 import os
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,7 +116,7 @@ def carry_out(
     again = _command(study, name, folder)
     execution: Execution | None = None
     try:
-        _log_to(folder, secrets)
+        logs.to(folder / LOG, secrets.hidden, "engram", "ray")
         with lock.held(folder, f"run {name}"), signals(stop):
             _check_version(folder)
             execution = Execution(study, name, folder, address, stop, secrets, server)
@@ -179,7 +177,7 @@ class Execution:
     def run(self) -> Ended:
         earlier = len(self.search.records())
         self._say_what_runs(earlier)
-        with _libraries_quiet():
+        with logs.libraries_quiet():
             own_code.make_importable(self.study)
             found = datasets.load(self.study)
             digests = {key: data.digest for key, data in found.items()}
@@ -401,31 +399,3 @@ def _project(study: Study) -> Path | None:
     if study.path is not None and study.path.resolve().parent != study_file.SHIPPED.resolve():
         return study.path.resolve().parent
     return Path(own_code.folders(study)[-1]) if own_code.folders(study) else None
-
-
-def _log_to(folder: Path, secrets: Secrets) -> None:
-    """Details go to a file beside the study; people see only what they can act on."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handler = logs.handler(folder / LOG, secrets.hidden)
-    logging.raiseExceptions = False  # a log that cannot be written must not print tracebacks
-    for name in ("engram", "ray"):
-        logging.getLogger(name).handlers = [handler]
-        logging.getLogger(name).propagate = False
-    logging.getLogger("engram").setLevel(logging.INFO)
-
-
-@contextmanager
-def _libraries_quiet() -> Iterator[None]:
-    """Warnings of libraries go to the log: a user can do nothing about them."""
-    import warnings
-
-    logging.captureWarnings(True)
-    logging.getLogger("py.warnings").handlers = logging.getLogger("engram").handlers
-    logging.getLogger("py.warnings").propagate = False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")
-            yield
-    finally:
-        logging.captureWarnings(False)
-        sys.stdout.flush()

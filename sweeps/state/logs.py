@@ -6,8 +6,9 @@ import contextlib
 import json
 import logging
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 VARIABLE = "ENGRAM_LOG_FORMAT"
@@ -34,6 +35,33 @@ def rotate(path: Path) -> None:
             before = path.with_name(f"{path.name}.{number - 1}") if number > 1 else path
             if before.exists():
                 before.replace(path.with_name(f"{path.name}.{number}"))
+
+
+def to(path: Path, hidden: Callable[[str], str], *names: str) -> None:
+    """Send what these loggers say to a file and nowhere else: people see only what they can act on."""
+    into = handler(path, hidden)
+    logging.raiseExceptions = False  # a log that cannot be written must not print tracebacks
+    for name in names:
+        logging.getLogger(name).handlers = [into]
+        logging.getLogger(name).propagate = False
+    logging.getLogger("engram").setLevel(logging.INFO)
+
+
+@contextlib.contextmanager
+def libraries_quiet() -> Iterator[None]:
+    """Warnings of libraries go to the log: a user can do nothing about them."""
+    import warnings
+
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").handlers = logging.getLogger("engram").handlers
+    logging.getLogger("py.warnings").propagate = False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            yield
+    finally:
+        logging.captureWarnings(False)
+        sys.stdout.flush()
 
 
 class _Lines(logging.Formatter):
