@@ -34,7 +34,8 @@ def table(entries: Sequence[Entry]) -> str:
             lines.append(f"    {entry.ended}")
     total = sum(entry.size or 0 for entry in entries)
     if total:
-        lines.append(f"{len(entries)} executions, {size(total)}")
+        number = "1 execution" if len(entries) == 1 else f"{len(entries)} executions"
+        lines.append(f"{number}, {size(total)}")
     return "\n".join(lines)
 
 

@@ -11,16 +11,19 @@ from engram.sweeps.nightly import alerts, monitoring
 from engram.sweeps.nightly.entries import DONE, FAILED, Entry
 from tests.test_watch import assert_prometheus
 
-NOW = dt.datetime.now(dt.UTC)
-
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("ENGRAM_HOME", str(tmp_path))
 
 
-def night(hours_ago: float, state: str = DONE, verdict: str = "no change") -> None:
-    ended = NOW - dt.timedelta(hours=hours_ago)
+def night(
+    hours_ago: float,
+    now: dt.datetime | None = None,
+    state: str = DONE,
+    verdict: str = "no change",
+) -> None:
+    ended = (now or dt.datetime.now(dt.UTC)) - dt.timedelta(hours=hours_ago)
     entry = Entry("nightly", f"nightly-{hours_ago:g}", ended.isoformat(), state, 0)
     entry.ended, entry.attempts, entry.judgement = ended.isoformat(), 1, {"verdict": verdict}
     entry.write()
@@ -33,7 +36,7 @@ def test_no_night_for_too_long_is_told_by_the_exit_code(capsys):
     night(30)
     assert line.main(words) == 1
     assert "30.0 h ago" in capsys.readouterr().out
-    night(20, FAILED)
+    night(20, state=FAILED)
     assert line.main(words) == 1, "one that failed is none"
     night(2)
     assert line.main(words) == 0
@@ -41,11 +44,12 @@ def test_no_night_for_too_long_is_told_by_the_exit_code(capsys):
 
 def test_numbers_for_prometheus(monkeypatch, capsys):
     monkeypatch.setenv("ENGRAM_NOTIFY", "team=json://127.0.0.1:9/x")
-    night(30, verdict="regression")
-    night(6)
-    night(3)
-    alerts.send("nightly-3", "team", "t", "x", "info", NOW)
-    numbers = assert_prometheus(monitoring.metrics(["nightly"], NOW))
+    now = dt.datetime.now(dt.UTC)
+    night(30, now, verdict="regression")
+    night(6, now)
+    night(3, now)
+    alerts.send("nightly-3", "team", "t", "x", "info", now)
+    numbers = assert_prometheus(monitoring.metrics(["nightly"], now))
     assert numbers['engram_nights{state="done",study="nightly",verdict="no change"}'] == 2
     assert numbers['engram_nights{state="done",study="nightly",verdict="regression"}'] == 1
     assert numbers['engram_night_seconds_since_end{study="nightly"}'] == 3 * 3600
