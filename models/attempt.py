@@ -33,6 +33,8 @@ AGAIN_ELSEWHERE = 1e-3
 ASKED_OF = (
     "optimizer options loss label_smoothing class_weights schedule accumulate batch_size ema precision"
 ).split()
+# And of these, whether there is any: torch's steps with it are others than without.
+ANY_OF = "momentum weight_decay clip l1".split()
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,10 @@ class Case:
     @property
     def kind(self) -> tuple:
         """What the way depends on, of all this."""
-        asked = tuple(str(getattr(self.training, name)) for name in ASKED_OF)
+        asked = (
+            *(str(getattr(self.training, name)) for name in ASKED_OF),
+            *(bool(getattr(self.training, name)) for name in ANY_OF),
+        )
         last = self.train_size % self.training.step_size % self.training.batch_size
         sizes = self.shape, self.outputs, self.image, last
         return self.model.model_dump_json(), asked, sizes, self.device.type, self.augment is None

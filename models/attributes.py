@@ -72,8 +72,11 @@ def encode(value: Any, held: frozenset[int] = frozenset(), depth: int = 0) -> An
     if id(value) in held:
         return {"kind": "held"}
     if isinstance(value, Tensor):
-        # A tensor with a history is the last pass's, computed anew in the next one.
-        return LEFT if value.grad_fn is not None or value.layout != torch.strided else _copy(value)
+        if value.grad_fn is not None:
+            return LEFT  # it has a history: the last pass's, computed anew in the next one
+        if value.layout == torch.sparse_coo:
+            return _nest("sparse", _coordinates(value), held, depth)
+        return _copy(value) if value.layout == torch.strided else LEFT
     if isinstance(value, np.ndarray):
         return LEFT if value.dtype.hasobject else value.copy()
     if isinstance(value, np.generic):
@@ -201,6 +204,16 @@ def _module(there: Any, pairs: list[tuple[Any, Any]]) -> Any:
     return there
 
 
+def _coordinates(tensor: Tensor) -> list[tuple[Any, Any]]:
+    whole = tensor.detach().coalesce()
+    return [("at", whole.indices()), ("values", whole.values()), ("shape", tuple(whole.shape))]
+
+
+def _sparse(there: Any, pairs: list[tuple[Any, Any]]) -> Tensor:
+    at, values, shape = (value for _, value in pairs)
+    return torch.sparse_coo_tensor(at, values, shape, check_invariants=True).coalesce()
+
+
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_parameters()
     yield from module.named_buffers()
@@ -219,6 +232,7 @@ KINDS: dict[str, tuple[Any, Callable[[Any], list], Callable[[Any, list], Any]]] 
     "legacy": (np.random.RandomState, lambda value: [("s", value.get_state())], _legacy),
     "random": (random.Random, lambda value: [("s", value.getstate())], _pythons),
     "module": (nn.Module, lambda value: list(_tensors(value)), _module),
+    "sparse": ((), _coordinates, _sparse),  # a tensor of that layout, which has no type of its own
 }
 
 

@@ -65,6 +65,14 @@ REMEDIES: tuple[tuple[str, str], ...] = (
         r"out of bounds|index out of range",
         "an index is larger than the table that it looks up: check num_embeddings, and that targets start at 0",
     ),
+    (
+        r"not support sparse gradients|sparse gradients? .*not|not compatible with sparse|add\(sparse, dense\)",
+        "build the layer with sparse=False, or choose sgd or adagrad without weight decay, which take them",
+    ),
+    (
+        r"does not support dense gradients",
+        "it is for networks whose every gradient is sparse: training.optimizer: adam, and layers with sparse=False",
+    ),
     (r"Target \d+ is out of bounds", "the network has fewer outputs than there are classes"),
 )
 OURS = Path(__file__).resolve().parent.parent

@@ -28,6 +28,12 @@ OPTIMIZERS = {
     "sgd": (dict(optimizer="sgd", lr=0.05, momentum=0.9, weight_decay=0.01), torch.optim.SGD),
     "adamw": (dict(optimizer="adamw", lr=0.01, weight_decay=0.1), torch.optim.AdamW),
 }
+# What torch itself trains sparse gradients with.
+FOR_SPARSE = {
+    "momentum": (dict(optimizer="sgd", lr=0.05, momentum=0.9), torch.optim.SGD),
+    "adagrad": (dict(optimizer="adagrad", lr=0.05), torch.optim.Adagrad),
+}
+SETTINGS = OPTIMIZERS | FOR_SPARSE
 REFUSED = {
     "TokensAsFloats": "x.long()",
     "Pair": "return the logits alone",
@@ -49,7 +55,7 @@ NETWORKS = [
     for name, cls in inspect.getmembers(own_networks, inspect.isclass)
     if issubclass(cls, nn.Module)
     and cls.__module__ == own_networks.__name__
-    and name not in (*REFUSED, "LightningModule")
+    and name not in (*REFUSED, "LightningModule", "SparseTable")
 ]
 RANDOM_IN_EVALUATION = ("ForgottenFlag",)
 NOTED = {
@@ -109,7 +115,7 @@ def trainer_of(
 ) -> Trainer:
     pool = examples(name)
     training = TrainingConfig(
-        **OPTIMIZERS[optimizer][0], batch_size=BATCH, steps=STEPS, evaluate_every=3
+        **SETTINGS[optimizer][0], batch_size=BATCH, steps=STEPS, evaluate_every=3
     )
     how = way or ways.way(case_of(name, training))
     cohort = ways.cohort([network(name, r) for r in range(REPLICAS)], CPU, stack, how)
@@ -130,7 +136,7 @@ def plain_loop(name: str, optimizer: str, replica: int, own_streams: bool = Fals
     layers: list[Dropout] = []
     if own_streams:
         layers = [m for m in adopt(net).modules() if isinstance(m, Dropout)]
-    settings, kind = OPTIMIZERS[optimizer]
+    settings, kind = SETTINGS[optimizer]
     options = {k: v for k, v in settings.items() if k != "optimizer"}
     learned = [p for p in net.parameters() if p.requires_grad]
     torchs = kind(learned, **options)
@@ -217,6 +223,26 @@ def test_resumed_from_a_checkpoint_it_is_the_same(name):
     second.load_state_dict(kept)
     assert 0 < second.step < STEPS
     assert_same(finish(second), name, "adamw")
+
+
+@pytest.mark.parametrize("optimizer", FOR_SPARSE)
+def test_sparse_gradients_train_as_in_a_plain_loop_and_from_a_checkpoint(optimizer):
+    first = trainer_of("SparseTable", optimizer)
+    assert first.cohort.way == "plain"
+    first.advance()
+    kept, _ = checkpoint.decode(checkpoint.encode(first.state_dict(), {}))
+    assert_same(finish(first), "SparseTable", optimizer)
+    second = trainer_of("SparseTable", optimizer)
+    second.load_state_dict(kept)
+    assert 0 < second.step < STEPS
+    assert_same(finish(second), "SparseTable", optimizer)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)  # sgd with weight decay is no more of them
+def test_sparse_gradients_that_an_optimizer_does_not_take_are_refused_with_a_remedy(optimizer):
+    trainer_of("SparseTable", "momentum")
+    with pytest.raises(ModelError, match="sparse=False, or choose sgd"):
+        trainer_of("SparseTable", optimizer)
 
 
 @pytest.mark.parametrize("name", ["OneDropout", "Frozen", "Tied", "GroupNormed"])
