@@ -19,7 +19,6 @@ MOST_DRAWS, FEWEST_DRAWS = 999, 99  # rotations; fewer for large boards
 DRAWN_VALUES = 500_000  # rotations times rows that a board may take
 MOST_STEPS = 20  # of the step-down; stopping early only ties more
 FEWEST_ROWS = 5  # whose variances say what variances have in common
-ROUNDING = 1e-9  # of the largest value: differences below it are none
 
 
 def groups(values: Any, alpha: float = ALPHA, *, seed: int = 0) -> Ints:
@@ -42,7 +41,7 @@ def groups(values: Any, alpha: float = ALPHA, *, seed: int = 0) -> Ints:
     arrays.within("alpha", alpha, 0, 1)
     table = arrays.floats(values, "values", ndim=2)
     means = table.mean(axis=1)
-    if (np.diff(means) < -ROUNDING * np.abs(table).max()).any():
+    if (np.diff(means) < -intervals.ROUNDING * np.abs(table).max()).any():
         raise ValueError("the rows of values are not in the order of their means, the lowest first")
     count, replicas = table.shape
     if replicas < 2 or count < 2:
@@ -70,7 +69,7 @@ class _Board:
         self.rows = table - table.mean(axis=0)  # [K, R]
         count, replicas = table.shape
         self.alpha, self.freedom = alpha, replicas - 1
-        self.tiny = ROUNDING * float(np.abs(table).max())
+        self.tiny = intervals.ROUNDING * float(np.abs(table).max())
         draws = int(np.clip(DRAWN_VALUES // count, FEWEST_DRAWS, MOST_DRAWS))
         directions = np.random.default_rng(seed).normal(size=(draws, replicas))
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -101,12 +100,17 @@ class _Board:
         return sorted(found, key=lambda rows: int(rows[0]))
 
     def _t(self, rows: Ints, prior: tuple[float, float]) -> Floats:
-        """t of each of these rows against the first of them; 0 where they are equal but for rounding."""
+        """t of each of these rows against the first of them; 0 where they are equal but for rounding, or nobody knows."""
         difference = self.rows[rows] - self.rows[rows[0]]
         mean = difference.mean(axis=1)
         squares = ((difference - mean[:, None]) ** 2).sum(axis=1)
         t = math.sqrt(self.freedom + 1) * mean / self._scale(squares, prior)
-        return np.where(np.abs(mean) <= self.tiny, 0.0, t)
+        nothing = np.abs(mean) <= self.tiny
+        if self.freedom + 1 < intervals.FEWEST_EXACT and not prior[0]:
+            nothing |= (
+                squares <= self.tiny**2
+            )  # as few agree by chance, which tells nothing of their spread
+        return np.where(nothing, 0.0, t)
 
     def _rotated_t(self, rows: Ints) -> Floats:
         """The same from each random direction, against whichever row is first there: [B, rows]."""

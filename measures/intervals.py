@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,8 @@ from scipy import special  # scipy.stats takes a second to import: only where no
 from engram.measures import arrays
 from engram.measures.arrays import Floats
 
+FEWEST_EXACT = 5  # differences which, all the same, are so by more than chance
+ROUNDING = 1e-9  # of the largest value: differences below it are none
 Arrays = Any  # one array-like with the replica axis first, or a tuple of them
 
 
@@ -91,11 +93,17 @@ def t_interval(
 def paired(a: Any, b: Any, level: float = 0.95, *, inits: int = 1) -> Interval:
     """Interval of mean(a - b), replica by replica: what trials sharing subsets and seeds deserve.
 
-    a, b: [R] each, replica k of one beside replica k of the other. Negative: a is lower."""
+    a, b: [R] each, replica k of one beside replica k of the other. Negative: a is lower.
+    Fewer than `FEWEST_EXACT` differences that are all the same tell nothing of their spread (errors are counts of
+    examples, and a few of them agree by chance): the interval is unknown."""
     first = arrays.floats(a, "a", ndim=1)
     second = arrays.floats(b, "b", ndim=1)
     arrays.same("b", second.shape, "a (replicas are paired)", first.shape)
-    return t_interval(first - second, level, inits=inits)
+    found = t_interval(first - second, level, inits=inits)
+    rounding = ROUNDING * float(np.abs([first, second]).max(initial=0.0))
+    if found.n < FEWEST_EXACT and abs(found.mean) > rounding >= found.se:
+        return replace(found, low=math.nan, high=math.nan, se=math.nan)
+    return found
 
 
 def welch(a: Any, b: Any, level: float = 0.95) -> Interval:

@@ -96,10 +96,23 @@ def test_exact_differences_separate_and_rounding_does_not():
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("scale", [1.0, 1e-200, 1e200])
 def test_replicas_that_are_all_equal_are_exact_and_divide_by_nothing(scale):
-    rows = np.array([[0.1] * 4, [0.1] * 4, [0.2] * 4, [0.2] * 4, [0.3] * 4, [0.3] * 4])
+    rows = np.array([[0.1] * 6, [0.1] * 6, [0.2] * 6, [0.2] * 6, [0.3] * 6, [0.3] * 6])
     assert comparison.groups(rows * scale).tolist() == [1, 1, 2, 2, 3, 3]
     assert comparison.groups(np.zeros((6, 4))).tolist() == [1] * 6
     assert comparison.groups([[0.0] * 3, [0.0] * 3]).tolist() == [1, 1]
+
+
+def test_few_replicas_that_agree_by_chance_tell_nothing_apart():
+    assert comparison.groups([[0.1] * 2, [0.2] * 2]).tolist() == [1, 1]
+    assert comparison.groups([[0.1] * 4, [0.2] * 4, [0.2] * 4]).tolist() == [1, 1, 1]
+    assert comparison.groups([[0.1] * 5, [0.2] * 5]).tolist() == [1, 2]
+    generator = np.random.default_rng(3)
+    split = 0
+    for _ in range(300):  # equal configurations, errors counted on 100 examples
+        table = generator.binomial(100, 0.3, size=(4, 2)) / 100
+        table = table[np.argsort(table.mean(axis=1), kind="stable")]
+        split += comparison.groups(table).max() > 1
+    assert split <= 300 * 0.05 + 3 * np.sqrt(300 * 0.05 * 0.95)
 
 
 def test_the_answer_does_not_depend_on_scale_or_on_what_replicas_share():

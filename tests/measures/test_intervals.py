@@ -42,6 +42,15 @@ def test_t_covers(n):
     assert 0.9 <= coverage(lambda g: intervals.t_interval(g.normal(1, 2, n)), 1.0) <= 0.99
 
 
+def test_few_differences_that_agree_by_chance_have_no_interval():
+    unknown = intervals.paired([0.30, 0.34], [0.26, 0.30])
+    assert unknown.mean == pytest.approx(0.04) and not unknown.known and not unknown.excludes(0)
+    assert intervals.paired([0.5] * 2, [0.5] * 2).half_width == 0  # the same network twice
+    assert intervals.paired([0.30] * 4, [0.26] * 4).known is False
+    assert intervals.paired([0.30] * 5, [0.26] * 5).excludes(0)
+    assert intervals.paired([0.30, 0.35], [0.26, 0.30]).known
+
+
 def test_paired_covers_and_is_narrower_than_welch():
     def pair(g, method):
         shared = g.normal(0, 3, 8)
