@@ -44,9 +44,11 @@ def test_t_covers(n):
 
 def test_few_differences_that_agree_by_chance_have_no_interval():
     unknown = intervals.paired([0.30, 0.34], [0.26, 0.30])
-    assert unknown.mean == pytest.approx(0.04) and not unknown.known and not unknown.excludes(0)
+    assert unknown.mean == pytest.approx(0.04)
+    assert not unknown.known
+    assert not unknown.excludes(0)
     assert intervals.paired([0.5] * 2, [0.5] * 2).half_width == 0  # the same network twice
-    assert intervals.paired([0.30] * 4, [0.26] * 4).known is False
+    assert not intervals.paired([0.30] * 4, [0.26] * 4).known
     assert intervals.paired([0.30] * 5, [0.26] * 5).excludes(0)
     assert intervals.paired([0.30, 0.35], [0.26, 0.30]).known
 
