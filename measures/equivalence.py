@@ -72,8 +72,7 @@ def told(
     (as `comparison.groups` moderates them). Infinite for one replica. By the noncentral t distribution."""
     arrays.within("alpha", alpha, 0, 1)
     arrays.within("power", power, 0, 1)
-    if sd < 0 or not math.isfinite(sd):
-        raise ValueError(f"sd = {sd}; it must be a finite number of at least 0")
+    _sd(sd)
     if replicas < 2:
         return math.inf
     pairs = max(1, compared * (compared - 1) // 2)
@@ -83,11 +82,30 @@ def told(
     return shift * sd / math.sqrt(replicas)
 
 
-def sampling_sd(error: float, examples: int) -> float:
-    """sd of the difference of two error rates on the same test examples, where they err independently of each other.
+def enough(
+    margin: float, sd: float, alpha: float = 0.05, power: float = 0.8, most: int = 100_000
+) -> int | None:
+    """The fewest paired replicas by which two configurations that do not differ are shown to lie within ± margin.
 
-    An upper guess for planning: networks that agree on most examples differ less. error: of each, in (0, 1)."""
-    arrays.within("error", error, 0, 1)
-    if examples < 1:
-        raise ValueError(f"{examples} examples; at least 1")
-    return math.sqrt(2 * error * (1 - error) / examples)
+    sd: of their difference over replicas. Shown with probability `power` at least: each of the two one-sided tests fails
+    with half of the rest, by the noncentral t distribution. None above `most`."""
+    if not (margin > 0 and math.isfinite(margin)):
+        raise ValueError(f"margin = {margin}; it must be positive and finite")
+    arrays.within("alpha", alpha, 0, 0.5)
+    arrays.within("power", power, 0, 1)
+    _sd(sd)
+    if sd == 0:
+        return 2
+
+    def shown(replicas: int) -> bool:
+        freedom = replicas - 1
+        limit = float(special.stdtrit(freedom, 1 - alpha))
+        fails = float(special.nctdtr(freedom, margin / sd * math.sqrt(replicas), limit))
+        return 2 * fails <= 1 - power
+
+    return intervals.fewest(shown, 2, most)
+
+
+def _sd(sd: float) -> None:
+    if sd < 0 or not math.isfinite(sd):
+        raise ValueError(f"sd = {sd}; it must be a finite number of at least 0")

@@ -269,17 +269,20 @@ def _enough(effect: float, start: int, level: float, power: float, most: int) ->
     def separated(n: int) -> bool:
         return effect * math.sqrt(n) >= _student(level, n - 1) + _normal(power)
 
-    if separated(start):
-        return start
-    low, high = start, start * 2
-    while not separated(high):
-        if high - start > most:
+    return fewest(separated, start, start + most)
+
+
+def fewest(enough: Callable[[int], bool], start: int, most: int) -> int | None:
+    """The smallest number from `start` to `most` that is enough, as all above it are; None where none is."""
+    low, high = start - 1, start
+    while not enough(high):
+        if high >= most:
             return None
-        low, high = high, high * 2
+        low, high = high, min(2 * high, most)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if separated(middle) else (middle, high)
-    return high if high - start <= most else None
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def sign_test(above: int, below: int) -> float:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -168,10 +169,28 @@ def test_plan_tells_the_numbers():
         "m/n 0.31 to 0.78",
         "600 steps",
         "equal steps",
+        "8 tell 0.028 between any of 6 trials",
+        "that two of them are alike within 0.018 needs 13; 8 seldom show it",
     ):
         assert words in page
     assert made.total_s is not None
     assert made.total_s < 120
+
+
+def test_plan_says_how_many_replicas_show_that_trials_are_alike():
+    made = estimate.make(loading.load("quickstart"))
+
+    def said(*options: str) -> str:
+        asked = dataclasses.replace(made, study=loading.load("quickstart", list(options)))
+        return "\n".join(line for line in plan.lines(asked) if "alike" in line)
+
+    assert said("claim.margin=0.01").endswith("alike within 0.01 needs 36; 8 seldom show it")
+    assert said("asks.margin=0.01", "asks.measure=test_error").endswith(
+        "needs 36; 8 seldom show it"
+    )
+    assert said("replicas.count=36", "claim.margin=0.01").endswith("within 0.01 needs 36")
+    assert said("claim.margin=0.0001").endswith("needs more than 100,000; 8 seldom show it")
+    assert not said("asks.margin=0.01", "asks.measure=variance"), "of another unit nothing is known"
 
 
 def test_plan_says_when_nothing_is_selected_and_when_replicas_cannot_be_stacked(

@@ -14,6 +14,7 @@ from engram.sweeps.running import speed
 from engram.sweeps.running.estimate import GIB, PROCESS_BYTES, Plan
 from engram.sweeps.state import paths
 from engram.sweeps.study.configuration import Study, label
+from engram.sweeps.study.sections import several
 
 TYPICAL_SD = 0.02  # of the paired difference of two error rates, in studies of a few hundred test examples or more
 
@@ -111,10 +112,32 @@ def _power(made: Plan) -> list[str]:
     if made.trials is None or made.trials < 2 or independent < 2:
         return []
     least = equivalence.told(independent, TYPICAL_SD, made.trials)
-    return [
+    said = [
         f"{independent} tell {least:.2g} between any of {made.trials:,} trials (power 80 %), where differences vary by "
         f"{TYPICAL_SD} from replica to replica"
     ]
+    if (margin := _margin(made)) is not None:
+        needed = equivalence.enough(margin, TYPICAL_SD)
+        few = needed is None or independent < needed
+        said.append(
+            f"that two of them are alike within {margin:.2g} needs {'more than 100,000' if needed is None else needed}"
+            + (f"; {independent} seldom show it" if few else "")
+        )
+    return said
+
+
+def _margin(made: Plan) -> float | None:
+    """The difference of an error that counts as none: the study's own, or a share of chance error, classes taken as alike."""
+    study = made.study
+    if study.claim.margin is not None:
+        return study.claim.margin
+    errors = all(name.endswith("_error") for name in several(study.asks.measure))
+    if study.asks.margin is not None:
+        return study.asks.margin if errors else None
+    classes = {load.facts.classes for load in made.loads}
+    if len(classes) > 1 or not (count := classes.pop()):
+        return None
+    return equivalence.MARGIN_SHARE * (1 - 1 / count)
 
 
 def _data(made: Plan) -> list[str]:

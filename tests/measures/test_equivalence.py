@@ -74,10 +74,33 @@ def test_told_edges():
         equivalence.told(8, -1)
 
 
-def test_sampling_sd():
-    random = np.random.default_rng(7)
-    errors = random.random((2, 4000, 400)) < 0.3
-    found = (errors[0].mean(axis=1) - errors[1].mean(axis=1)).std()
-    assert equivalence.sampling_sd(0.3, 400) == pytest.approx(found, rel=0.05)
-    with pytest.raises(ValueError, match="0 examples"):
-        equivalence.sampling_sd(0.3, 0)
+@pytest.mark.parametrize(
+    ("margin", "sd"), [(0.02, 0.02), (0.01, 0.02), (0.03, 0.02), (0.018, 0.01)]
+)
+def test_so_many_replicas_show_that_nothing_differs_with_the_power_asked_for(margin, sd):
+    found = equivalence.enough(margin, sd)
+    random, shown = np.random.default_rng(8), {}
+    for replicas in (found - 1, found):
+        values = sd * random.normal(size=(20_000, replicas))
+        half = stats.t.ppf(0.95, replicas - 1) * values.std(axis=1, ddof=1) / math.sqrt(replicas)
+        shown[replicas] = float((np.abs(values.mean(axis=1)) + half < margin).mean())
+    assert shown[found] >= 0.8 - 0.01
+    assert shown[found - 1] < 0.8 + 0.01
+
+
+def test_enough_is_a_number_of_a_table_and_has_edges():
+    assert equivalence.enough(0.02, 0.02) == 11  # Julious 2004, one standard deviation: 10.3 by z
+    assert equivalence.enough(0.02, 0) == 2
+    assert equivalence.enough(0.001, 0.02, most=1000) is None
+    assert equivalence.enough(0.001, 0.02) == pytest.approx((1.6449 + 1.2816) ** 2 * 400, rel=0.01)
+    assert equivalence.enough(0.02, 0.02, power=0.9) > 11
+    assert equivalence.enough(0.02, 0.02, alpha=0.01) > 11
+    for margin in (0, -1, math.inf):
+        with pytest.raises(ValueError, match="margin"):
+            equivalence.enough(margin, 0.02)
+    with pytest.raises(ValueError, match="alpha"):
+        equivalence.enough(0.02, 0.02, alpha=0.5)
+    with pytest.raises(ValueError, match="power"):
+        equivalence.enough(0.02, 0.02, power=1)
+    with pytest.raises(ValueError, match="sd = inf"):
+        equivalence.enough(0.02, math.inf)
