@@ -58,6 +58,7 @@ def growth(parameters: Any, capacities: Any, level: float = 0.95) -> Growth:
     of least squares, NaN for two. Refuses counts or capacities that leave fewer than two networks."""
     from scipy import stats
 
+    arrays.within("level", level, 0, 1)
     counts = arrays.floats(parameters, "parameters", ndim=1)
     found = arrays.floats(capacities, "capacities", ndim=(1, 2))
     arrays.same("capacities", found.shape[:1], "parameters", counts.shape)
