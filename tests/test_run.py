@@ -205,7 +205,7 @@ def test_extremes_of_the_article_run_to_the_end(tmp_path):
     (tmp_path / "extremes.yaml").write_text(
         """\
 name: extremes
-data: {train_size: 200}
+data: {train_size: 200, pool_size: 3000}
 training: {optimizer: sgd, epochs: 4}
 replicas: {count: 2}
 sweep:
@@ -219,6 +219,9 @@ sweep:
     assert len(entries) == 6
     assert {e["status"] for e in entries} == {"completed", "diverged"}
     assert entries[-1]["status"] == "diverged", "ranked last"
+    parents, _ = runs_of(tmp_path / "runs", "extremes")
+    assert parents[0].data.tags["engram.data.digest.mnist1d pool_size 3000"]
+    assert not (tmp_path / "runs/studies/extremes/outbox.refused.jsonl").exists()
 
 
 def test_a_trial_that_raises_fails_alone(tmp_path):

@@ -113,7 +113,10 @@ class Recording(Listener):
             "search.seed": study.search.seed,
             "scheduler": study.scheduler.name,
         }
-        tags = {f"engram.{key}": self.secrets.hidden(str(value)) for key, value in origin.items()}
+        tags = {
+            pages.name_of(f"engram.{key}"): self.secrets.hidden(str(value))
+            for key, value in origin.items()
+        }
         tags |= {
             "engram.status": "running",
             "engram.owner": owner.owner(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,13 @@ LONGEST_NOTE = 7900
 LONGEST_QUESTION, LONGEST_VIEW = 3000, 5000  # a tag of an experiment holds 5,000 characters
 DIGEST_DIGITS = 32  # MLflow takes 36
 SECTION = "engram"
+LONGEST_NAME = 250
 GROUPS = ("curve", "final", "interval")  # of metrics: MLflow makes a section of charts of each
+
+
+def name_of(text: str) -> str:
+    """A text as the name of a tag: what MLflow does not take in one, such as = and (, is left out."""
+    return " ".join(re.sub(r"[^\w\-. :/]", " ", text).split())[:LONGEST_NAME]
 
 
 def experiment_tags(
