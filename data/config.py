@@ -89,7 +89,11 @@ class DataConfig(BaseModel):
     )
     missing: Literal["refuse", "drop", "median"] = Field(
         "refuse",
-        description="missing features of a table: refuse, drop their rows, or the median of their column over the pool",
+        description="missing features of a table: refuse, drop their rows, or the median of their column over the pool (of words the commonest)",
+    )
+    categories: Literal["auto", "none"] | tuple[str, ...] = Field(
+        "auto",
+        description="columns of a table that hold categories, a column of 0 and 1 for each; auto: those of words; names: these besides, even of numbers; none: columns of words and dates are refused",
     )
     channels: Literal["auto", "first", "last"] = Field(
         "auto",

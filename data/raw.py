@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class Raw:
     ids: the person's own name of each row; None: its position. columns: names of the features of a
     table. lines: the line of each row in its file; first_row: the number of row 0 where there are
     no lines. standardize: features (and regression targets) to mean 0, sd 1 over the pool.
-    fill: missing features become the median of the pool. groups, times, parts [n]: the columns
+    fill: missing features become the median of the pool. words: columns that hold the places of words in these. groups, times, parts [n]: the columns
     named by data.groups, data.order and data.split (train, validation, test). target: the name of
     the target column.
     """
@@ -58,6 +58,7 @@ class Raw:
     test_times: np.ndarray | None = None
     target: str | None = None
     notes: tuple[str, ...] = ()
+    words: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def place(self, row: int, test: bool = False) -> str:
         """A row as the person finds it: `line 7` of a text file, else `row 5`."""
@@ -85,6 +86,7 @@ def finite(
     fix = "drop or fill these rows first"
     if raw.columns and name != "y":
         where = f"{raw.place(first[0], name == 'x_test')}, column {raw.columns[first[1]]!r}"
+        what = "missing" if raw.columns[first[1]] in raw.words else what
         fix = "write data.missing: drop or median, or mend these rows" if wrong else fix
     else:
         where = f"{name}[{', '.join(map(str, first))}]"

@@ -61,7 +61,7 @@ class Source:
 
 
 _COLUMNS = ("groups", "order", "split")
-_TABLE = ("test", "index", "missing")
+_TABLE = ("test", "index", "missing", "categories")
 SOURCES: tuple[Source, ...] = (
     Source(
         "mnist1d",
@@ -77,7 +77,12 @@ SOURCES: tuple[Source, ...] = (
         generated=True,
     ),
     Source("digits", "scikit-learn's 8x8 digits", "published:digits"),
-    Source("openml:NAME", "an OpenML dataset", "openml:source", takes=(*_COLUMNS, "missing")),
+    Source(
+        "openml:NAME",
+        "an OpenML dataset",
+        "openml:source",
+        takes=(*_COLUMNS, "missing", "categories"),
+    ),
     Source("idx:DIR", "MNIST files, gzipped or not", "files:idx", files=True),
     Source(
         "npz:FILE",

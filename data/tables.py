@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engram.data import delimited, pictures
+from engram.data import categories, delimited, pictures
 from engram.data.columns import MISSING, NUMBER, take_index
 from engram.data.config import DataConfig
 from engram.data.dataset import DataError
@@ -30,8 +30,9 @@ def csv(config: DataConfig, asked: Asked) -> Raw:
 
 
 def _csv(path: Path, config: DataConfig) -> Raw:
-    text = [name for name in (config.groups, config.split) if name]
-    found = delimited.read(path, config, tuple(text))
+    asked = () if isinstance(config.categories, str) else config.categories
+    text = (*(name for name in (config.groups, config.split) if name), *asked)
+    found = delimited.read(path, config, text)
     raw = table(found.frame, config, config.target, ids=found.ids, lines=found.lines)
     return replace(raw, notes=(*found.notes, *raw.notes))
 
@@ -133,6 +134,8 @@ def with_test(raw: Raw, other: Raw, config: DataConfig) -> Raw:
             fix = f"give it the columns of {config.name}"
             raise DataError("data.test", config.test, rule, fix)
         inputs = inputs[:, [other.columns.index(name) for name in raw.columns]]
+    if raw.words or other.words:
+        raw, inputs = categories.together(raw, replace(other, inputs=inputs), config)
     return replace(
         raw,
         test_inputs=inputs,
@@ -207,6 +210,7 @@ def _featured(raw: Raw, features: pd.DataFrame, config: DataConfig) -> Raw:
     listed = [name for name in features.columns if _holds_lists(features[name])]
     if listed and len(features.columns) == 1:
         return replace(raw, inputs=_stacked(features[listed[0]], raw, config))
+    features, raw = categories.coded(features, raw, config)
     for name in features.columns:
         _refuse_text(features[name], raw, config)
     if not len(features.columns):
@@ -391,7 +395,8 @@ def _refuse_text(column: pd.Series, raw: Raw, config: DataConfig) -> None:
         raise bad(config, rule, "drop the column, or spread it over columns of numbers")
     if pd.api.types.is_datetime64_any_dtype(column):
         rule = f"column {column.name!r} holds dates"
-        raise bad(config, rule, "drop the column, code it as numbers, or name it as data.order")
+        fix = "drop the column, name it as data.order, or write data.categories: auto"
+        raise bad(config, rule, fix)
     wrong = pd.to_numeric(column, errors="coerce").isna() & column.notna()
     row = int(wrong.to_numpy().argmax()) if wrong.any() else 0
     value = column.iloc[row]
@@ -399,5 +404,5 @@ def _refuse_text(column: pd.Series, raw: Raw, config: DataConfig) -> None:
     raise bad(
         config,
         f"column {column.name!r} is not numeric: {shown!r} in {raw.place(row)}",
-        "drop the column, code it as numbers, or name it as data.target",
+        "drop the column, code it as numbers, name it as data.target, or list it under data.categories",
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from engram.data import splits
+from engram.data import categories, splits
 from engram.data.config import DataConfig
 from engram.data.dataset import KINDS, DataError, Dataset, Division, assemble
 from engram.data.pictures import Encoded, channels_first, shape_text, unscaled
@@ -59,6 +59,9 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
     if raw.fill:
         inputs, test_inputs, filled = _filled(raw, inputs, test_inputs)
         notes += filled
+    if raw.words:
+        inputs, test_inputs, said = categories.spread(raw, inputs, test_inputs)
+        notes += said
     unit = None
     if raw.standardize and inputs.ndim == 2:
         inputs, test_inputs = _standardize(inputs, test_inputs)
@@ -193,16 +196,20 @@ def _ids(own: np.ndarray | None, count: int) -> np.ndarray:
 def _filled(
     raw: Raw, pool: np.ndarray, test: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Missing values as the median of their column over the pool."""
+    """Missing values as the median of their column over the pool; of a column of words, the commonest."""
     missing = np.isnan(pool)
     if missing.all(axis=0).any():
         column = int(missing.all(axis=0).argmax())
         pool = pool.copy()
         pool[:, column] = 0  # nothing is known of it: constant, and so 0 once standardized
     middle = np.nanmedian(pool, axis=0)
+    for column, name in enumerate(raw.columns or ()):
+        if name in raw.words:
+            middle[column] = categories.commonest(pool[:, column])
     count = int(missing.sum() + np.isnan(test).sum())
     pool, test = (np.where(np.isnan(part), middle, part) for part in (pool, test))
-    note = [f"{count:,} missing values became the median of their column over the pool"]
+    words = " (of words, the commonest)" if raw.words else ""
+    note = [f"{count:,} missing values became the median of their column over the pool{words}"]
     return pool, test, note if count else []
 
 

@@ -294,7 +294,7 @@ def test_unusable_tables(save):
     assert f"{fifth}, column 'f2' is no number" in refused(save(holed)).rule
     holed.loc[row, "f2"] = -np.inf
     assert f"{fifth}, column 'f2' is infinite" in refused(save(holed)).rule
-    text = refused(save(frame(word=["a"] * 60, label=Y)))
+    text = refused(save(frame(word=["a"] * 60, label=Y)), categories="none")
     assert text.rule == f"column 'word' is not numeric: 'a' in {first}"
     targetless = frame(label=Y.astype(float))
     targetless.loc[row, "label"] = np.nan

@@ -227,8 +227,9 @@ BAD_FILES = {
     "undeclared": (HEAD + "@data\n1,z,p\n2,w,q\n", "'w' is not declared"),
     "undeclared, quoted": (HEAD + "@data\n1,'w',p\n2,z,q\n", "w not found in nominal declaration"),
     "words": (
-        "@relation r\n@attribute s string\n@attribute t {p,q}\n@data\nhello,p\nyou,q\n",
-        "column 's' is not numeric",
+        "@relation r\n@attribute s string\n@attribute t {p,q}\n@data\n"
+        + "".join(f"text {i},{'pq'[i % 2]}\n" for i in range(9)),
+        "column 's' holds 9 different texts in 9 rows",
     ),
     "one class": (HEAD + "@data\n1,z,p\n2,z,p\n", "one class, p"),
     "empty": (HEAD + "@data\n", "has no rows"),
