@@ -22,10 +22,11 @@ from engram.networks import Membership, Predictions
 from engram.sweeps.results import (
     boards,
     columns,
-    compare,
     evidence,
     findings,
     inventory,
+    joined,
+    side_by_side,
     tables,
     terminal,
 )
@@ -229,10 +230,12 @@ class Results:
             }
         return self._pictures
 
-    def compare(self, other: Results | str) -> Comparison:
-        """These results and other ones (or an execution's name), trial by trial: changes are other minus these."""
-        second = other if isinstance(other, Results) else of(other)
-        return Comparison(compare.compare(self.evidence, second.evidence))
+    def compare(self, other: Results | str, *more: Results | str) -> Comparison:
+        """These results and other ones (or executions' names), trial by trial: changes are other minus these.
+
+        StudyError where one has no configuration in common with these."""
+        found = [each if isinstance(each, Results) else of(each) for each in (other, *more)]
+        return Comparison(joined.join([self.evidence, *(each.evidence for each in found)]))
 
     # -- how it is shown ------------------------------------------------------------------------
 
@@ -339,33 +342,35 @@ class Figure:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two executions, trial by trial. found: all of it, as sweeps/results/compare.py has it."""
+    """Executions against the first, trial by trial. found: all of it, as sweeps/results/joined.py has it."""
 
-    found: compare.Comparison
+    found: joined.Joined
 
     @property
     def verdict(self) -> str:
-        """Whether anything moved, and what may have moved it, in one sentence."""
-        return self.found.verdict
+        """Whether anything moved, and what may have moved it, in a sentence for each."""
+        return " ".join(side_by_side.verdicts(self.found))
 
     def frame(self) -> pd.DataFrame:
-        """One row a matched trial and measure: parameters, first, second, change with low and high, certain.
+        """One row an execution, matched trial and measure: parameters, first, second, change with low and high, certain.
 
         change: second minus first; certain: beyond what so many comparisons throw up by chance.
         """
         rows = [
-            {**pair.params, "trial_first": pair.trials[0], "trial_second": pair.trials[1]}
+            {"execution": comparison.names[1]}
+            | {**pair.params, "trial_first": pair.trials[0], "trial_second": pair.trials[1]}
             | {
                 key: getattr(moved, key)
                 for key in ("measure", "first", "second", "change", "low", "high", "certain")
             }
-            for pair in self.found.pairs
+            for comparison in self.found.comparisons
+            for pair in comparison.pairs
             for moved in pair.moved
         ]
         return pd.DataFrame(rows)
 
     def __repr__(self) -> str:
-        return compare.text(self.found)
+        return side_by_side.text(self.found)
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(repr(self))}</pre>"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import optuna
 import pytest
@@ -55,3 +58,13 @@ def test_a_search_that_adapts_tells_no_setting_that_does_nothing():
         assert found["a"].word == "told"
         told += [key for key in "bc" if found[key].word == "told"]
     assert len(told) <= 3  # of 24; 2.5 % each
+
+
+def test_nothing_is_said_of_the_forests():
+    """In a process of its own: `report` alone imports no part of the search that would have silenced Optuna."""
+    code = (
+        "from engram.sweeps.search.shares import shares\n"
+        "shares({'a': [1, 2, 3, 4], 'b': [1, 1, 2, 2]}, [0.1, 0.2, 0.3, 0.5])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""

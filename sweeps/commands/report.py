@@ -1,4 +1,4 @@
-"""`report`: one self-contained page about a run."""
+"""`report`: one self-contained page about an execution, or about several."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ import argparse
 from engram import program
 from engram.sweeps.commands import options
 
-SUMMARY = "write one self-contained page about a run"
-MORE = "Question, verdict, leaderboards, pictures, how it was run."
+SUMMARY = "write one self-contained page about an execution, or several"
+MORE = (
+    "Question, verdict, leaderboards, pictures, how it was run. Of several: what differs between them as an axis, "
+    "matched settings side by side, and the trend."
+)
 EXAMPLE = "report quickstart --out quickstart.html"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="name of the run")
+    parser.add_argument(
+        "name", metavar="NAME", nargs="+", help="name of the execution; of several, one page"
+    )
     parser.add_argument(
         "--out", metavar="FILE", help="file to write; in the state folder without it"
     )
@@ -26,8 +31,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def body(arguments: argparse.Namespace) -> int:
-    from engram.sweeps.results import evidence, report
+    from engram.sweeps.results import evidence, joined, report, report_joined
 
-    found = evidence.gather(arguments.name, arguments.tracking_uri)
-    print(report.write(found, arguments.out, arguments.format))
+    found = [evidence.gather(name, arguments.tracking_uri) for name in arguments.name]
+    out, form = arguments.out, arguments.format
+    if len(found) == 1:
+        print(report.write(found[0], out, form))
+    else:
+        print(report_joined.write(joined.join(found), out, form))
     return program.DONE

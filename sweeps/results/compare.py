@@ -1,4 +1,4 @@
-"""Two executions side by side: which trials match, what moved between them, and what else changed.
+"""Executions held against a first one: which trials match, what moved, what else changed, and the trend over all.
 
 Trials are matched by configuration and paired by replica where both sides drew the same subsets.
 """
@@ -6,9 +6,8 @@ Trials are matched by configuration and paired by replica where both sides drew 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,15 +16,18 @@ from engram.measures import intervals
 from engram.measures.intervals import Interval
 from engram.sweeps.results import columns
 from engram.sweeps.results.boards import available, default_column
-from engram.sweeps.results.evidence import Evidence
+from engram.sweeps.results.evidence import Evidence, is_number
 from engram.sweeps.results.record import Record
-from engram.sweeps.results.tables import SHOWN, cell, title_of
-from engram.sweeps.study.configuration import label
+from engram.sweeps.results.tables import SHOWN
 
 LEVEL = 0.95
 VERSIONS, MACHINE, DATA, CODE = "version.", "machine.", "data.digest.", "git."
 NOT_COMPARED = ("command",)
-MOST_ROWS = 20
+NO_SETTINGS = (
+    *("name", "question", "asks", "claim", "nightly", "tracking"),
+    *("resources", "checkpoint", "faults", "budget"),
+)
+FEWEST_FOR_TREND = 3
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,52 @@ class Comparison:
     verdict: str
 
 
+@dataclass(frozen=True)
+class Trend:
+    """How a measure of one configuration moves from each execution to the next, in the order in which they stand.
+
+    change: the slope of each replica's values over the executions, with its interval."""
+
+    params: dict[str, Any]
+    measure: str
+    change: Interval
+    certain: bool
+
+
 def compare(first: Evidence, second: Evidence) -> Comparison:
     """The second execution against the first, trial by trial."""
-    matched_by, matches = match(first, second)
-    measures = [*measures_of(first, second), *asked_of(first, second)]
+    return compare_all(first, [second])[0][0]
+
+
+def compare_all(
+    first: Evidence, others: Sequence[Evidence], ordered: bool = True
+) -> tuple[list[Comparison], list[Trend]]:
+    """Each of the others against the first, and where they are ordered and many enough, the trend over all.
+
+    One error rate for all comparisons and trends together."""
+    found = [(other, *match(first, other), _measures(first, other)) for other in others]
+    tests = sum(
+        _comparable(a, b, m) for _, _, matches, names in found for a, b in matches for m in names
+    )
+    series = list(_series(first, found)) if ordered else []
+    tests = max(1, tests + len(series))
+    compared = [_compared(first, *one, tests) for one in found]
+    return compared, [_trend(*one, tests) for one in series]
+
+
+Found = tuple[Evidence, str, list[tuple[Record, Record]], list[str]]
+
+
+def _compared(
+    first: Evidence,
+    second: Evidence,
+    matched_by: str,
+    matches: list[tuple[Record, Record]],
+    measures: list[str],
+    tests: int,
+) -> Comparison:
     changed = _changed(first, second)
     paired = same_draws(first, second) and "data" not in changed
-    tests = max(1, sum(_comparable(a, b, m) for a, b in matches for m in measures))
     pairs = [_pair(a, b, measures, paired, tests) for a, b in matches]
     taken = ({a["trial"] for a, _ in matches}, {b["trial"] for _, b in matches})
     return Comparison(
@@ -97,26 +138,72 @@ def compare(first: Evidence, second: Evidence) -> Comparison:
     )
 
 
+def _measures(first: Evidence, second: Evidence) -> list[str]:
+    return [*measures_of(first, second), *asked_of(first, second)]
+
+
+def _series(
+    first: Evidence, found: Sequence[Found]
+) -> Iterable[tuple[dict[str, Any], str, np.ndarray]]:
+    """(configuration, measure, values [executions, R]) of what all executions have, with as many replicas."""
+    if len(found) + 1 < FEWEST_FOR_TREND:
+        return
+    partners = [{a["trial"]: b for a, b in matches} for _, _, matches, _ in found]
+    measures = [m for m in found[0][3] if all(m in names for _, _, _, names in found)]
+    for record in first.records:
+        row = [record, *(there.get(record["trial"]) for there in partners)]
+        for measure in measures:
+            values = [r["replica_values"].get(measure) if r else None for r in row]
+            if not all(values) or len({len(v) for v in values if v}) > 1:
+                continue
+            table = np.array(values, float)
+            if np.isfinite(table).all():
+                yield record["params"], measure, table
+
+
+def _trend(params: dict[str, Any], measure: str, values: np.ndarray, tests: int) -> Trend:
+    places = np.arange(len(values)) - (len(values) - 1) / 2
+    slopes = places @ values / (places**2).sum()
+    strict = intervals.t_interval(slopes, 1 - (1 - LEVEL) / tests)
+    return Trend(params, measure, intervals.t_interval(slopes, LEVEL), strict.excludes(0))
+
+
 # -- which trials belong together -------------------------------------------------------------------
 
 
 def match(first: Evidence, second: Evidence) -> tuple[str, list[tuple[Record, Record]]]:
-    """By the whole configuration, else by the swept values: (how, pairs in the first's order)."""
-    ways: list[tuple[str, Callable[[Record], Any]]] = [
-        ("the same configuration", lambda r: r.get("config_hash")),
+    """By the whole configuration, else by what either of them sweeps: (how, pairs in the first's order)."""
+    keys = list(
+        dict.fromkeys(key for e in (first, second) for r in e.records for key in r["params"])
+    )
+    ways: list[tuple[str, Callable[[Evidence, Record], Any]]] = [
+        ("the same configuration", lambda _, r: r.get("config_hash")),
         (
             "the same swept values; other settings differ",
-            lambda r: json.dumps(r["params"], sort_keys=True),
+            lambda e, r: json.dumps([_number(v) for v in settings(e, r, keys).values()]),
         ),
     ]
     for how, key in ways:
-        known = {key(record): record for record in second.records}
-        pairs = [
-            (r, known[key(r)]) for r in first.records if key(r) is not None and key(r) in known
-        ]
+        known = {key(second, record): record for record in second.records}
+        known.pop(None, None)
+        pairs = [(r, known[k]) for r in first.records if (k := key(first, r)) in known]
         if pairs:
             return how, pairs
     return "nothing", []
+
+
+def settings(evidence: Evidence, record: Record, keys: Iterable[str]) -> dict[str, Any]:
+    """What a trial has at these keys: as it was swept, or as its study fixes it."""
+    params = record["params"]
+    if evidence.study is None or all(key in params for key in keys):
+        return {key: params.get(key) for key in keys}
+    whole = evidence.study.configure(params).dotted()
+    return {key: params.get(key, whole.get(key)) for key in keys}
+
+
+def _number(value: Any) -> Any:
+    """0 and 0.0 are one value."""
+    return float(value) if is_number(value) else value
 
 
 def measures_of(first: Evidence, second: Evidence) -> list[str]:
@@ -209,23 +296,17 @@ def _changed(first: Evidence, second: Evidence) -> dict[str, list[str]]:
 
 def _study_changes(first: Evidence, second: Evidence) -> list[str]:
     """Settings that differ between the two studies, by dotted key; names and questions are no settings."""
-    if first.study is None or second.study is None:
-        return []
-    sides = [_flat(e.study.model_dump(mode="json")) for e in (first, second) if e.study is not None]
+    sides = [flat_study(e) for e in (first, second)]
     a, b = sides
-    ignored = (
-        "name",
-        "question",
-        "claim",
-        "nightly",
-        "tracking",
-        "resources",
-        "checkpoint",
-        "faults",
-        "budget",
-    )
-    keys = [k for k in dict.fromkeys([*a, *b]) if k.split(".")[0] not in ignored]
+    if not a or not b:
+        return []
+    keys = [k for k in dict.fromkeys([*a, *b]) if k.split(".")[0] not in NO_SETTINGS]
     return [f"{k}: {_short(a.get(k))} → {_short(b.get(k))}" for k in keys if a.get(k) != b.get(k)]
+
+
+def flat_study(evidence: Evidence) -> dict[str, Any]:
+    """A study's values by dotted key; nothing where only its text is known."""
+    return _flat(evidence.study.model_dump(mode="json")) if evidence.study else {}
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -268,120 +349,3 @@ def _verdict(
             f"{certain} of {len(pairs)} matched trials moved beyond chance; what changed: {what}."
         )
     return f"Nothing moved beyond chance in {len(pairs)} matched trials, though numbers differ; what changed: {what}."
-
-
-# -- how it is shown --------------------------------------------------------------------------------
-
-
-def _rows(found: Comparison) -> list[tuple[str, list[tuple[str, str, str, str]]]]:
-    """(configuration, [(measure, first, second, change)]) of each pair, those that moved most first."""
-
-    def size(pair: Pair) -> tuple[bool, float]:
-        return any(m.certain for m in pair.moved), max(
-            (abs(m.change) for m in pair.moved), default=0
-        )
-
-    rows = []
-    for pair in sorted(found.pairs, key=size, reverse=True):
-        cells = [
-            (
-                title_of(m.measure),
-                cell(pair.first, m.measure),
-                cell(pair.second, m.measure),
-                f"{m.text}{' *' if m.certain else ''}",
-            )
-            for m in pair.moved
-        ]
-        if not cells:
-            cells = [("status", *pair.statuses, "")]
-        rows.append((label(pair.params), cells))
-    return rows
-
-
-def _notes(found: Comparison) -> list[str]:
-    how = (
-        "paired by replica"
-        if found.pairs and found.pairs[0].paired
-        else "not paired (other draws, seeds or data): Welch"
-    )
-    notes = [
-        f"matched by {found.matched_by}; {how}; * beyond chance at 95 % for all comparisons together"
-    ]
-    for name, records in zip(found.names, (found.only_first, found.only_second), strict=True):
-        if records:
-            listed = "; ".join(label(r["params"]) for r in records[:4]) + (
-                "; …" if len(records) > 4 else ""
-            )
-            notes.append(f"only in {name}: {len(records)} ({listed})")
-    for kind, sentences in found.changed.items():
-        notes.append(f"{kind} changed: {'; '.join(sentences[:8])}")
-    same = [k for k in ("code", "data", "versions", "machine", "study") if k not in found.changed]
-    if same:
-        notes.append(f"the same: {', '.join(same)}")
-    return notes
-
-
-def text(found: Comparison) -> str:
-    rows = _rows(found)
-    width = max([len(name) for name, _ in rows[:MOST_ROWS]] + [13])
-    lines = [f"{found.names[0]} → {found.names[1]}", found.verdict, ""]
-    lines.append(
-        f"{'configuration':{width}}  {'measure':18}  {'first':>15}  {'second':>15}  change"
-    )
-    for name, cells in rows[:MOST_ROWS]:
-        for k, (measure, first, second, change) in enumerate(cells):
-            lines.append(
-                f"{name if k == 0 else '':{width}}  {measure:18}  {first:>15}  {second:>15}  {change}"
-            )
-    if len(rows) > MOST_ROWS:
-        lines.append(f"{len(rows) - MOST_ROWS} more trials; --format json has all")
-    return "\n".join([*lines, "", *(f"  {note}" for note in _notes(found))])
-
-
-def markdown(found: Comparison) -> str:
-    lines = [
-        f"**{found.verdict}**",
-        "",
-        "| configuration | measure | first | second | change |",
-        "|---|---|---:|---:|---:|",
-    ]
-    for name, cells in _rows(found)[:MOST_ROWS]:
-        shown = name.replace("|", "\\|").replace("<", "&lt;")
-        lines += [f"| {shown} | {m} | {a} | {b} | {c} |" for m, a, b, c in cells]
-    return "\n".join([*lines, "", *(f"- {note}" for note in _notes(found))])
-
-
-def to_json(found: Comparison) -> str:
-    def plain(pair: Pair) -> dict[str, Any]:
-        values = asdict(pair)
-        del values["first"], values["second"]
-        return values
-
-    content = {
-        "names": found.names,
-        "verdict": found.verdict,
-        "matched_by": found.matched_by,
-        "changed": found.changed,
-        "pairs": [plain(pair) for pair in found.pairs],
-        "only_first": [r["params"] for r in found.only_first],
-        "only_second": [r["params"] for r in found.only_second],
-    }
-    return json.dumps(_finite(content), indent=1)
-
-
-def _finite(value: Any) -> Any:
-    """NaN is no JSON."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
-
-
-FORMS: dict[str, Callable[[Comparison], str]] = {
-    "table": text,
-    "json": to_json,
-    "markdown": markdown,
-}

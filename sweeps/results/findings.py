@@ -94,13 +94,13 @@ def limits(evidence: Evidence) -> list[str]:
     """What a reader must know before believing the numbers, the gravest first."""
     found = [
         *_trials_lost(evidence),
-        *_unfinished(evidence),
+        *unfinished(evidence),
         *_selection(evidence),
         *_replicas(evidence),
         *_overlap(evidence),
         *_training(evidence),
         *_intervals(evidence),
-        *_provenance(evidence),
+        *uncommitted(evidence),
     ]
     noted = Counter(w for r in evidence.records for w in r.get("warnings") or [])
     found += [f"{text} ({count} trial{'s' if count > 1 else ''})" for text, count in noted.items()]
@@ -123,7 +123,7 @@ def _trials_lost(evidence: Evidence) -> list[str]:
     return found
 
 
-def _unfinished(evidence: Evidence) -> list[str]:
+def unfinished(evidence: Evidence) -> list[str]:
     planned = evidence.study.planned_trials() if evidence.study else None
     if planned and len(evidence.records) < planned:
         return [f"Not finished: {len(evidence.records)} of {planned} trials are in."]
@@ -223,7 +223,7 @@ def _training(evidence: Evidence) -> list[str]:
     return found
 
 
-def _provenance(evidence: Evidence) -> list[str]:
+def uncommitted(evidence: Evidence) -> list[str]:
     if evidence.provenance.get("git.dirty"):
         return [
             "The code had changes that were not committed: the commit alone does not reproduce it."

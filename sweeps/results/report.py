@@ -12,6 +12,7 @@ import html
 import json
 import math
 import shlex
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,16 +37,19 @@ MARKDOWN_ROWS = 10
 
 def write(evidence: Evidence, out: str | None, form: str | None = None) -> str:
     """Write the report as an HTML or Markdown file; returns its path, or Markdown where no file is asked for."""
-    if form is None:
-        form = "markdown" if out and out.endswith((".md", ".markdown")) else "html"
-    if form == "markdown":
+    if form_of(out, form) == "markdown":
         text = markdown(evidence)
         return text if out is None else str(files.write(Path(out), text))
     path = Path(out) if out else paths.study_dir(evidence.name) / "report.html"
-    return str(files.write(path, page(evidence, _draw(evidence))))
+    return str(files.write(path, page(evidence, pictures_of(evidence))))
 
 
-def _draw(evidence: Evidence) -> list[Any]:
+def form_of(out: str | None, form: str | None) -> str:
+    """html or markdown: as asked for, else by the file's ending."""
+    return form or ("markdown" if out and out.endswith((".md", ".markdown")) else "html")
+
+
+def pictures_of(evidence: Evidence) -> list[Any]:
     from engram.sweeps.results.figures import draw  # matplotlib takes a while to import
 
     return draw.draw(evidence)
@@ -54,15 +58,17 @@ def _draw(evidence: Evidence) -> list[Any]:
 # -- the page ---------------------------------------------------------------------------------------
 
 
-def page(evidence: Evidence, pictures: list[Any]) -> str:
-    """The HTML report; pictures: of figures.draw. Everything that comes from outside is escaped."""
+def page(evidence: Evidence, pictures: list[Any], instead: Mapping[str, Any] | None = None) -> str:
+    """The HTML report; pictures: of figures.draw; instead: parts that are otherwise, of several executions.
+
+    Everything that comes from outside is escaped."""
     from markupsafe import Markup
 
     style = markup.style()
     scripts = [(markup.PAGE / f"{name}.js").read_text() for name in SCRIPTS]
     first = findings.leader(evidence)
     shown = _in_order(evidence)
-    return markup.template("report.html").render(
+    parts: dict[str, Any] = dict(
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
         style_hash=_hash(style),
@@ -80,7 +86,7 @@ def page(evidence: Evidence, pictures: list[Any]) -> str:
         facts=_facts(evidence),
         claim=evidence.study.claim if evidence.study else None,
         effects=findings.effects(evidence),
-        next_steps=_next_steps(evidence),
+        next_steps=[] if instead else _next_steps(evidence),
         boards=[_board(evidence, board, k == 0) for k, board in enumerate(evidence.boards)],
         pictures=[
             {"name": p.name, "title": p.title, "caption": p.caption, "source": _data_uri(p.svg)}
@@ -96,7 +102,9 @@ def page(evidence: Evidence, pictures: list[Any]) -> str:
         answer_words=words.ANSWERS,
         verdict_words=words.VERDICTS,
         title_of=title_of,
+        matched=None,
     )
+    return markup.template("report.html").render(**{**parts, **(instead or {})})
 
 
 def _next_steps(evidence: Evidence) -> list[str]:
@@ -254,6 +262,8 @@ def _trial(evidence: Evidence, record: Record) -> dict[str, Any]:
     if record.get("diverged_replicas"):
         facts.append(f"{record['diverged_replicas']} replicas diverged")
     facts += own_network(record)
+    if record.get("execution"):
+        facts.append(record["execution"])
     if record.get("run_id"):
         facts.append(f"MLflow run {record['run_id']}")
     return {

@@ -5,6 +5,7 @@ Measures have theirs in `measures.catalog`. Light: imports no numerics.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from engram.sweeps.study.sections import CASES
 
 # key -> (as the subject of a sentence, as the title of an axis).
 SETTINGS = {
+    "execution": ("the execution", "execution"),
+    "data.name": ("the dataset", "dataset"),
     "data.train_size": ("the number of examples", "training examples per replica (n)"),
     "data.label_noise": ("label noise", "label noise (share of labels)"),
     "data.random_labels": ("making the labels random", "random labels"),
@@ -61,6 +64,23 @@ ANSWERS = {
 }
 
 
+LEFT_OUT = "at its default"
+
+# What a question begins with that yes and no do not answer, after a preposition or not: "At which width ...?"
+OPEN = ("which", "what", "how", "where", "when", "who", "whose", "whom", "why")
+PREPOSITIONS = frozenset(
+    "about above after at before below beyond by during for from in into of on over to under until up with within".split()
+)
+
+
+def is_open(question: str) -> bool:
+    """Whether a question asks for something else than yes or no."""
+    asked = re.findall(r"[a-z]+", question.lower())
+    while asked and asked[0] in PREPOSITIONS:
+        asked.pop(0)
+    return bool(asked) and asked[0] in OPEN
+
+
 def subject(key: str) -> str:
     """A swept key as the subject of a sentence."""
     return SETTINGS[key][0] if key in SETTINGS else _last(key)
@@ -94,6 +114,23 @@ def value(found: Any) -> str:
 def place(params: Mapping[str, Any]) -> str:
     """What else held, as in `n 1000, dropout 0.2`."""
     return _label(params).replace(" · ", ", ") if params else ""
+
+
+def setting(key: str, found: Any) -> str:
+    """One setting by itself: `dropout 0.2`, `gru`."""
+    return f"{heading(key)} {LEFT_OUT}" if _left_out(key, found) else _label({key: found})
+
+
+def change(key: str, found: Any, instead: Any) -> str:
+    """One value of a setting in place of another: `lr 0.001 instead of 0.01`, `gru instead of lstm`."""
+    both = [LEFT_OUT if _left_out(key, v) else value(v) for v in (found, instead)]
+    names = all(isinstance(v, str) for v in (found, instead)) and key != "model.start"
+    return f"{'' if names else heading(key) + ' '}{both[0]} instead of {both[1]}"
+
+
+def _left_out(key: str, found: Any) -> bool:
+    """Whether an option is left to the default of the class it belongs to."""
+    return found is None and ".options." in key
 
 
 def listed(words: Sequence[str]) -> str:

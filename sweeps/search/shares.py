@@ -16,6 +16,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.importance import FanovaImportanceEvaluator
 
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # it tells of each study that it makes
+
 TREES, DEPTH = 32, 64
 FORESTS, THEIR_TREES = 8, 8  # on trials drawn again, for the spread
 MOST_LEVELS = 8  # of a number that is taken as categories, each as weighty as the others
