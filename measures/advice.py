@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,20 @@ PRICES = {
 }
 # A cost is called none when even the upper end of its interval is below this share of the gain.
 FREE_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How sentences call a setting: by itself, as in `dropout 0.2`, and where one value stands for another."""
+
+    setting: Callable[[str, Any], str]
+    change: Callable[[str, Any, Any], str]
+
+
+PLAIN = Naming(
+    lambda key, value: f"{key} {_short(value)}",
+    lambda key, value, instead: f"{key} {_short(value)} instead of {_short(instead)}",
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +77,7 @@ def advise(
     prices: Mapping[str, str] = PRICES,
     inits: int = 1,
     most: int | None = None,
+    naming: Naming = PLAIN,
 ) -> list[Advice]:
     """Advice from every pair of trials that differ in exactly one parameter, most certain first.
 
@@ -72,7 +87,8 @@ def advise(
     (Bonferroni), excludes zero; the ± printed is that of one comparison at `level`. The price named is that of
     PRICES: "costs no bias beyond 0.01" when the whole interval is below that margin, a quarter of the gain, "raises bias by" when
     that is separated as well, and otherwise that it is not resolved. CONDITIONS (more data, fewer wrong labels)
-    are never compared as advice: they are no settings. Refuses a record without parameters."""
+    are never compared as advice: they are no settings. naming: what settings are called. Refuses a record
+    without parameters."""
     arrays.within("level", level, 0, 1)
     for k, record in enumerate(records):
         if not record.params:
@@ -92,13 +108,13 @@ def advise(
         certain = _gain(better, worse, measure, strict, inits)
         if certain is None or not certain.excludes(0):
             continue
-        found.append(_advice(key, better, worse, measure, prices, level, inits, varied))
+        found.append(_advice(key, better, worse, measure, prices, level, inits, varied, naming))
     found.sort(key=lambda a: -_certainty(a.gain))
     return found[:most]
 
 
 def sentences(records: Sequence[Record], level: float = 0.95, **options: Any) -> list[str]:
-    """The sentences of `advise`, which see: "at n = 1000, model.dropout 0.2 instead of 0 lowers ..."."""
+    """The sentences of `advise`, which see: "at data.train_size 1000, model.dropout 0.2 instead of 0 lowers ..."."""
     return [advice.sentence for advice in advise(records, level, **options)]
 
 
@@ -111,6 +127,7 @@ def _advice(
     level: float,
     inits: int,
     varied: list[str],
+    naming: Naming,
 ) -> Advice:
     found = _gain(better, worse, measure, level, inits)
     assert found is not None
@@ -120,10 +137,10 @@ def _advice(
     if SIZE in better.params:
         context = {SIZE: better.params[SIZE], **context}
     value, instead = better.params.get(key), worse.params.get(key)
-    place = ", ".join(f"{'n' if k == SIZE else k} = {_short(v)}" for k, v in context.items())
+    place = ", ".join(naming.setting(k, v) for k, v in context.items())
     sentence = (
         (f"at {place}, " if place else "")
-        + f"{key} {_short(value)} instead of {_short(instead)} lowers {_word(measure)} by {gain}"
+        + f"{naming.change(key, value, instead)} lowers {_word(measure)} by {gain}"
         + _price(prices[measure], cost, gain)
     )
     return Advice(sentence, key, value, instead, measure, gain, cost, context)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engram.problems import StudyError
-from engram.sweeps.results import answer, asked, findings, slices, words
+from engram.sweeps.results import across, answer, asked, findings, slices, words
 from engram.sweeps.results.evidence import Evidence
 from engram.sweeps.study import study_file
 from engram.sweeps.study.configuration import Study
@@ -152,9 +152,9 @@ def test_the_first_two_sentences_of_each_shipped_study_hold_the_answer(name):
     told = answer.sentences(planted(study, truth(study, 1)))
     assert told
     first = " ".join(told[:2])
-    assert re.match(r"(Yes|No|Depends|Cannot be told yet): |.*(lowest|highest) with ", told[0]), (
-        told
-    )
+    fact = r"[A-Z0-9].* (lowers|raises|leaves|is (below|above|lowest|highest)|are lowest) .*"
+    word = "(Yes|No|Depends|Cannot be told yet): "
+    assert re.match(f"{fact if words.is_open(study.question) else word}", told[0]), told
     assert re.search(r"\d", first)
     assert not re.search(r"\bnan\b|None|\[|\{|-0\.000", " ".join(told)), told
 
@@ -171,6 +171,65 @@ def grid_study(**asks: Any) -> Study:
 
 def words_of(study: Study, level: Plant, noise: float = 0.002) -> dict[str, str]:
     return {e.axis or "": e.word for e in asked.effects(planted(study, level, noise))}
+
+
+ASKED_OPENLY = [
+    "Which dropout lowers the variance?",
+    "What does dropout do to the variance?",
+    "How much variance does dropout take off?",
+    "By how much does dropout lower the variance?",
+    "At which dropout is the variance lowest?",
+    "Up to what dropout does the variance fall?",
+    "  where is the variance lowest?",
+]
+ASKED_FOR_YES = [
+    "Does dropout lower the variance?",
+    "Is the variance lower with dropout, and by how much?",
+    "In a small network, does dropout lower the variance?",
+    "",
+]
+
+
+@pytest.mark.parametrize("question", ASKED_OPENLY + ASKED_FOR_YES)
+@pytest.mark.parametrize(("sign", "word"), [(1, "Yes"), (-1, "No"), (0, "Cannot be told yet")])
+def test_yes_and_no_answer_only_what_can_be_answered_so(question, sign, word):
+    study = Study(
+        name="open",
+        question=question,
+        sweep={"model.dropout": Values(values=(0.0, 0.2, 0.5))},
+        asks={"measure": "variance"},
+    )
+    noise = 0.2 if sign == 0 else 0.002
+    (told,) = answer.sentences(planted(study, truth(study, sign), noise))
+    if sign and question in ASKED_OPENLY:
+        assert told.startswith("Dropout lowers " if sign > 0 else "Dropout raises "), told
+    else:
+        assert told.startswith(f"{word}: dropout "), told
+
+
+def test_an_open_question_about_nothing_is_answered_by_what_stays():
+    study = Study(
+        name="open",
+        question="What does dropout change?",
+        sweep={"model.dropout": Values(values=(0.0, 0.5))},
+        asks={"measure": "variance"},
+    )
+    (told,) = answer.sentences(planted(study, lambda params, measure: 0.5))
+    assert told.startswith("Dropout leaves variance unchanged, "), told
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("sign", [1, -1, 0])
+def test_no_shipped_question_that_asks_which_is_answered_by_yes_or_no(name, sign):
+    study = load(name)
+    if study.asks.against == "before":
+        return
+    for told in answer.sentences(planted(study, truth(study, sign))):
+        assert words.is_open(study.question) != told.startswith(
+            ("Yes: ", "No: ")
+        ) or told.startswith(
+            ("Depends: ", "Cannot be told yet: ", "The validation error is lowest with ")
+        ), told
 
 
 def test_a_key_that_does_nothing_is_told_apart_from_one_that_cannot_be_told():
@@ -291,3 +350,31 @@ def test_every_verdict_has_its_words():
     from engram.measures.verdict import RULES
 
     assert {rule.word for rule in RULES} <= set(words.VERDICTS)
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "told"),
+    [
+        (
+            "model.start",
+            ["/some/where/long/pretrained.safetensors@0123456789ab", None],
+            "start pretrained.safetensors instead of off",
+        ),
+        ("model.options.heads", [4, None], "heads 4 instead of at its default"),
+        ("training.early_stopping", [10, None], "early stopping 10 instead of off"),
+        ("model.family", ["gru", "my.package:Net"], "gru instead of my.package:Net"),
+        ("training.lr", [1e-3, 1e-2], "lr 0.001 instead of 0.01"),
+        ("data.pool_size", [20_000, 1000], "pool size 20,000 instead of 1000"),
+    ],
+)
+def test_what_trials_say_together_names_settings_as_the_boards_do(key, values, told):
+    """The better value first; the other key that varies is the place."""
+    records = [
+        fake_records.record(2 * k + m, {key: value, "training.weight_decay": decay}, 0.4 + 0.1 * k)
+        for k, value in enumerate(values)
+        for m, decay in enumerate([None, 0.1])
+    ]
+    found = across.advised(records)
+    assert any(f"{told} lowers the test error" in sentence for sentence in found), found
+    assert any(sentence.startswith("at wd off, ") for sentence in found), found
+    assert not re.search(r"None|/some/where|@0123|training\.|model\.|data\.", " ".join(found))

@@ -14,6 +14,7 @@ import numpy as np
 from engram.measures import advice, capacity, scaling
 from engram.measures.capacity import Capacity, Growth
 from engram.measures.scaling import Crossing, PowerLaw
+from engram.sweeps.results import words
 from engram.sweeps.study.configuration import label
 
 Record = dict[str, Any]
@@ -92,7 +93,8 @@ def advised(records: Sequence[Record], most: int | None = None) -> list[str]:
     ]
     prices = {measure: advice.PRICES[measure] for measure in ADVISED}
     told: dict[tuple[str, str], str] = {}  # the most certain of each setting and measure
-    for one in advice.advise(found, prices=prices) if found else []:
+    naming = advice.Naming(words.setting, words.change)
+    for one in advice.advise(found, prices=prices, naming=naming) if found else []:
         told.setdefault((one.key, one.measure), one.sentence)
     return list(told.values())[:most]
 

@@ -12,7 +12,7 @@ from typing import Any
 from engram.measures.intervals import Interval
 from engram.sweeps.results import across, asked, columns, tables, words
 from engram.sweeps.results.asked import Best, Effect, Step
-from engram.sweeps.results.evidence import Evidence
+from engram.sweeps.results.evidence import Evidence, is_number
 from engram.sweeps.study.configuration import label
 from engram.sweeps.study.sections import BEFORE, CASES
 
@@ -34,15 +34,21 @@ def sentences(evidence: Evidence) -> list[str]:
 def sentence(effect: Effect, evidence: Evidence) -> str:
     """One answer: its word, the effect with its interval, and what would settle what is open."""
     told = _told(effect, evidence)
-    head = "" if effect.word == "which" else f"{effect.word[0].upper()}{effect.word[1:]}: "
-    text = f"{head}{told}" if head else f"{told[0].upper()}{told[1:]}"
-    return f"{text}{_left_out(effect)}."
+    return f"{_headed(effect.word, told, evidence)}{_left_out(effect)}."
+
+
+def _headed(word: str, told: str, evidence: Evidence) -> str:
+    """A sentence with the word of the answer before it; to which, what or how the fact alone is the answer."""
+    if word == "which" or (word in ("yes", "no") and words.is_open(evidence.question)):
+        return f"{told[0].upper()}{told[1:]}"
+    return f"{word[0].upper()}{word[1:]}: {told}"
 
 
 def note(evidence: Evidence) -> str:
     """What the intervals of the answer are."""
     count = sum(max(1, len(e.steps)) for e in asked.effects(evidence))
-    level = "95 %" + (f" for all {count} comparisons together" if count > 1 else "")
+    together = {1: "", 2: " for both comparisons together"}
+    level = "95 %" + together.get(count, f" for all {count} comparisons together")
     return f"± of the answer: {level}, for retraining, replica by replica"
 
 
@@ -172,7 +178,12 @@ def _best(effect: Effect, phrase: str, subject: str, evidence: Evidence) -> str:
     if effect.word == "no":
         return f"{phrase} differs by less than the margin between {words.listed([words.value(v) for v in best.values])}"
     verb = "are" if phrase.startswith("the epochs") else "is"
-    first = f"{phrase} {verb} {end} with {words.value(best.values[0])} ({interval(best.means[0])})"
+    value = words.value(best.values[0])
+    if effect.axis and is_number(
+        best.values[0]
+    ):  # "with lr 0.01"; of names the word says which key it is
+        value = f"{words.heading(effect.axis)} {value}"
+    first = f"{phrase} {verb} {end} with {value} ({interval(best.means[0])})"
     names = [words.value(v) for v in best.values]
     if best.tied == 1:
         if len(names) == 1:
@@ -288,11 +299,12 @@ def _before(evidence: Evidence) -> str:
     if worse:
         pair, most = max(worse, key=lambda item: abs(item[1].change))
         phrase = columns.column(most.measure, evidence.records).phrase
-        return (
-            f"No: {phrase} of {label(pair.params)} moved by {most.text} {since}, beyond chance for all "
-            "comparisons together."
+        moved_by = (
+            f"{phrase} of {label(pair.params)} moved by {most.text} {since}, beyond chance for all"
         )
-    return f"Yes: nothing became worse beyond chance {since}, in {len(found.pairs)} matched trials."
+        return f"{_headed('no', moved_by, evidence)} comparisons together."
+    held = f"nothing became worse beyond chance {since}, in {len(found.pairs)} matched trials"
+    return f"{_headed('yes', held, evidence)}."
 
 
 def _is_worse(measure: str, change: float, evidence: Evidence) -> bool:

@@ -26,7 +26,9 @@ def test_the_sentence():
     )
     assert len(found) == 2
     assert any(
-        s.startswith("at n = 1000, model.dropout 0.2 instead of 0 lowers variance by 0.09")
+        s.startswith(
+            "at data.train_size 1000, model.dropout 0.2 instead of 0 lowers variance by 0.09"
+        )
         for s in found
     )
     assert all("and lowers" in s for s in found)  # each is the other's price
@@ -84,7 +86,8 @@ def test_context_names_what_else_varies():
     assert all((f.key, f.value, f.instead) == ("a", 1, 0) for f in found)
     assert {f.context["b"] for f in found} == {0, 1}
     assert all(
-        "same" not in f.sentence and f.sentence.startswith("at n = 1000, b = ") for f in found
+        "same" not in f.sentence and f.sentence.startswith("at data.train_size 1000, b ")
+        for f in found
     )
     assert len(advice.advise(records, most=1)) == 1
 
