@@ -9,6 +9,7 @@ any other measure is `sweeps/trial/measuring.py`. `python -m engram.measures.pag
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from engram.measures.measure import (
@@ -26,6 +27,7 @@ from engram.problems import nearest
 
 ERROR, LOSS = "error", "nats or squared error"
 SQUARED, NATS, SHARE, ACCURACY = "squared error", "nats", "share", "accuracy"
+IN_UNIT = "in [0, 1]"
 EPOCHS, NUMBER, OWN_UNIT = "epochs", "number", "the target's own unit"
 METRICS = "engram.measures.metrics:"
 
@@ -168,16 +170,16 @@ AFTER = tuple(
     )
 )
 METRIC = (
-    Measure("f1", "F1", "in [0, 1]", "max", TEST,
+    Measure("f1", "F1", IN_UNIT, "max", TEST,
             "macro F1: the mean over classes of the harmonic mean of precision and recall",
             True, task="classification", of=METRICS + "f1", asked=True, new_data=True),
     Measure("balanced_error", "balanced error", ERROR, "min", TEST,
             "one minus the mean over classes of the share found of each",
             True, task="classification", of=METRICS + "balanced_error", asked=True, new_data=True),
-    Measure("auroc", "AUROC", "in [0, 1]", "max", TEST,
+    Measure("auroc", "AUROC", IN_UNIT, "max", TEST,
             "area under the ROC curve of each class against the rest, mean over classes; 0.5 is "
             "guessing", True, task="classification", of=METRICS + "auroc", asked=True, new_data=True),
-    Measure("average_precision", "average precision", "in [0, 1]", "max", TEST,
+    Measure("average_precision", "average precision", IN_UNIT, "max", TEST,
             "area under the precision-recall curve: of the second of two classes, or the mean over "
             "classes where there are more",
             True, task="classification", of=METRICS + "average_precision", asked=True, new_data=True),
@@ -216,6 +218,18 @@ HEADLINES = ("test_error", "generalization_gap", "bias2", "variance")  # in ever
 
 class UnknownMeasure(LookupError):
     """No measure has this name."""
+
+
+def bounds(measure: Measure, classification: bool) -> tuple[float, float]:
+    """The least and the greatest that a measure can be: an interval is shown no farther."""
+    if measure.unit in (SHARE, "AUC", IN_UNIT):
+        return 0.0, 1.0
+    if measure.unit not in (ERROR, ACCURACY):
+        return -math.inf, math.inf
+    differs = measure.unit == ACCURACY or measure.name == "generalization_gap"
+    if classification:
+        return (-1.0 if differs else 0.0), 1.0
+    return (-math.inf if differs else 0.0), math.inf
 
 
 def find(name: str) -> Measure | None:

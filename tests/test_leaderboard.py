@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engram.measures.intervals import t_interval
-from engram.sweeps.results import boards, tables
+from engram.sweeps.results import boards, explorer, tables
 
 
 def record(
@@ -304,3 +304,41 @@ def test_a_board_of_a_measure_that_depends_on_replicas_says_for_how_many():
     notes = " ".join(tables.footnotes(boards.rank(records, "ensemble_error"), None))
     assert "the ensemble error depends on how many replicas there are: given for 4 and 8" in notes
     assert "cannot be compared by it" in notes
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "ends", "told"),
+    [
+        ("classification", "test_error", (-0.125, 0.5), "0.000 to 0.500"),
+        ("classification", "test_error", (0.25, 1.5), "0.250 to 1.000"),
+        ("classification", "generalization_gap", (-1.5, 0.5), "-1.000 to 0.500"),
+        ("classification", "membership_auc", (0.5, 1.25), "0.500 to 1.000"),
+        ("classification", "f1", (-1.0, 2.0), "0.000 to 1.000"),
+        ("classification", "bias2", (-0.125, 1.5), "-0.125 to 1.500"),  # an estimate that may be
+        ("classification", "test_loss", (0.5, 2.5), "0.500 to 2.500"),
+        ("regression", "test_error", (-3.0, 40.0), "0.000 to 40.000"),
+        ("regression", "mean_absolute_error", (3.0, 40.0), "3.000 to 40.000"),
+    ],
+)
+def test_an_interval_is_shown_no_farther_than_a_measure_can_be(task, name, ends, told):
+    low, high = ends
+    found = record(0, 0.2) | {"task": task, "new_data": {name: {"low": low, "high": high}}}
+    found["measures"].setdefault(name, {"mean": sum(ends) / 2, "low": low, "high": high})
+    assert tables.new_data(found, name) == told
+    (row,) = boards.rank([found], "test_error").rows
+    columns, (values,) = tables.flat(boards.Board("test_error", [row], None))
+    there = dict(zip(columns, values, strict=True))
+    assert (there[f"{name}_new_data_low"], there[f"{name}_new_data_high"]) == ends  # for arithmetic
+
+
+def test_bars_and_whiskers_end_where_a_measure_does():
+    from engram.sweeps.results.figures import style
+
+    found = record(0, 0.02) | {"task": "classification"}
+    found["measures"]["test_error"] = {"mean": 0.02, "low": -0.03, "high": 0.07}
+    assert style.bars([found], "test_error")[:, 0] == pytest.approx([0.02, 0.05])
+    assert explorer._interval(found, "test_error", found["measures"]["test_error"]) == [
+        *(0.02, 0.0, 0.07),
+        0.05,
+    ]
+    assert tables.cell(found, "test_error") == "0.020 ± 0.050"

@@ -25,6 +25,7 @@ from engram.sweeps.results.figures.style import (
     RC,
     SERIES,
     Drawing,
+    bars,
     figure,
     half_width,
     is_log,
@@ -144,7 +145,7 @@ def _line(
     place.errorbar(
         x,
         [mean_of(r, measure) for r in shown],
-        [half_width(r["measures"][measure]) for r in shown],
+        bars(shown, measure),
         color=SERIES[k % len(SERIES)],
         marker=MARKERS[
             (j + j // len(SERIES)) % len(MARKERS)
@@ -189,7 +190,7 @@ def _each(panels: Sequence[Panel], evidence: Evidence) -> Made:
             place.errorbar(
                 [mean_of(r, measure) for _, r in shown],
                 [k for k, _ in shown],
-                xerr=[half_width(r["measures"][measure]) for _, r in shown],
+                xerr=bars([r for _, r in shown], measure),
                 color=SERIES[j % len(SERIES)],
                 marker=MARKERS[(j + j // len(SERIES)) % len(MARKERS)],
                 linestyle="none",

@@ -5,7 +5,7 @@ Records say of each such measure which function it is and which way is better; a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from engram.measures import catalog
@@ -24,6 +24,12 @@ def column(name: str, records: Sequence[Record] = ()) -> Measure:
         return Measure(name, catalog.title(name), "", "min", FREE, "")
     own = replace(catalog.own(facts["path"]), better=facts["better"])
     return own if bare == name else own.held_out()
+
+
+def ends(record: Record, name: str, found: Mapping[str, float]) -> tuple[float, float]:
+    """The ends of an interval as they are shown: an error is never below 0 or above 1. What is recorded stays whole."""
+    low, high = catalog.bounds(column(name, [record]), record.get("task") != "regression")
+    return min(max(found["low"], low), high), max(min(found["high"], high), low)
 
 
 def higher_is_better(name: str, records: Sequence[Record]) -> bool:

@@ -81,9 +81,9 @@ def _trial(evidence: Evidence, row: Row, names: Sequence[str], curves: bool) -> 
     for name in names:
         measure = record["measures"].get(name)
         if measure and measure["mean"] is not None:
-            values[name] = [_rounded(measure[end]) for end in ("mean", "low", "high")]
+            values[name] = _interval(record, name, measure)
         elif name in BESIDES and record.get(name) is not None:
-            values[name] = [_rounded(record[name]), None, None]
+            values[name] = [_rounded(record[name]), None, None, None]
     return {
         "trial": record["trial"],
         "rank": row.rank,
@@ -96,6 +96,15 @@ def _trial(evidence: Evidence, row: Row, names: Sequence[str], curves: bool) -> 
         "values": values,
         "curves": _curves(evidence, record) if curves else None,
     }
+
+
+def _interval(record: Record, name: str, measure: dict[str, float]) -> list[float | None]:
+    """[mean, low, high, half]: the ends as they are shown, and half the interval as it is."""
+    if None in (measure["low"], measure["high"]):
+        return [_rounded(measure["mean"]), None, None, None]
+    low, high = columns.ends(record, name, measure)
+    half = (measure["high"] - measure["low"]) / 2
+    return [_rounded(v) for v in (measure["mean"], low, high, half)]
 
 
 def _setting(evidence: Evidence, key: str, record: Record) -> Any:

@@ -24,7 +24,7 @@ from engram.sweeps.results.boards import (
     default_column,
     entry_of,
 )
-from engram.sweeps.results.columns import column, higher_is_better, shown
+from engram.sweeps.results.columns import column, ends, higher_is_better, shown
 from engram.sweeps.results.record import Record
 from engram.sweeps.study.configuration import label
 
@@ -98,8 +98,11 @@ def _about_intervals(board: Board) -> list[str]:
 
 def new_data(record: Record, key: str) -> str:
     """The interval for new data, as in 0.28 to 0.34; empty where the design does not tell."""
-    ends = (record.get("new_data") or {}).get(key)
-    return "" if not ends else f"{ends['low']:.3f} to {ends['high']:.3f}"
+    found = (record.get("new_data") or {}).get(key)
+    if not found:
+        return ""
+    low, high = ends(record, key, found)
+    return f"{number(low)} to {number(high)}"
 
 
 def cell(record: Record, key: str, interval: bool = True) -> str:
@@ -161,8 +164,8 @@ def flat(board: Board) -> tuple[list[str], list[list[Any]]]:
             measure = entry["measures"].get(name) or {}
             values += [measure.get(end) for end in ("mean", "low", "high")]
         for name in wide:
-            ends = (row.record.get("new_data") or {}).get(name) or {}
-            values += [ends.get(end) for end in ("low", "high")]
+            wider = (row.record.get("new_data") or {}).get(name) or {}
+            values += [wider.get(end) for end in ("low", "high")]
         rows.append(values)
     return columns, rows
 

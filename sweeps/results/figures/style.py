@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -21,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 
+from engram.sweeps.results import columns
 from engram.sweeps.results.evidence import is_number
 
 # Okabe & Ito's palette, in an order that also falls in lightness.
@@ -199,6 +201,17 @@ def half_width(measure: dict[str, float | None] | None) -> float:
     if not measure or measure["low"] is None or measure["high"] is None:
         return 0.0
     return (measure["high"] - measure["low"]) / 2
+
+
+def bars(records: Sequence[dict[str, Any]], name: str) -> np.ndarray:
+    """Error bars of a measure [2, N], below and above the means, no farther than it can be; 0 where unknown."""
+    found = np.zeros((2, len(records)))
+    for k, record in enumerate(records):
+        measure = record["measures"].get(name)
+        if measure and None not in (measure["low"], measure["high"]):
+            low, high = columns.ends(record, name, measure)
+            found[:, k] = max(0.0, measure["mean"] - low), max(0.0, high - measure["mean"])
+    return found
 
 
 def mean_of(record: dict[str, Any], name: str) -> float:

@@ -18,8 +18,8 @@ from engram.sweeps.results.figures.style import (
     MUTED,
     VARIANCE,
     Drawing,
+    bars,
     figure,
-    half_width,
     mean_of,
     shorten,
     unit,
@@ -67,7 +67,7 @@ def _bars(evidence: Evidence, axis: str, values: list, there: list[Record]) -> D
         top.errorbar(
             places,
             [mean_of(r, "generalization_gap") for r in records],
-            [half_width(r["measures"]["generalization_gap"]) for r in records],
+            bars(records, "generalization_gap"),
             color=GAP,
             marker="o",
             markersize=4,
@@ -164,7 +164,7 @@ def _points(evidence: Evidence, axis: str, there: list[Record]) -> Drawing:
     x = np.array([float(r["params"][axis]) for r in there])
     for panel, measure in zip(axes[0], STACK, strict=True):
         y = np.array([mean_of(r, measure) for r in there])
-        error = [half_width(r["measures"][measure]) for r in there]
+        error = bars(there, measure)
         panel.errorbar(
             x,
             y,

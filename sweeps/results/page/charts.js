@@ -23,7 +23,7 @@ function short(value) {
 }
 function exact(values) {
   if (!values || !known(values[0])) return "–";
-  const half = known(values[1]) && known(values[2]) ? ` ± ${((values[2] - values[1]) / 2).toFixed(3)}` : "";
+  const half = known(values[3]) ? ` ± ${values[3].toFixed(3)}` : "";
   return Math.abs(values[0]) < 1000 ? values[0].toFixed(3).replace(/^-(0\.0+)$/, "$1") + half : short(values[0]);
 }
 

@@ -17,7 +17,7 @@ function scaleFor(axis) {
   return scaleOf(axis.scale, study.trials.map((t) => t.params[axis.key]), axis.values);
 }
 function scaleFrom(key, ends = true) {
-  return scaleOf("linear", study.trials.flatMap((t) => (ends ? t.values[key] ?? [] : [value(t, key)])));
+  return scaleOf("linear", study.trials.flatMap((t) => (ends ? (t.values[key] ?? []).slice(0, 3) : [value(t, key)])));
 }
 function zoomed(name, x, y) {
   const zoom = state.zoom[name];
