@@ -218,6 +218,12 @@ def test_an_open_question_about_nothing_is_answered_by_what_stays():
     assert told.startswith("Dropout leaves variance unchanged, "), told
 
 
+def test_whether_things_are_alike_is_answered_by_the_fact():
+    assert words.is_open("Do Lightning, Keras and a vision transformer err alike?")
+    assert words.is_open("Are both samplers equally good?")
+    assert not words.is_open("Does dropout lower the variance?")
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.parametrize("sign", [1, -1, 0])
 def test_no_shipped_question_that_asks_which_is_answered_by_yes_or_no(name, sign):

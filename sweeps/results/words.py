@@ -73,9 +73,15 @@ PREPOSITIONS = frozenset(
 )
 
 
+# Asked so, "yes" would mean that nothing differs, which is the answer's "no".
+SAMENESS = frozenset("alike equal equally identical identically same".split())
+
+
 def is_open(question: str) -> bool:
-    """Whether a question asks for something else than yes or no."""
+    """Whether a question asks for something else than yes or no, or so that they could be taken either way."""
     asked = re.findall(r"[a-z]+", question.lower())
+    if SAMENESS & set(asked):
+        return True
     while asked and asked[0] in PREPOSITIONS:
         asked.pop(0)
     return bool(asked) and asked[0] in OPEN
