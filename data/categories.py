@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 MOST_WORDS = 100  # different ones in a column that are categories without being asked for
 SHOWN = 4
 _DATE = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?(Z|[+-]\d\d:?\d\d)?"
+# Numbers in another dress: 12 %, $5, 1'200, 5 kg, <3; and dates of which nobody knows the order: 03/04/2026.
+_DRESSED = r"[<>~≈]?\s*[$€£¥]?\s*[+\-−]?\d[\d.,' ]*\s*(%|[$€£¥]|[^\W\d_]{1,4})?"
+_SOME_DATE = r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}([T ].*)?"
 DAY_NS = 86_400 * 10**9
 # What comes round again: its name, and its length in days.
 CYCLES = (("year", 365.2425), ("week", 7.0), ("day", 1.0))
@@ -134,7 +137,7 @@ def _text(column: pd.Series) -> pd.Series:
 
 
 def _are_words(column: pd.Series, raw: Raw, config: DataConfig) -> bool:
-    """Whether a column holds categories. Refuses one of which every other row differs, such as names and free text."""
+    """Whether a column holds categories. Refuses names and free text, and numbers and dates in another dress."""
     import pandas as pd
 
     if pd.api.types.is_numeric_dtype(column):
@@ -145,12 +148,19 @@ def _are_words(column: pd.Series, raw: Raw, config: DataConfig) -> bool:
     text = there.str.strip() if there.dtype == object else there.astype(str).str.strip()
     if text.str.fullmatch(NUMBER.pattern).any() or text.str.fullmatch(_DATE).all():
         return False
+    listed = f"list it as data.categories: [{column.name}] if it holds categories"
+    if text.str.fullmatch(_SOME_DATE).all():
+        rule = f"column {column.name!r} holds dates such as {text.iloc[0]!r}, of which day and month are not known"
+        raise bad(config, rule, f"write them as 2026-01-31, or {listed}")
+    if text.str.fullmatch(_DRESSED).all():
+        rule = f"column {column.name!r} holds numbers with a mark or unit, such as {text.iloc[0]!r}"
+        raise bad(config, rule, f"take it off, or {listed}")
     count = text.nunique()
     if count > MOST_WORDS or count > max(2, len(text) / 2):
         rule = f"column {column.name!r} holds {count:,} different texts in {len(text):,} rows"
         fix = (
-            f"drop the column; or write data.index: {column.name} if it names the rows, data.groups if it names whose they "
-            f"are, data.categories: [{column.name}] if it holds categories"
+            f"drop the column; write data.index: {column.name} if it names the rows, data.groups if it names whose they are; "
+            f"or {listed}"
         )
         raise bad(config, rule, fix)
     return True

@@ -127,6 +127,13 @@ def test_dates_are_days_and_where_they_stand_in_the_cycles_they_go_round(tmp_pat
     assert "column 'day' holds dates: days since 1970 (day week sin, day week cos)" in found.notes
 
 
+def test_words_with_digits_in_them_are_words(tmp_path):
+    for words in (["A1", "B2", "C3"], ["2-4 years", "5-9 years", "10+"], ["yes", "no", "yes"]):
+        frame = pd.DataFrame({"a": FRAME["size"], "c": words * 30, "y": FRAME["y"]})
+        found = load(DataConfig(name=saved(tmp_path, frame)))
+        assert found.inputs.shape[1] == 1 + len(set(words))
+
+
 def test_times_of_day_and_years_are_cycles_too(tmp_path):
     times = pd.date_range("2022-01-01", periods=ROWS, freq="9D3h").strftime("%Y-%m-%dT%H:%M:%S")
     found = load(DataConfig(name=saved(tmp_path, pd.DataFrame({"t": times, "y": FRAME["y"]}))))
@@ -137,6 +144,11 @@ def test_times_of_day_and_years_are_cycles_too(tmp_path):
     ("column", "rule"),
     [
         ([f"name {i}" for i in range(ROWS)], "90 different texts in 90 rows"),
+        (["12%", "30 %", "7%"] * 30, "numbers with a mark or unit, such as '12%'"),
+        (["$5", "$12", "$1,200"] * 30, "numbers with a mark or unit"),
+        (["5 kg", "7 kg", "12 kg"] * 30, "numbers with a mark or unit"),
+        (["03/04/2026", "13/04/2026", "01/02/2026"] * 30, "day and month are not known"),
+        (["1.2.2026", "13.4.2026", "1.12.2026"] * 30, "day and month are not known"),
         (["1", "2", "x"] * 30, "column 'c' is not numeric: 'x' in line 4"),
         (["2024-01-01", "2024-13-45", "2024-01-02"] * 30, "column 'c' is not numeric"),
     ],
