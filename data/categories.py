@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 MOST_WORDS = 100  # different ones in a column that are categories without being asked for
 SHOWN = 4
 _DATE = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?(Z|[+-]\d\d:?\d\d)?"
-# Numbers in another dress: 12 %, $5, 1'200, 5 kg, <3; and dates of which nobody knows the order: 03/04/2026.
-_DRESSED = r"[<>~≈]?\s*[$€£¥]?\s*[+\-−]?\d[\d.,' ]*\s*(%|[$€£¥]|[^\W\d_]{1,4})?"
+# Numbers in another dress: 12 %, $5, 1'200, 5 kg, <3, '7', 08:30; and dates of which nobody knows the order: 03/04/2026.
+_DRESSED = r"['\"]?[<>~≈]?\s*[$€£¥]?\s*[+\-−]?\d[\d.,:' ]*\s*(%|[$€£¥\"]|[^\W\d_]{1,4})?"
 _SOME_DATE = r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}([T ].*)?"
 DAY_NS = 86_400 * 10**9
 # What comes round again: its name, and its length in days.
@@ -153,7 +153,7 @@ def _are_words(column: pd.Series, raw: Raw, config: DataConfig) -> bool:
         rule = f"column {column.name!r} holds dates such as {text.iloc[0]!r}, of which day and month are not known"
         raise bad(config, rule, f"write them as 2026-01-31, or {listed}")
     if text.str.fullmatch(_DRESSED).all():
-        rule = f"column {column.name!r} holds numbers with a mark or unit, such as {text.iloc[0]!r}"
+        rule = f"column {column.name!r} holds numbers with a mark, quotes or a unit, such as {text.iloc[0]!r}"
         raise bad(config, rule, f"take it off, or {listed}")
     count = text.nunique()
     if count > MOST_WORDS or count > max(2, len(text) / 2):
