@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from engram.problems import StudyError
-from engram.sweeps.results import across, answer, asked, findings, slices, words
+from engram.sweeps.results import across, answer, asked, findings, glossary, slices, words
 from engram.sweeps.results.evidence import Evidence
 from engram.sweeps.study import study_file
 from engram.sweeps.study.configuration import Study
 from engram.sweeps.study.loading import load
 from engram.sweeps.study.sections import CASES, Values
+from engram.sweeps.tracking import pages
 from tests import fake_records
 
 REPLICAS = 8
@@ -350,6 +351,23 @@ def test_what_cannot_be_asked_is_refused(asks, told):
     with pytest.raises(StudyError) as refused:
         grid_study(**asks)
     assert told in str(refused.value)
+
+
+def test_the_words_of_the_docs_are_those_of_the_catalogue():
+    text = glossary.PAGE.read_text()
+    assert text == glossary.page(), f"run: {glossary.COMMAND}"
+    for word in (*words.ANSWERS, *words.VERDICTS):
+        assert f"| *{word}* |" in text
+
+
+def test_mlflow_describes_measures_settings_and_verdicts_within_a_tag():
+    axes = [*words.SETTINGS]
+    said = {**{key: words.axis_title(key) for key in axes}, **words.VERDICTS}
+    tags = pages.experiment_tags("s", "Why? " * 2000, ["test_error"], axes, [], words=said)
+    note = tags["mlflow.note.content"]
+    assert len(note) <= pages.LONGEST_VIEW
+    assert words.VERDICTS["data-limited"] in note
+    assert "dropout (share of units zeroed)" in note
 
 
 def test_every_verdict_has_its_words():

@@ -19,7 +19,7 @@ from typing import Any
 from engram import files
 from engram.measures import catalog
 from engram.measures.measure import HELD_OUT
-from engram.sweeps.results import evidence, report
+from engram.sweeps.results import evidence, report, words
 from engram.sweeps.results.evidence import Evidence, is_number
 from engram.sweeps.results.record import Record
 from engram.sweeps.results.tables import SHOWN
@@ -82,6 +82,7 @@ class Review(Listener):
             list(study.sweep),
             numeric,
             metric and direction == "max",
+            {**{key: words.axis_title(key) for key in study.sweep}, **words.VERDICTS},
         )
 
     # -- the end --------------------------------------------------------------------------------

@@ -9,14 +9,14 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engram.measures import catalog
 
 VIEW = "engram"  # key of the prepared view, as in ?viewStateShareKey=engram
 LONGEST_NOTE = 7900
-LONGEST_QUESTION, LONGEST_VIEW = 3000, 5000  # a tag of an experiment holds 5,000 characters
+LONGEST_QUESTION, LONGEST_VIEW = 1500, 5000  # a tag of an experiment holds 5,000 characters
 DIGEST_DIGITS = 32  # MLflow takes 36
 SECTION = "engram"
 LONGEST_NAME = 250
@@ -35,13 +35,17 @@ def experiment_tags(
     axes: Sequence[str],
     numeric: Sequence[str],
     highest_first: bool = False,
+    words: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Description, kind and prepared view of an experiment.
 
     measures: to show, first the one that selects; highest_first: whether its highest value is the best;
-    axes: the swept keys; numeric: those of them that are numbers.
+    axes: the swept keys; numeric: those of them that are numbers; words: what else on the page means what.
     """
     meant = [f"- `{m}`: {found.sentence}" for m in measures if (found := catalog.find(m))]
+    meant += [
+        f"- *{word}*: {html.escape(said, quote=False)}" for word, said in (words or {}).items()
+    ]
     asked = html.escape(question or name, quote=False)
     description = "\n\n".join(
         [
