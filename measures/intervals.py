@@ -52,9 +52,9 @@ class Interval:
     def __str__(self) -> str:
         if not self.known:
             return f"{self.mean:.3g} (interval unknown)"
-        digits = (
-            max(0, min(6, 1 - math.floor(math.log10(self.half_width)))) if self.half_width else 3
-        )
+        digits = 3
+        if self.half_width > ROUNDING * abs(self.mean):  # else that of identical values
+            digits = max(0, min(6, 1 - math.floor(math.log10(self.half_width))))
         return f"{self.mean:.{digits}f} ± {self.half_width:.{digits}f}"
 
 

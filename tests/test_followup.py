@@ -34,6 +34,13 @@ def test_dataset_sizes_go_on_in_ratios_and_stay_below_the_pool():
     assert found.study["sweep"]["data.train_size"] == [160, 270]  # not 640
 
 
+def test_the_largest_size_is_not_followed_by_a_smaller_one():
+    """Of a pool of 300 examples 270 are what may be asked for; 290 were tried."""
+    study = load({"name": "a", "sweep": {"data.train_size": [20, 40, 290]}})
+    found = followup.follow_up(planted(study, lambda p, m: 0.5 - p["data.train_size"] / 1000))
+    assert not any("largest that was tried" in sentence for sentence in found.sentences)
+
+
 def test_an_optimum_inside_is_narrowed_down_to_its_neighbours():
     study = load({"name": "a", "sweep": {"training.lr": [0.001, 0.01, 0.1]}})
     best = {0.001: 0.5, 0.01: 0.4, 0.1: 0.6}

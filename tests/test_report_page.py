@@ -247,9 +247,31 @@ def test_axe_finds_nothing_serious(browser, pages, size, scheme):
     page.close()
 
 
-@pytest.mark.parametrize("size", ["6", "200"])
+CONTRASTS = """() => {
+  const light = (text) => {
+    const [r, g, b] = text.match(/[\\d.]+/g).map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+  };
+  const ground = light(getComputedStyle(document.body).backgroundColor);
+  return [...document.querySelectorAll(".way")].map((way) => light(getComputedStyle(way).stroke)).map((v) => Math.max(v, ground) / Math.min(v, ground));
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_line_of_the_best_trial_is_seen_on_its_ground(browser, pages, scheme):
+    page = opened(browser, pages["60"], color_scheme=scheme)
+    contrasts = page.evaluate(CONTRASTS)
+    assert len(contrasts) == 60
+    assert max(contrasts) > 5
+    if scheme == "dark":
+        assert min(contrasts) > 3
+    quiet(page)
+
+
+@pytest.mark.parametrize("size", MADE)
 def test_a_telephone_scrolls_the_table_and_not_the_page(browser, pages, size):
     page = opened(browser, pages[size], viewport={"width": 390, "height": 800})
+    page.get_by_text("Columns", exact=True).click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     scroll = page.locator(".scroll").first
     scroll.evaluate("e => { e.scrollLeft = 300; }")

@@ -145,7 +145,7 @@ def _beyond(
     inside = [v for v in new if low <= v <= high]
     if not inside:
         end = high if up else low
-        if low <= end <= high and math.isfinite(end) and end != value:
+        if low <= end <= high and math.isfinite(end) and (end > value if up else end < value):
             inside = [_neat(key, end, isinstance(value, int))]
         else:
             return None, ""

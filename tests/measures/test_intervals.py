@@ -233,6 +233,7 @@ def test_reads_well():
     assert str(intervals.Interval(0.0912, 0.0712, 0.1112, 0.01, 8)) == "0.091 ± 0.020"
     assert str(intervals.Interval(12.0, 9.0, 15.0, 1.0, 8)) == "12.0 ± 3.0"
     assert str(intervals.Interval(1.5, 1.5, 1.5, 0.0, 8)) == "1.500 ± 0.000"
+    assert str(intervals.t_interval([0.1 + 0.2, 0.3, 0.3])) == "0.300 ± 0.000"
 
 
 def test_nan_is_refused_unless_asked_for():

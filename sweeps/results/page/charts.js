@@ -1,7 +1,9 @@
 "use strict";
 // Charts as vector graphics, without a library: scales, axes, points that say what they are, zoom by dragging.
 const SVG = "http://www.w3.org/2000/svg";
-const SHADES = ["#00224e", "#31446b", "#666970", "#958f78", "#cab969", "#fee838"]; // cividis: also in grey
+const LIGHT = ["#00224e", "#31446b", "#666970", "#958f78", "#cab969", "#fee838"]; // cividis: also in grey
+const DARK = ["#4f8fe6", "#7a9bc8", "#9c9fa3", "#b9b07e", "#d8c95c", "#fee838"]; // its dark end would be lost on a dark page
+const dark = matchMedia("(prefers-color-scheme: dark)");
 
 function el(name, attributes = {}, text = null, space = null) {
   const made = space ? document.createElementNS(space, name) : document.createElement(name);
@@ -63,8 +65,9 @@ function ticks(low, high, log) {
   return found;
 }
 function shade(share) {
-  const at = Math.max(0, Math.min(1, share)) * (SHADES.length - 1);
-  const [a, b] = [SHADES[Math.floor(at)], SHADES[Math.ceil(at)]];
+  const shades = dark.matches ? DARK : LIGHT;
+  const at = Math.max(0, Math.min(1, share)) * (shades.length - 1);
+  const [a, b] = [shades[Math.floor(at)], shades[Math.ceil(at)]];
   const mix = (k) => Math.round(parseInt(a.slice(k, k + 2), 16) * (1 - (at % 1)) + parseInt(b.slice(k, k + 2), 16) * (at % 1));
   return `rgb(${mix(1)},${mix(3)},${mix(5)})`;
 }

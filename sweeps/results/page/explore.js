@@ -235,6 +235,7 @@ function begin() {
   document.body.append(tip);
   explore.hidden = false;
   for (const link of document.querySelectorAll("nav a[href='#explore']")) link.hidden = false;
+  dark.addEventListener("change", show);
   show();
 }
 begin();
