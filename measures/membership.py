@@ -237,7 +237,7 @@ def roc(scores: Any, member: Any) -> Roc:
     score, inside = score[known], inside[known]
     if not inside.any() or inside.all():
         return Roc(np.empty(0), np.empty(0), math.nan)
-    order = np.argsort(-score, kind="stable")
+    order = np.argsort(-score)  # ties move together, whatever their order
     ends = np.append(np.diff(score[order]) != 0, True)
     hits = np.cumsum(inside[order])
     alarms = np.cumsum(~inside[order])
@@ -270,7 +270,7 @@ def _shadows(values: Floats, side: Bools, center: str, pooled: bool) -> tuple[Fl
 def _medians(values: Floats, side: Bools, left: np.ndarray) -> Floats:
     """Median of each column's `side` with row r left out, for every r: [R, N]."""
     padded = np.where(side, values, np.inf)
-    order = np.argsort(padded, axis=0, kind="stable")
+    order = np.argsort(padded, axis=0)
     ranked = np.take_along_axis(padded, order, axis=0)
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.arange(len(values))[:, None], axis=0)
