@@ -49,6 +49,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="dashboard of the cluster's head; RAY_API_SERVER_ADDRESS without it",
     )
+    parser.add_argument(
+        "--print",
+        choices=["slurm"],
+        help="write a batch script that starts Ray in an allocation and runs the study there",
+    )
     parser.add_argument("--detach", action="store_true", help="start the job and leave it")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--status", metavar="JOB", help="say what a job is doing")
@@ -83,12 +88,27 @@ def body(arguments: argparse.Namespace) -> int:
     if arguments.study is None:
         print("submit: name a STUDY, or a job with --status, --logs or --stop", file=sys.stderr)
         return program.BAD_INPUT
+    if arguments.print:
+        return _print_script(arguments)
     where = on_head.address("submit", arguments.address)
     request = options.request(arguments)
     study = _checked(request)
     request = request.under(request.name or study.name)
     _check(study, request, arguments)
     return _with(where, lambda cluster: _send(cluster, study, request, arguments))
+
+
+def _print_script(arguments: argparse.Namespace) -> int:
+    """A batch script for what was asked; the study is checked first."""
+    from engram.sweeps.cluster import slurm
+    from engram.sweeps.state import paths
+
+    request = options.request(arguments)
+    study = _checked(request)
+    if Path(request.study).is_file():  # the script may be submitted from anywhere
+        request = request.of(str(Path(request.study).resolve()))
+    print(slurm.script(study, request.words(), paths.home()), end="")
+    return program.DONE
 
 
 def _send(
