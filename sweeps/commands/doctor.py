@@ -1,4 +1,4 @@
-"""`doctor`: what works on this machine and what does not, each with the fix. Changes nothing.
+"""`doctor`: what works on this machine and what does not, each with the fix. Changes nothing, but for `--drill`.
 
 Packages that only one module may import (ray, mlflow, optuna) are tried in a process of their own.
 """
@@ -57,6 +57,8 @@ class Finding:
 def arguments(parser: argparse.ArgumentParser) -> None:
     text = "Ray cluster to look for; RAY_ADDRESS without it"
     parser.add_argument("--address", metavar="A", help=text)
+    text = "try faults on purpose with a study of two minutes, and say what held"
+    parser.add_argument("--drill", action="store_true", help=text)
 
 
 def body(arguments: argparse.Namespace) -> int:
@@ -66,7 +68,21 @@ def body(arguments: argparse.Namespace) -> int:
         print(finding, flush=True)
         if finding.verdict == "fail":
             worst = "fail"
+    if arguments.drill and worst != "fail":
+        worst = _drill()
     return program.FAILED if worst == "fail" else program.DONE
+
+
+def _drill() -> str:
+    """Print what held of a drill, step by step; the worst verdict."""
+    from engram.sweeps.nightly import drill
+
+    worst = "ok"
+    for step in drill.drill():
+        verdict = "warn" if step.held is None else "ok" if step.held else "fail"
+        print(f"{verdict:4}  drill     {step.what}: {step.said}", flush=True)
+        worst = "fail" if verdict == "fail" else worst
+    return worst
 
 
 def examine(address: str | None = None) -> Iterator[Finding]:
