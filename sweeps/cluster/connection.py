@@ -11,6 +11,7 @@ import signal
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +69,7 @@ def connected(
         if (folder_of_sockets := _short_folder(say)) is not None:
             options["_temp_dir"] = folder_of_sockets
     handlers: dict[int, Any] = {number: signal.getsignal(number) for number in HANDLED}
+    options["namespace"] = f"engram-{os.getpid()}-{uuid.uuid4().hex[:8]}"  # of this driver alone
     with tempfile.TemporaryDirectory(prefix="engram-") as folder:
         if address != "local" and IN_A_JOB not in os.environ:
             # The other nodes share no file system with this one: the code goes to them.

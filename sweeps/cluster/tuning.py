@@ -174,7 +174,8 @@ class _Bridge(_Unpickled, Searcher):
             later = self.trials or (self.work.waiting and not self.work.stopping)
             return None if later else Searcher.FINISHED
         self.trials[trial_id] = config["trial"]
-        unwanted, never = self.health.failed_on(config["trial"]), self.health.nodes_aside
+        unwanted = self.health.failed_on(config["trial"]) | set(config.pop("failed_on", ()))
+        never = self.health.nodes_aside
         found = capacity.avoidable(self.study, unwanted, never) if unwanted or never else []
         config["avoided"] = found
         # By reference: Tune copies and writes down whatever is in a configuration.
@@ -301,6 +302,7 @@ class _Watcher(_Unpickled, tune.Callback):
         spot = self.spots.pop(trial, None)
         if spot is None:
             return
+        self.work.blamed(trial, spot.node)
         self._set_aside(self.health.failed(trial, spot, why.strip().splitlines()[-1], of_device))
         if self.health.hopeless is not None:
             self.work.hopeless(self.health.hopeless)

@@ -25,7 +25,8 @@ class Work(Protocol):
     def waiting(self) -> bool: ...
 
     def next(self) -> dict[str, Any] | None:
-        """What the next trial is trained with (see CohortTrainable; `restore` and `earlier` as bytes or None)."""
+        """What the next trial is trained with (see CohortTrainable; `restore` and `earlier` as bytes or None), and
+        `failed_on`: ids of nodes that it failed on, in earlier runs too."""
 
     def tick(self, running: int) -> None:
         """Called a few times a second, with the number of trials in training."""
@@ -60,6 +61,9 @@ class Work(Protocol):
 
     def faulted(self, trial: int, why: str) -> None:
         """An attempt ended by an error of its device, which is no fault of the trial."""
+
+    def blamed(self, trial: int, node: str) -> None:
+        """An attempt failed on the node with this id."""
 
     def set_aside(self, spot: str, why: str) -> None:
         """Nothing more is trained on a node or device: why, the last error there."""

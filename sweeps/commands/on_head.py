@@ -77,7 +77,7 @@ def _output(arguments: argparse.Namespace, command: str) -> str:
 
     where = address(arguments.command, arguments.address)
     mark = secrets.token_hex(16)
-    environment = {"ENGRAM_HOME": arguments.home, "PYTHONUNBUFFERED": "1"}
+    environment = {"ENGRAM_HOME": options.head_home(arguments), "PYTHONUNBUFFERED": "1"}
     try:
         cluster = jobs.Cluster(where)
         job = f"question-{secrets.token_hex(6)}"

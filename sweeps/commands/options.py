@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,10 +92,24 @@ def add_format(
 def add_head(parser: argparse.ArgumentParser, what: str) -> None:
     """--address URL of a cluster's head, and how Engram is started there."""
     parser.add_argument("--address", metavar="URL", help=what)
-    text = "state folder on the head; ~/engram-runs without it"
-    parser.add_argument("--home", metavar="DIR", default=HEAD_HOME, help=text)
+    add_head_home(parser)
     text = "Python on the head, with Engram's packages"
     parser.add_argument("--python", metavar="P", default="python", help=text)
+
+
+def add_head_home(parser: argparse.ArgumentParser) -> None:
+    """--home: on the head, where each person has a folder of their own."""
+    text = f"state folder on the head; {HEAD_HOME}/OWNER without it, a folder for each person"
+    parser.add_argument("--home", metavar="DIR", help=text)
+
+
+def head_home(arguments: argparse.Namespace) -> str:
+    """The state folder on the head: what was asked for, or the owner's own."""
+    from engram.sweeps.state import owner
+
+    if arguments.home:
+        return str(arguments.home)
+    return f"{HEAD_HOME}/{re.sub(r'[^A-Za-z0-9_.-]', '-', owner.owner()).lstrip('.-') or 'nobody'}"
 
 
 def add_yes(parser: argparse.ArgumentParser) -> None:

@@ -40,6 +40,7 @@ STOP_S = 120  # a driver that is asked to stop may take this long to save what i
 SECRET_WORDS = ("PASSWORD", "TOKEN", "SECRET", "KEY", "CREDENTIAL")
 FILES = tuple(f"{source.prefix}:" for source in SOURCES if source.files)
 NAME, OWNER = "engram.name", "engram.owner"
+WHERE = "engram.where"  # one job at a time works on a name in a state folder
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,8 +62,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     text = "stop a job; the same submit goes on later. Asks where it is another's"
     which.add_argument("--stop", metavar="JOB", help=text)
     options.add_yes(parser)
-    text = "state folder on the head; ~/engram-runs without it"
-    parser.add_argument("--home", metavar="DIR", default=HOME, help=text)
+    options.add_head_home(parser)
     text = "Python on the head, with Engram's packages"
     parser.add_argument("--python", metavar="P", default="python", help=text)
     parser.add_argument(
@@ -118,7 +118,8 @@ def _send(
     from engram.sweeps.cluster import bundle
 
     name = str(request.name)
-    busy = cluster.running(NAME, name)
+    home = options.head_home(arguments)
+    busy = cluster.running(WHERE, f"{home}/{name}")
     if busy is not None:
         raise jobs.ClusterError(
             f"{name} runs already, as {busy}; to follow it: "
@@ -136,7 +137,8 @@ def _send(
             {
                 NAME: name,
                 "engram.study": study.name,
-                "engram.home": arguments.home,
+                "engram.home": home,
+                WHERE: f"{home}/{name}",
                 OWNER: owner.owner(),
                 "engram.host": owner.host(),
             },
@@ -207,7 +209,7 @@ def _check(study: Study, request: Request, arguments: argparse.Namespace) -> Non
         elif secrets.hidden(variable) != variable:
             rule = f"--env {key} holds a password, which the list of jobs would show"
             problems.append(Problem(place, rule, by_reference))
-    if not arguments.home.startswith(("/", "~/")):
+    if arguments.home is not None and not arguments.home.startswith(("/", "~/")):
         rule = "is no absolute path, and a job has no folder of its own that stays"
         problems.append(Problem(place, rule, f"write one, as in {HOME}", "--home", arguments.home))
     if problems:
@@ -233,7 +235,7 @@ def _again(arguments: argparse.Namespace) -> str:
 def _environment(arguments: argparse.Namespace) -> dict[str, str]:
     given = dict(variable.split("=", 1) for variable in arguments.env)
     return {
-        "ENGRAM_HOME": arguments.home,
+        "ENGRAM_HOME": options.head_home(arguments),
         owner.VARIABLE: owner.owner(),
         SENT: _again(arguments),
         "PYTHONUNBUFFERED": "1",

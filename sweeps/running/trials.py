@@ -17,6 +17,7 @@ from typing import Any
 from engram import files, program
 from engram.sweeps.running.checkpoints import Store
 from engram.sweeps.running.events import Listener
+from engram.sweeps.running.failed_on import FailedOn
 from engram.sweeps.running.stopping import Stop
 from engram.sweeps.search.search import Proposal, Search
 from engram.sweeps.state import paths
@@ -57,6 +58,7 @@ class Trials:
         self.last: dict[int, Progress] = {}  # what each running trial told last
         self.nodes_lost: Counter[int] = Counter()  # under each trial
         self.faults: Counter[int] = Counter()  # of devices, under each trial
+        self.failed_on = FailedOn(folder)
         self.left: Counter[int] = Counter()  # attempts without a result, of each trial
         self.later: list[tuple[float, int]] = []  # (when, trial) of those to be tried again
 
@@ -124,6 +126,7 @@ class Trials:
             "device": _device(self.study),
             "deterministic": resources.deterministic,
             "gpu": resources.gpu,
+            "failed_on": self.failed_on.nodes(configuration.hash),
             "threads": max(1, int(resources.cpu)),
             "stack": proposal.setbacks.stack,
             "restore": restore,
@@ -226,6 +229,10 @@ class Trials:
                 self._leave(proposal)
             else:
                 self._set_back(proposal, why, None)
+
+    def blamed(self, trial: int, node: str) -> None:
+        with self.stop.when_full():
+            self.failed_on.add(self.training[trial].configuration.hash, node)
 
     def set_aside(self, spot: str, why: str) -> None:
         log.error("%s is set aside: %s", spot, why)
