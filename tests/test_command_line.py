@@ -255,6 +255,18 @@ def test_doctor_says_what_ray_torch_and_the_driver_see(monkeypatch, tmp_path):
         assert "built for the CPU" in found.fix
 
 
+def test_doctor_finds_a_token_that_others_may_read(monkeypatch, tmp_path):
+    path = tmp_path / "auth_token"
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
+    assert list(doctor.token()) == []
+    path.write_text("t")
+    path.chmod(0o640)
+    (found,) = doctor.token()
+    assert (found.verdict, found.fix) == ("warn", f"chmod 600 {path}")
+    path.chmod(0o600)
+    assert list(doctor.token()) == []
+
+
 def test_doctor_names_the_fix(monkeypatch, tmp_path):
     (tmp_path / "mlflow.db").write_text("no database")
     monkeypatch.setenv("ENGRAM_HOME", str(tmp_path))

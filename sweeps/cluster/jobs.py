@@ -195,10 +195,26 @@ def _asked(address: str, path: str, headers: dict[str, str] | None = None) -> di
         ) from None
 
 
+def token_file() -> Path:
+    """Where Ray looks for the cluster's token."""
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+
+
+def read_by_others(path: Path) -> str | None:
+    """What is wrong with a token's file that others of this machine may read, as Ray leaves it; None where nothing is."""
+    with contextlib.suppress(OSError):
+        mode = path.stat().st_mode & 0o777
+        if mode & 0o077:
+            return f"{path} is open to others (mode {mode:04o}), and its token runs code on the cluster"
+    return None
+
+
 def _authorization(address: str) -> dict[str, str]:
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    path = token_file()
     token = os.environ.get("RAY_AUTH_TOKEN", "").strip()
     if not token:
+        if wrong := read_by_others(path):
+            raise ClusterError(f"{wrong}: chmod 600 {path}")
         with contextlib.suppress(OSError):
             token = path.read_text().strip()
     if not token:

@@ -99,6 +99,7 @@ def examine(address: str | None = None) -> Iterator[Finding]:
     yield disk()
     yield memory()
     yield from shared_memory()
+    yield from token()
     if address and address not in ("auto", "local"):
         yield cluster(address)
 
@@ -275,6 +276,15 @@ def shared_memory() -> Iterator[Finding]:
         yield Finding("warn", "shm", f"{free:.2f} GiB of shared memory", fix)
     else:
         yield Finding("ok", "shm", f"{free:.1f} GiB of shared memory")
+
+
+def token() -> Iterator[Finding]:
+    """The file with a cluster's token, which Ray leaves readable to everybody of the machine."""
+    from engram.sweeps.cluster import jobs
+
+    path = jobs.token_file()
+    if wrong := jobs.read_by_others(path):
+        yield Finding("warn", "token", wrong, f"chmod 600 {path}")
 
 
 def cluster(address: str) -> Finding:

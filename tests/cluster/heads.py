@@ -28,6 +28,7 @@ class Head:
         # Short: the sockets' names must fit into 107 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="hd", dir="/tmp"))
         self.token = self.folder / "token"
+        self.token.touch(mode=0o600)
         self.token.write_text(secrets.token_hex(32))
         self.gcs, dashboard, agent, client = (free_port() for _ in range(4))
         self.address = f"http://127.0.0.1:{dashboard}"

@@ -60,6 +60,7 @@ def test_every_node_installs_from_the_lock_file_and_asks_for_a_token(name):
     config = read(name)
     assert any("--requirement ~/engram/requirements.lock" in c for c in config["setup_commands"])
     assert "~/.ray/auth_token" in config["file_mounts"]
+    assert "chmod 600 ~/.ray/auth_token" in config["setup_commands"]
     starts = [
         c
         for part in ("head_start_ray_commands", "worker_start_ray_commands")

@@ -53,6 +53,7 @@ class Cluster:
         self.head, *self.workers = bed.hosts
         home = bed.folder / "operator"
         (home / ".ray").mkdir(parents=True)
+        (home / ".ray" / "auth_token").touch(mode=0o600)
         (home / ".ray" / "auth_token").write_text(secrets.token_hex(32))
         config = yaml.safe_load((ROOT / "deploy/local.yaml").read_text())
         config["provider"]["head_ip"] = self.head.address

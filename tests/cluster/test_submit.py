@@ -256,6 +256,20 @@ def test_no_token_and_a_wrong_one(head, local, tmp_path):
     assert (code, "takes another token" in said) == (1, True), said
 
 
+def test_a_token_that_others_may_read(head, local, tmp_path):
+    """As `ray get-auth-token --generate` writes it."""
+    token = tmp_path / "token"
+    token.write_text(head.token.read_text())
+    token.chmod(0o644)
+    address = ["--address", head.address]
+    code, said = refused(local.study, *address, home=tmp_path, RAY_AUTH_TOKEN_PATH=str(token))
+    assert (code, f"{token} is open to others (mode 0644)" in said) == (1, True), said
+    assert f"chmod 600 {token}" in said
+    token.chmod(0o600)
+    done = submit(head, "--status", "none", home=tmp_path, RAY_AUTH_TOKEN_PATH=str(token))
+    assert "knows no job none" in done.stderr, "and then it is let in"
+
+
 def test_an_unknown_job(head, tmp_path):
     for option in ("--status", "--logs", "--stop"):
         done = submit(head, option, "nosuch", home=tmp_path)
