@@ -16,7 +16,7 @@ from engram.sweeps.study.request import STUDY, Request, option_fields
 if TYPE_CHECKING:
     from engram.sweeps.study.configuration import Study
 
-HEAD_HOME = "~/engram-runs"
+HEAD_HOME, HEAD_PYTHON = "~/engram-runs", "python"
 TABLE_FORMATS = ("table", "json", "csv", "markdown")
 
 
@@ -93,14 +93,19 @@ def add_head(parser: argparse.ArgumentParser, what: str) -> None:
     """--address URL of a cluster's head, and how Engram is started there."""
     parser.add_argument("--address", metavar="URL", help=what)
     add_head_home(parser)
-    text = "Python on the head, with Engram's packages"
-    parser.add_argument("--python", metavar="P", default="python", help=text)
+    add_head_python(parser)
 
 
 def add_head_home(parser: argparse.ArgumentParser) -> None:
     """--home: on the head, where each person has a folder of their own."""
     text = f"state folder on the head; {HEAD_HOME}/OWNER without it, a folder for each person"
     parser.add_argument("--home", metavar="DIR", help=text)
+
+
+def add_head_python(parser: argparse.ArgumentParser) -> None:
+    """--python: how Engram is started on the head."""
+    text = "Python on the head, with Engram's packages"
+    parser.add_argument("--python", metavar="P", default=HEAD_PYTHON, help=text)
 
 
 def head_home(arguments: argparse.Namespace) -> str:

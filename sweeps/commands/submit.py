@@ -34,7 +34,7 @@ SUMMARY = "send a study to a Ray cluster as a job, and follow it"
 MORE = "Checked here first; Ctrl-C leaves the job running. Ends in the exit code of the study."
 EXAMPLE = "submit quickstart --address http://127.0.0.1:8265"
 HOME = options.HEAD_HOME
-SENT = "ENGRAM_SUBMITTED"  # see running.execution
+SENT, FETCH = "ENGRAM_SUBMITTED", "ENGRAM_FETCH"  # see running.execution
 NOT_FOUND = 127
 STOP_S = 120  # a driver that is asked to stop may take this long to save what is running
 SECRET_WORDS = ("PASSWORD", "TOKEN", "SECRET", "KEY", "CREDENTIAL")
@@ -63,8 +63,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--stop", metavar="JOB", help=text)
     options.add_yes(parser)
     options.add_head_home(parser)
-    text = "Python on the head, with Engram's packages"
-    parser.add_argument("--python", metavar="P", default="python", help=text)
+    options.add_head_python(parser)
     parser.add_argument(
         "--env",
         metavar="NAME=VALUE",
@@ -133,7 +132,7 @@ def _send(
             job,
             _command(request.of(bundle.STUDY), arguments),
             Path(folder),
-            _environment(arguments),
+            _environment(name, arguments),
             {
                 NAME: name,
                 "engram.study": study.name,
@@ -225,19 +224,24 @@ def _command(request: Request, arguments: argparse.Namespace) -> str:
     return f"set -a && . {on_head.path(arguments.secrets)} && set +a && exec {command}"
 
 
-def _again(arguments: argparse.Namespace) -> str:
-    """What was typed here, for the advice that the study ends in there."""
-    request = options.request(arguments)
-    address = arguments.address or os.environ.get("RAY_API_SERVER_ADDRESS")
-    return f"{program.name()} submit {request} --address {address}"
+def _advice(name: str, arguments: argparse.Namespace) -> dict[str, str]:
+    """What the study says there at its end, as it is typed here: how to go on with it, and how to have it."""
+    where = ["--address", arguments.address or os.environ["RAY_API_SERVER_ADDRESS"]]
+    where += ["--home", arguments.home] if arguments.home else []
+    where += ["--python", arguments.python] if arguments.python != options.HEAD_PYTHON else []
+    more = [word for variable in arguments.env for word in ("--env", variable)]
+    more += ["--secrets", arguments.secrets] if arguments.secrets else []
+    again = f"submit {options.request(arguments)} {shlex.join([*where, *more])}"
+    fetch = shlex.join(["fetch", name, *where])
+    return {SENT: f"{program.name()} {again}", FETCH: f"{program.name()} {fetch}"}
 
 
-def _environment(arguments: argparse.Namespace) -> dict[str, str]:
+def _environment(name: str, arguments: argparse.Namespace) -> dict[str, str]:
     given = dict(variable.split("=", 1) for variable in arguments.env)
     return {
         "ENGRAM_HOME": options.head_home(arguments),
         owner.VARIABLE: owner.owner(),
-        SENT: _again(arguments),
+        **_advice(name, arguments),
         "PYTHONUNBUFFERED": "1",
         "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S),
         **given,

@@ -41,7 +41,8 @@ from engram.sweeps.trial import datasets
 
 SEND_AT_END_S, SEND_AFTER_FAILURE_S = 30.0, 10.0
 LOG = "run.log"
-SUBMITTED = "ENGRAM_SUBMITTED"  # in a job: the command that sent it
+# In a job: the command that sent it, and the one that brings its results home.
+SUBMITTED, FETCH = "ENGRAM_SUBMITTED", "ENGRAM_FETCH"
 RETRY_FAILED = "--set faults.retry_failed=true"
 log = logging.getLogger(__name__)
 
@@ -328,8 +329,6 @@ class Execution:
 
     def _say_what_is_next(self, complete: bool) -> None:
         say, engram = self.display.say, program.name()
-        if os.environ.get(SUBMITTED):  # as it is called where the study came from
-            engram = os.environ[SUBMITTED].partition(" submit ")[0]
         say("")
         if kept := self.display.time_kept():
             say(kept)
@@ -346,10 +345,9 @@ class Execution:
             once_more = "" if self.study.faults.retry_failed else f" {RETRY_FAILED}"
             say(f"{failed} failed; to train what failed again, with the same result for the rest:")
             say(f"  {again}{once_more}")
-        if os.environ.get(SUBMITTED):
-            where = os.environ[SUBMITTED].rpartition(" ")[2]
+        if os.environ.get(FETCH):
             say(f"to have {self.name} on your machine, with its report:")
-            say(f"  {engram} fetch {self.name} --address {where}")
+            say(f"  {os.environ[FETCH]}")
             return
         say(f"more of {self.name}:")
         written = self.folder / "report.html"

@@ -32,7 +32,8 @@ def test_what_was_submitted_is_listed_and_fetched(head, local, tmp_path):
     there, here = tmp_path / "there", tmp_path / "here"
     done = submit(head, local.study, "--home", there, home=here, ENGRAM_OWNER="ada")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"fetch sent --address {head.address}" in done.stdout, "advice that works from here"
+    advice = f"fetch sent --address {head.address} --home {there}\n"
+    assert advice in done.stdout, "it works from here"
     assert "/tmp/ray" not in done.stdout
     (entry,) = json.loads(ask(head, "list", "--home", there, "--format", "json", home=here).stdout)
     assert (entry["name"], entry["status"], entry["owner"]) == ("sent", "complete", "ada")
