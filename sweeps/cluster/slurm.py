@@ -32,38 +32,41 @@ SCRIPT = """\
 # The script, not Ray, hears of the end: {grace} s before the time limit.
 #SBATCH --signal=B:TERM@{grace}
 set -u
-cd {here}
+cd {here} || exit
 export ENGRAM_HOME={home}
 ray={ray}
 umask 077
 mkdir -p "$ENGRAM_HOME"
+study= stopped=
+trap 'stopped=1; [ -z "$study" ] || kill -TERM "$study" 2> /dev/null' TERM INT
 
 # Ray of this job alone: a port by the job's number, and a token that its nodes share by the file system.
 nodes=($(scontrol show hostnames "$SLURM_JOB_NODELIST"))
 head=$(getent ahostsv4 "${{nodes[0]}}" | awk 'NR == 1 {{print $1}}')
 port=$((20000 + SLURM_JOB_ID % 20000))
-export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$ENGRAM_HOME/.slurm-$SLURM_JOB_ID.token"
-test -s "$RAY_AUTH_TOKEN_PATH" || head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \\n' > "$RAY_AUTH_TOKEN_PATH"
-gpus="${{SLURM_GPUS_ON_NODE:-0}}"
+files="$ENGRAM_HOME/.slurm-$SLURM_JOB_ID" temporary="/tmp/ray-$SLURM_JOB_ID"
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$files.token"
+test -s "$files.token" || head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \\n' > "$files.token"
 start() {{  # start NODE OPTIONS...: Ray on a node, with what Slurm gave this job there
   node=$1; shift
-  srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" "$ray" start --block --disable-usage-stats \\
-    --num-cpus="${{SLURM_CPUS_ON_NODE%%(*}}" --num-gpus="$gpus" --temp-dir="/tmp/ray-$SLURM_JOB_ID" "$@" \\
-    >> "$ENGRAM_HOME/.slurm-$SLURM_JOB_ID.ray" 2>&1 &
+  srun --overlap --nodes=1 --ntasks=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --nodelist="$node" \\
+    "$ray" start --block --disable-usage-stats --temp-dir="$temporary" \\
+    --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="${{SLURM_GPUS_ON_NODE:-0}}" "$@" >> "$files.ray" 2>&1 &
 }}
-end() {{ kill $(jobs -p) 2> /dev/null; wait; rm -f "$RAY_AUTH_TOKEN_PATH" "$ENGRAM_HOME/.slurm-$SLURM_JOB_ID.ray"; }}
+end() {{ kill $(jobs -p) 2> /dev/null; wait; rm -rf "$files.token" "$files.ray" "$temporary"; }}
 trap end EXIT
 start "${{nodes[0]}}" --head --node-ip-address="$head" --port="$port" --include-dashboard=false
 for _ in $(seq 120); do "$ray" health-check --address "$head:$port" > /dev/null 2>&1 && break; sleep 1; done
 for node in "${{nodes[@]:1}}"; do start "$node" --address="$head:$port"; done
 
-{run} --address "$head:$port" &
-study=$!
-stopped=
-trap 'stopped=1; kill -TERM $study' TERM INT
-wait $study; code=$?
-# The first wait ends with the signal, before the study has saved what runs.
-while kill -0 $study 2> /dev/null; do wait $study; code=$?; done
+code={interrupted}
+if [ -z "$stopped" ]; then
+  {run} --address "$head:$port" &
+  study=$!
+  wait $study; code=$?
+  # The first wait ends with the signal, before the study has saved what runs.
+  while kill -0 $study 2> /dev/null; do wait $study; code=$?; done
+fi
 if [ -n "$stopped" ] && [ $code -eq {interrupted} ]; then
   echo "out of time or preempted: back into the queue"
   scontrol requeue "$SLURM_JOB_ID"

@@ -41,7 +41,11 @@ JobRequeue=1
 KillWait=60
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,requeue_delay=1
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
-PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PreemptParameters=send_user_signal
+PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=120
+PartitionName=urgent Nodes={host} MaxTime=INFINITE State=UP PriorityTier=2
 """
 DAEMONS = ("munged", "slurmctld", "slurmd")
 LONG = faults.GRID.replace("epochs: 20", "epochs: 600").replace("[0.01, 0.003, 0.001]", "[0.01]")
@@ -75,10 +79,10 @@ class Slurm:
             f"--{k}={folder}/munge.{k.split('-')[0]}" for k in ("pid-file", "seed-file", "log-file")
         ]
         self._start("munged", "--foreground", "--force", f"--key-file={key}", f"--socket={folder}/munge.socket", *files)  # fmt: skip
-        self._until(lambda: (folder / "munge.socket").exists())
+        self.until(lambda: (folder / "munge.socket").exists())
         self._start("slurmctld", "-D", "-f", str(conf))
         self._start("slurmd", "-D", "-f", str(conf), "-N", host)
-        self._until(lambda: "idle" in self.ask("sinfo", "-h", "-o", "%T"), 60)
+        self.until(lambda: "idle" in self.ask("sinfo", "-h", "-o", "%T"), 60)
 
     def _start(self, *words: str) -> None:
         with open(self.folder / f"{words[0]}.out", "wb") as out:
@@ -91,7 +95,7 @@ class Slurm:
             )
         self.processes.append(process)
 
-    def _until(self, condition, timeout_s: float = 120) -> None:
+    def until(self, condition, timeout_s: float = 120) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
             said = "\n".join(
@@ -108,6 +112,11 @@ class Slurm:
             words, env=self.environment, capture_output=True, text=True, timeout=60
         )
         return done.stdout + done.stderr
+
+    def submit(self, *words: str) -> str:
+        found = re.search(r"Submitted batch job (\d+)", said := self.ask("sbatch", *words))
+        assert found, said
+        return found[1]
 
     def state(self, job: str) -> str:
         return "".join(re.findall(r"JobState=(\w+)", self.ask("scontrol", "show", "job", job)))
@@ -155,26 +164,28 @@ def test_bash_reads_the_script_and_it_asks_for_what_a_trial_needs(tmp_path, monk
 
 
 @pytest.mark.hosts
-@pytest.mark.timeout(1500)
-def test_a_job_that_is_out_of_time_goes_on_after_its_requeue(slurm, tmp_path, monkeypatch, capsys):
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize("how", ["out of time", "preempted"])
+def test_a_job_goes_on_after_its_requeue(how, slurm, tmp_path, monkeypatch, capsys):
     study, home = faults.write(tmp_path, LONG), tmp_path / "runs"
     home.mkdir()
-    text = script(study, home, monkeypatch, capsys).replace(
-        f"--cpus-per-task={os.cpu_count()}", "--cpus-per-task=1"
-    )
+    text = script(study, home, monkeypatch, capsys)
     text = re.sub(r"--cpus-per-task=\d+", f"--cpus-per-task={os.cpu_count()}", text)
     (tmp_path / "job.sh").write_text(text)
-    found = re.search(r"Submitted batch job (\d+)", slurm.ask("sbatch", str(tmp_path / "job.sh")))
-    assert found
-    job = found[1]
+    job = slurm.submit(str(tmp_path / "job.sh"))
     said = lambda: "".join(p.read_text() for p in home.glob("slurm-*.log"))  # noqa: E731
-    slurm._until(lambda: bool(list(home.glob("studies/grid/checkpoints/*/*.ckpt"))), 600)
-    slurm.ask("scancel", "--batch", "--signal=TERM", job)  # as Slurm does it before the time limit
-    slurm._until(lambda: "back into the queue" in said(), 200)
+    slurm.until(lambda: bool(list(home.glob("studies/grid/checkpoints/*/*.ckpt"))), 600)
+    if how == "preempted":
+        other = slurm.submit("--partition=urgent", "--exclusive", "--wrap=sleep 5")
+        slurm.until(lambda: slurm.state(other) == "COMPLETED", 300)
+    else:
+        slurm.ask("scancel", "--batch", "--signal=TERM", job)  # as Slurm does before the limit
+    slurm.until(lambda: "back into the queue" in said(), 200)
     assert "running ones are saved" in said()
-    slurm._until(lambda: slurm.state(job) == "COMPLETED", 900)
+    slurm.until(lambda: slurm.state(job) == "COMPLETED", 900)
     assert len(faults.board(home)) == 8
     assert {r.info.status for r in faults.trial_runs(faults.store(home))} == {"FINISHED"}
     assert "goes on from a checkpoint" in faults.log(home)
     faults.assert_never_trained_after_commit(home)
     assert not list(home.glob(".slurm-*")), "token and log of Ray are gone"
+    assert not Path(f"/tmp/ray-{job}").exists()
