@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engram import program
@@ -24,6 +25,10 @@ EXAMPLE = "schedule nightly --print systemd"
 def arguments(parser: argparse.ArgumentParser) -> None:
     options.add_study(parser, many=True, named=False)
     options.add_address(parser)
+    text = (
+        "state folder, ENGRAM_HOME without it; repeated: nights of all of them, one after the other"
+    )
+    parser.add_argument("--home", metavar="DIR", action="append", type=_folder, help=text)
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument("--once", action="store_true", help="run what is due now, and exit")
     ways.add_argument(
@@ -40,21 +45,32 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def body(arguments: argparse.Namespace) -> int:
     from engram.sweeps.nightly import service, studies, training
+    from engram.sweeps.state import paths
 
+    folders = arguments.home or [paths.home()]
     requests = options.requests(arguments)
     found = studies.load(requests)
     if arguments.list:
-        return _show(found, arguments.format)
+        return _show(found, folders, arguments.format)
     if arguments.check is not None:
-        return _check(found, arguments.check)
+        return _check(found, folders, arguments.check)
     if arguments.print:
-        print(_entry(arguments.print)(found, requests, arguments.address))
+        with paths.at(folders[0]):
+            print(_entry(arguments.print)(found, requests, folders, arguments.address))
         return program.DONE
     train = training.on(arguments.address)
-    return _once(found, train) if arguments.once else service.serve(found, options.say, train=train)
+    if arguments.once:
+        return _once(found, folders, train)
+    return service.serve(found, folders, options.say, train=train)
 
 
-def _entry(kind: str) -> Callable[[Sequence[Study], Sequence[Request], str | None], str]:
+def _folder(text: str) -> Path:
+    return Path(text).expanduser().resolve()
+
+
+def _entry(
+    kind: str,
+) -> Callable[[Sequence[Study], Sequence[Request], list[Path], str | None], str]:
     """What writes the entry for a scheduler."""
     from engram.sweeps.nightly import kubernetes, schedulers
 
@@ -63,41 +79,53 @@ def _entry(kind: str) -> Callable[[Sequence[Study], Sequence[Request], str | Non
     return schedulers.cron if kind == "cron" else schedulers.systemd
 
 
-def _once(studies: Sequence[Study], train: Train) -> int:
+def _once(studies: Sequence[Study], folders: Sequence[Path], train: Train) -> int:
     """Run what is due now, if anything; return at once where another night is running."""
-    from engram.sweeps.nightly.session import Session, hold
+    from engram.sweeps.nightly.folders import tick
+    from engram.sweeps.nightly.session import Session
     from engram.sweeps.state import lock
 
     try:
-        session = Session(studies, asked=False, train=train, say=options.say)
-        return hold(session, wait=False)
+        code, _ran = tick(
+            folders, lambda: Session(studies, asked=False, train=train, say=options.say)
+        )
     except lock.Busy:
         return program.DONE  # whoever holds it, or the next tick, sees to what is due
+    return code
 
 
-def _check(studies: Sequence[Study], hours: float) -> int:
+def _check(studies: Sequence[Study], folders: Sequence[Path], hours: float) -> int:
     """Say which studies have had no night for too long."""
     from engram.sweeps.nightly import monitoring
     from engram.sweeps.nightly.session import utc_now
 
-    late = monitoring.overdue([study.name for study in studies], hours, utc_now())
-    print("\n".join(late) or f"each of {len(studies)} has had a night in the last {hours:g} h")
+    late = monitoring.overdue([study.name for study in studies], folders, hours, utc_now())
+    print(
+        "\n".join(late)
+        or f"each of {len(studies) * len(folders)} has had a night in the last {hours:g} h"
+    )
     return program.FAILED if late else program.DONE
 
 
-def _show(studies: Sequence[Study], form: str) -> int:
+def _show(studies: Sequence[Study], folders: Sequence[Path], form: str) -> int:
     """Print when each study runs next, when it last did, and how that ended."""
+    from engram.sweeps.state import paths
+
     if form == "prometheus":
         from engram.sweeps.nightly import monitoring
         from engram.sweeps.nightly.session import utc_now
 
-        print(monitoring.metrics([study.name for study in studies], utc_now()), end="")
+        print(monitoring.metrics([s.name for s in studies], folders, utc_now()), end="")
         return program.DONE
-    found = [_state(study) for study in studies]
+    found = []
+    for folder in folders:
+        with paths.at(folder):
+            found += [{**_state(study), "folder": str(folder)} for study in studies]
     if form == "json":
         print(json.dumps(found, indent=1))
         return program.DONE
-    header = ("study", "timetable", "next", "in", "last", "ended")
+    header = ["study", "timetable", "next", "in", "last", "ended"]
+    header += ["folder"] if len(folders) > 1 else []
     table = [header, *([str(row[name]) for name in header] for row in found)]
     widths = [max(len(line[k]) for line in table) for k in range(len(header))]
     for line in table:

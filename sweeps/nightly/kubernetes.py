@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from engram.problems import Place, Problem, StudyError
 from engram.sweeps.nightly import notify, schedulers
 from engram.sweeps.study import own_code, study_file
 from engram.sweeps.study.configuration import Study
@@ -23,9 +25,15 @@ GPU = "nvidia.com/gpu"
 
 
 def kubernetes(
-    studies: Sequence[Study], requests: Sequence[Request], address: str | None = None
+    studies: Sequence[Study],
+    requests: Sequence[Request],
+    folders: Sequence[Path],
+    address: str | None,
 ) -> str:
     """The documents for `kubectl apply`. The image, the claim's size and the secret are yours."""
+    if len(folders) > 1:
+        rule = "a CronJob has one claim, for one state folder"
+        raise StudyError([Problem(Place("schedule"), rule, "print one for each", "--home")])
     joined = "-".join(study.name for study in studies).lower()
     name = "engram-" + re.sub(r"[^a-z0-9-]", "-", joined)[:40].strip("-")
     own = {f"{study.name}.yaml": study.text for study in studies if not _shipped(study)}

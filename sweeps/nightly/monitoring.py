@@ -6,36 +6,42 @@ Reads what is on disk and changes nothing, so that it may be asked as often as o
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from engram.sweeps.nightly import alerts, entries
 from engram.sweeps.nightly.entries import DONE, Entry
-from engram.sweeps.state import prometheus
+from engram.sweeps.state import paths, prometheus
 from engram.sweeps.state.prometheus import Metric
 
 
-def metrics(studies: Sequence[str], now: dt.datetime) -> str:
-    """In Prometheus' text format: nights by verdict, age and code of the last one, trials, hours, alerts that wait."""
+def metrics(studies: Sequence[str], folders: Sequence[Path], now: dt.datetime) -> str:
+    """In Prometheus' text format: nights by verdict, age and code of the last one, trials, hours, alerts that wait.
+
+    Where there are several state folders, each number says of which it is.
+    """
     verdicts: list[tuple[dict[str, str], float]] = []
-    ages, codes, hours, attempts = [], [], [], []
-    for study in studies:
-        known, mine = entries.of_study(study), {"study": study}
-        counted: dict[tuple[str, str], int] = {}
-        for entry in known:
-            key = (entry.state, str(entry.judgement.get("verdict", "")))
-            counted[key] = counted.get(key, 0) + 1
-        verdicts += [
-            ({**mine, "state": state, "verdict": verdict}, float(count))
-            for (state, verdict), count in sorted(counted.items())
-        ]
-        if (since := ended_since(known, now)) is not None:
-            ages.append((mine, since))
-        if known:
-            last = known[-1]
-            codes += [(mine, float(last.code))] if last.code is not None else []
-            hours.append((mine, last.seconds / 3600))
-            attempts.append((mine, float(last.attempts)))
-    waiting: list[tuple[dict[str, str], float]] = [({}, float(len(alerts.waiting())))]
+    ages, codes, hours, attempts, waiting = [], [], [], [], []
+    for folder in folders:
+        with paths.at(folder):
+            where = {"folder": str(folder)} if len(folders) > 1 else {}
+            waiting.append((where, float(len(alerts.waiting()))))
+            known_of = {study: entries.of_study(study) for study in studies}
+        for study, known in known_of.items():
+            mine = {**where, "study": study}
+            counted = Counter((e.state, str(e.judgement.get("verdict", ""))) for e in known)
+            verdicts += [
+                ({**mine, "state": state, "verdict": verdict}, float(count))
+                for (state, verdict), count in sorted(counted.items())
+            ]
+            if (since := ended_since(known, now)) is not None:
+                ages.append((mine, since))
+            if known:
+                last = known[-1]
+                codes += [(mine, float(last.code))] if last.code is not None else []
+                hours.append((mine, last.seconds / 3600))
+                attempts.append((mine, float(last.attempts)))
     return prometheus.text(
         [
             Metric("nights", "Nights by how they ended and what was found.", verdicts),
@@ -54,13 +60,18 @@ def ended_since(known: Sequence[Entry], now: dt.datetime) -> float | None:
     return (now - max(ends)).total_seconds() if ends else None
 
 
-def overdue(studies: Sequence[str], hours: float, now: dt.datetime) -> list[str]:
-    """What is wrong, a line a study: no night that was done in so many hours."""
+def overdue(
+    studies: Sequence[str], folders: Sequence[Path], hours: float, now: dt.datetime
+) -> list[str]:
+    """What is wrong, a line a study and folder: no night that was done in so many hours."""
     found = []
-    for study in studies:
-        since = ended_since(entries.of_study(study), now)
-        if since is None:
-            found.append(f"{study}: no night has ever been done")
-        elif since > hours * 3600:
-            found.append(f"{study}: the last night was done {since / 3600:.1f} h ago")
+    for folder in folders:
+        of = f"{folder}: " if len(folders) > 1 else ""
+        with paths.at(folder):
+            ages = [(study, ended_since(entries.of_study(study), now)) for study in studies]
+        for study, since in ages:
+            if since is None:
+                found.append(f"{of}{study}: no night has ever been done")
+            elif since > hours * 3600:
+                found.append(f"{of}{study}: the last night was done {since / 3600:.1f} h ago")
     return found

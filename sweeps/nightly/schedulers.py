@@ -22,7 +22,12 @@ from engram.sweeps.study.request import Request
 EVERY_MIN = 10
 
 
-def cron(studies: Sequence[Study], requests: Sequence[Request], address: str | None = None) -> str:
+def cron(
+    studies: Sequence[Study],
+    requests: Sequence[Request],
+    folders: Sequence[Path],
+    address: str | None,
+) -> str:
     """A crontab's lines. cron's PATH is short and `%` is a line's end to it, so both are seen to."""
     quoted = {
         name: shlex.quote(str(path))
@@ -35,7 +40,7 @@ def cron(studies: Sequence[Study], requests: Sequence[Request], address: str | N
     }
     line = (
         f"mkdir -p {quoted['nights']} && cd {quoted['here']} && ENGRAM_HOME={quoted['runs']} "
-        f"{shlex.join(_command(requests, address))} >> {quoted['log']} 2>&1"
+        f"{shlex.join(_command(requests, folders, address))} >> {quoted['log']} 2>&1"
     )
     return "\n".join(
         [
@@ -47,11 +52,14 @@ def cron(studies: Sequence[Study], requests: Sequence[Request], address: str | N
 
 
 def systemd(
-    studies: Sequence[Study], requests: Sequence[Request], address: str | None = None
+    studies: Sequence[Study],
+    requests: Sequence[Request],
+    folders: Sequence[Path],
+    address: str | None,
 ) -> str:
     """A service and its timer, one after the other, each headed by the file it belongs into."""
     unit = "engram-" + re.sub(r"[^A-Za-z0-9-]", "-", "-".join(s.name for s in studies))[:60]
-    command = " ".join(_systemd_word(word) for word in _command(requests, address))
+    command = " ".join(_systemd_word(word) for word in _command(requests, folders, address))
     return "\n".join(
         [
             f"# ~/.config/systemd/user/{unit}.service",
@@ -89,14 +97,17 @@ def systemd(
     )
 
 
-def _command(requests: Sequence[Request], address: str | None) -> list[str]:
-    return [*program.words(), *words(requests, address)]
+def _command(
+    requests: Sequence[Request], folders: Sequence[Path], address: str | None
+) -> list[str]:
+    homes = [word for folder in folders for word in ("--home", str(folder))]
+    return [*program.words(), *words(requests, address, homes if len(folders) > 1 else [])]
 
 
-def words(requests: Sequence[Request], address: str | None) -> list[str]:
+def words(requests: Sequence[Request], address: str | None, more: Sequence[str] = ()) -> list[str]:
     """`schedule STUDY... --once` with the options that all of them share."""
     options = requests[0].words()[1:] + (["--address", address] if address else [])
-    return ["schedule", *(request.study for request in requests), *options, "--once"]
+    return ["schedule", *(request.study for request in requests), *options, *more, "--once"]
 
 
 def _names(studies: Sequence[Study]) -> str:

@@ -11,11 +11,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from engram.sweeps.nightly import timetable, training
+from engram.sweeps.nightly import folders, timetable, training
 from engram.sweeps.nightly.entries import Clock
-from engram.sweeps.nightly.session import DONE, INTERRUPTED, Session, hold, utc_now
+from engram.sweeps.nightly.session import DONE, INTERRUPTED, Session, utc_now
 from engram.sweeps.nightly.training import Train
 from engram.sweeps.state import lock
 from engram.sweeps.study.configuration import Study
@@ -26,25 +27,27 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 def serve(
     studies: Sequence[Study],
+    homes: Sequence[Path],
     say: Callable[[str], None],
     clock: Clock = utc_now,
     train: Train = training.train,
     stop: threading.Event | None = None,
     tick_s: float = TICK_S,
 ) -> int:
-    """Run nights as they come due until stop is set or a signal comes; 130 where one came amid a night."""
+    """Run nights of these state folders as they come due until stop is set or a signal comes; 130 where one came amid a night."""
     stop = stop or threading.Event()
     with _stopped_by_signals(stop):
         _say_next(studies, say, clock)
         while not stop.is_set():
-            session = Session(studies, asked=False, clock=clock, train=train, say=say)
             try:
-                code = hold(session, wait=False)
+                code, ran = folders.tick(
+                    homes, lambda: Session(studies, asked=False, clock=clock, train=train, say=say)
+                )
             except lock.Busy:
-                code = DONE  # a night that somebody started by hand; what is due waits
+                code, ran = DONE, False  # a night that somebody started by hand; what is due waits
             if code == INTERRUPTED:
                 return INTERRUPTED
-            if session.ran:
+            if ran:
                 _say_next(studies, say, clock)
             stop.wait(tick_s)
     return DONE

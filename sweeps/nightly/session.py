@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from engram.sweeps.nightly import alerts, due, entries, night, timetable, training
@@ -135,7 +136,17 @@ class Session:
             if self.asked and plan.done is not None and plan.done.night not in self.ran:
                 self.say(f"{plan.done.night}: is {plan.done.state}; a night is run once")
                 codes.add(plan.done.code)
-        return next((code for code in ORDER if code in codes), DONE)
+        return worst(codes)
+
+
+def worst(codes: Collection[int | None]) -> int:
+    """The exit code that stands for several."""
+    return next((code for code in ORDER if code in codes), DONE)
+
+
+def locked(studies: Sequence[Study]) -> AbstractContextManager[int]:
+    """The one lock of all nights of the state folder. lock.Busy where another holds it."""
+    return lock.held(entries.home(), "nightly " + " ".join(study.name for study in studies))
 
 
 def _urgency(waiting: tuple[Study, Slot]) -> tuple:
@@ -148,14 +159,12 @@ def hold(session: Session, wait: bool) -> int:
 
     Waiting ends when the next slot of any of its studies comes: that night has a process of its own.
     """
-    _log_to(Secrets(*session.studies))
+    log_to(Secrets(*session.studies))
     end = min(timetable.upcoming(study, session.now())[0].at for study in session.studies)
     told = False
     while True:
         try:
-            with lock.held(
-                entries.home(), "nightly " + " ".join(s.name for s in session.studies)
-            ) as held:
+            with locked(session.studies) as held:
                 return session.run(held)
         except lock.Busy as busy:
             if not wait or session.now() >= end:
@@ -166,7 +175,7 @@ def hold(session: Session, wait: bool) -> int:
             time.sleep(POLL_S)
 
 
-def _log_to(secrets: Secrets) -> None:
+def log_to(secrets: Secrets) -> None:
     """All that the nights have to say to whoever looks after them is in one file."""
     logs.rotate(entries.home() / "tick.log")
     handler = logs.handler(entries.home() / LOG, secrets.hidden)

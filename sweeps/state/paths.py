@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from engram import files
@@ -20,6 +22,20 @@ FORMAT = 1  # of a study's folder; raised when an older program could misread it
 def home() -> Path:
     """The state folder, absolute. A relative one is fixed where the process first asked."""
     return _absolute(os.environ.get("ENGRAM_HOME") or "runs")
+
+
+@contextmanager
+def at(folder: Path) -> Iterator[None]:
+    """Another state folder for a while, in this process and in those that it starts."""
+    before = os.environ.get("ENGRAM_HOME")
+    os.environ["ENGRAM_HOME"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["ENGRAM_HOME"]
+        else:
+            os.environ["ENGRAM_HOME"] = before
 
 
 @functools.cache

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from engram.sweeps.nightly import entries
+from engram.sweeps.nightly import entries, folders
 from engram.sweeps.nightly.session import Session, hold
 from engram.sweeps.nightly.training import INTERRUPTED
-from engram.sweeps.state import lock
+from engram.sweeps.state import lock, paths
 from engram.sweeps.study import loading
 from tests.nightly.weeks import Clock
 
@@ -53,3 +53,31 @@ def test_no_night_is_lost_or_doubled(tmp_path, monkeypatch):
     twice = [night for night in set(trained) if trained.count(night) > 1]
     assert twice == [name(INTERRUPTED_ON)]
     assert len(trained) == len(NIGHTS)  # one was missed, and one went on a second time
+
+
+def test_nights_of_several_state_folders_follow_one_another(tmp_path):
+    """None starts while one of another folder runs, whoever asks; each folder has its own entry."""
+    homes = [tmp_path / "one", tmp_path / "other"]
+    path = tmp_path / "s.yaml"
+    path.write_text('name: s\nnightly: {cron: "30 2 * * *", timezone: Europe/Berlin}\n')
+    clock, trained = Clock.__new__(Clock).at(3, 19, 12), []
+
+    def session() -> Session:
+        return Session([loading.load(path)], False, clock=clock, train=train, say=str)
+
+    def train(one, night, limits, descriptor) -> int:
+        trained.append((paths.home(), night))
+        for others in (homes, homes[::-1], [homes[0]], [homes[1]]):
+            with pytest.raises(lock.Busy):
+                folders.tick(others, session)
+        return 0
+
+    assert folders.tick(homes, session) == (0, False)
+    for night in NIGHTS[:2]:
+        clock.at(*night)
+        assert folders.tick(homes, session) == (0, True)
+        assert folders.tick(homes, session) == (0, False)
+    assert trained == [(home, name(night)) for night in NIGHTS[:2] for home in homes]
+    for home in homes:
+        with paths.at(home):
+            assert [e.state for e in entries.of_study("s")] == ["done", "done"]

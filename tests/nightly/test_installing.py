@@ -122,6 +122,19 @@ def test_a_dollar_in_a_folder_means_itself_to_systemd(tmp_path, monkeypatch, cap
     assert f"WorkingDirectory={folder}" in lines
 
 
+def test_several_state_folders_have_one_entry(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["schedule", "nightly", "--home", "a b", "--home", str(tmp_path / "other"), "--print"]
+    assert line.main([*words, "cron"]) == 0
+    said = capsys.readouterr().out
+    assert f"ENGRAM_HOME='{tmp_path}/a b'" in said
+    assert f"--home '{tmp_path}/a b' --home {tmp_path}/other --once >> " in said
+    assert line.main([*words, "systemd"]) == 0
+    assert f'--home "{tmp_path}/a b" --home {tmp_path}/other --once' in capsys.readouterr().out
+    assert line.main([*words, "kubernetes"]) == 2
+    assert "one claim, for one state folder" in capsys.readouterr().err
+
+
 def test_the_service_ends_on_a_signal_and_says_what_comes_next(tmp_path):
     import signal
     import sys

@@ -9,6 +9,7 @@ import pytest
 from engram.sweeps.commands import line
 from engram.sweeps.nightly import alerts, monitoring
 from engram.sweeps.nightly.entries import DONE, FAILED, Entry
+from engram.sweeps.state import paths
 from tests.test_watch import assert_prometheus
 
 
@@ -49,10 +50,35 @@ def test_numbers_for_prometheus(monkeypatch, capsys):
     night(6, now)
     night(3, now)
     alerts.send("nightly-3", "team", "t", "x", "info", now)
-    numbers = assert_prometheus(monitoring.metrics(["nightly"], now))
+    numbers = assert_prometheus(monitoring.metrics(["nightly"], [paths.home()], now))
     assert numbers['engram_nights{state="done",study="nightly",verdict="no change"}'] == 2
     assert numbers['engram_nights{state="done",study="nightly",verdict="regression"}'] == 1
     assert numbers['engram_night_seconds_since_end{study="nightly"}'] == 3 * 3600
     assert numbers["engram_alerts_waiting"] == 1
     assert line.main(["schedule", "nightly", "--list", "--format", "prometheus"]) == 0
     assert_prometheus(capsys.readouterr().out)
+
+
+def test_of_several_state_folders_each_is_told(tmp_path, capsys):
+    one, other = tmp_path / "one", tmp_path / "other"
+    words = ["schedule", "nightly", "--home", str(one), "--home", str(other)]
+    for folder, hours in ((one, 3), (other, 30)):
+        with paths.at(folder):
+            night(hours)
+    assert line.main([*words, "--check", "26"]) == 1
+    assert capsys.readouterr().out == f"{other}: nightly: the last night was done 30.0 h ago\n"
+    assert line.main([*words, "--check", "31"]) == 0
+    capsys.readouterr()
+    assert line.main([*words, "--list", "--format", "prometheus"]) == 0
+    numbers = assert_prometheus(capsys.readouterr().out)
+    ages = [
+        numbers[f'engram_night_seconds_since_end{{folder="{f}",study="nightly"}}']
+        for f in (one, other)
+    ]
+    assert [round(age / 3600) for age in ages] == [3, 30]
+    assert line.main([*words, "--list"]) == 0
+    assert [row.split()[-1] for row in capsys.readouterr().out.splitlines()] == [
+        "folder",
+        str(one),
+        str(other),
+    ]
