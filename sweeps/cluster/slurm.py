@@ -16,6 +16,7 @@ from engram import program
 from engram.sweeps.study.configuration import Study
 
 GRACE_S = 180  # before the end of the time limit: what runs is saved, and the job is put back into the queue
+MOST_RESTARTS = 100  # a Ray that never comes up does not go round for ever
 
 SCRIPT = """\
 #!/bin/bash
@@ -56,6 +57,7 @@ start() {{  # start NODE OPTIONS...: Ray on a node, with what Slurm gave this jo
 end() {{ kill $(jobs -p) 2> /dev/null; wait; rm -rf "$files.token" "$files.ray" "$temporary"; }}
 trap end EXIT
 start "${{nodes[0]}}" --head --node-ip-address="$head" --port="$port" --include-dashboard=false
+first=$!
 for _ in $(seq 120); do "$ray" health-check --address "$head:$port" > /dev/null 2>&1 && break; sleep 1; done
 for node in "${{nodes[@]:1}}"; do start "$node" --address="$head:$port"; done
 
@@ -67,7 +69,9 @@ if [ -z "$stopped" ]; then
   # The first wait ends with the signal, before the study has saved what runs.
   while kill -0 $study 2> /dev/null; do wait $study; code=$?; done
 fi
-if [ -n "$stopped" ] && [ $code -eq {interrupted} ]; then
+# A preemption may end Ray before the script hears of it.
+[ $code -eq 0 ] || kill -0 $first 2> /dev/null || {{ stopped=1; code={interrupted}; }}
+if [ -n "$stopped" ] && [ $code -eq {interrupted} ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ]; then
   echo "out of time or preempted: back into the queue"
   scontrol requeue "$SLURM_JOB_ID"
 fi
@@ -94,6 +98,7 @@ def script(study: Study, words: list[str], home: Path) -> str:
         ray=shlex.quote(str(ray)),
         run=shlex.join([*program.words(), "run", *words]),
         interrupted=program.INTERRUPTED,
+        most=MOST_RESTARTS,
     )
 
 
