@@ -75,6 +75,13 @@ BAD = {
     "time zone": Bad(
         "name: bad\nnightly: {timezone: Mars/Olympus}", 2, ("time zone", "Europe/Berlin")
     ),
+    "store without a scheme": Bad(
+        "name: bad\ntracking: {uri: '10.0.0.1:5000'}", 2, ("no scheme", "http://10.0.0.1:5000")
+    ),
+    "store that is a word": Bad("name: bad\ntracking: {uri: mlflow}", 2, ("no URI", "http://host")),
+    "model under a name with a slash": Bad(
+        "name: bad\ntracking: {register_as: a/b}", 2, ("tracking.register_as",)
+    ),
     # names
     "no name": Bad("question: what?", 1, ("no name", "name: my_study")),
     "name with a slash": Bad("name: a/b", 1, ("path", "letters, digits")),

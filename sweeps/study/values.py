@@ -219,13 +219,13 @@ def _own(value: object) -> Wrong:
 
 def _uri(value: object) -> Wrong:
     fix = "write http://host:5000, sqlite:///path/to/mlflow.db, or null for the embedded store"
+    if re.fullmatch(r"[\w.-]+:\d+(/.*)?", str(value)):  # a host and its port
+        return "has no scheme", f"write http://{value}, or https://{value}"
     scheme, separator, rest = str(value).partition(":")
     if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
         return "is no URI", fix
     if scheme in ("databricks", "file") or rest.startswith("//"):
         return None
-    if rest[:1].isdigit():  # a host and its port look like a scheme
-        return "has no scheme", f"write http://{value}, or https://{value}"
     return f"has no // after {scheme}:", fix
 
 
