@@ -15,9 +15,9 @@ demo: setup
 test: setup
 	$(RUN) -m pytest -n 2 --dist loadfile
 
-# The faults at full size: 20 kills of the driver and 20 of workers (docs/reliability.md).
+# The faults at full size: 20 kills of the driver, 20 of workers and 20 starts beside busy processes (docs/reliability.md).
 test-faults: setup
-	ENGRAM_TEST_KILLS=20 $(RUN) -m pytest -m faults tests
+	ENGRAM_TEST_KILLS=20 ENGRAM_TEST_STARTS=20 $(RUN) -m pytest -m faults tests
 
 # Several hosts as network namespaces, three nodes and their faults, PostgreSQL (docs/cluster.md). As root.
 test-hosts: setup

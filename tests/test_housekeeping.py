@@ -311,6 +311,11 @@ def test_files_that_are_no_archive_are_refused(home, command, tmp_path):
     assert not (home.parent / "evil").exists()
 
 
+def test_every_run_in_mlflow_has_its_owner(home):
+    runs = [*faults.trial_runs(faults.store(home), "small")]
+    assert {run.data.tags["mlflow.user"] for run in runs} == {inventory.entry_of("small").owner}
+
+
 # -- retry ------------------------------------------------------------------------------------------
 
 

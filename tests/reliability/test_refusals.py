@@ -23,6 +23,7 @@ from engram.sweeps.tracking import batches, store
 from engram.sweeps.tracking.recorder import STUDY, Recorder
 from engram.sweeps.tracking.refusals import FILE
 from tests.command_line import engram
+from tests.reliability import faults
 from tests.reliability.tracking_server import Gate, Server, free_port
 
 OLD = "ENGRAM_OLD_MLFLOW"  # a Python with MLflow 2.22, for the test that wants a real one
@@ -207,6 +208,21 @@ def test_a_registered_name_that_is_refused_is_found_before_training(server, tmp_
     assert good.rejected(60) is None
     assert good.close(60)
     assert MlflowClient(server.uri).get_registered_model("fine").name == "fine"
+
+
+@pytest.mark.faults
+def test_a_question_of_twenty_thousand_characters_is_recorded(server, tmp_path):
+    """MLflow takes 5,000 in a tag of an experiment and 8,000 in one of a run."""
+    question = "why? " * 4000
+    text = "name: long\nquestion: '{}'\ndata: {{train_size: 100}}\ntraining: {{epochs: 2}}\n"
+    text += f"tracking: {{uri: '{server.uri}'}}\n"
+    study, home = faults.write(tmp_path, text.format(question)), tmp_path / "runs"
+    faults.finish(study, home)
+    found = runs(server.uri, "long")
+    assert {run.info.status for run in found} == {"FINISHED"}
+    assert len(found) == 2
+    assert any(run.data.tags.get("engram.question", "").startswith("why? why?") for run in found)
+    assert not list(home.glob("studies/long/outbox.refused.jsonl"))
 
 
 def test_a_run_deleted_while_it_is_written_to_is_made_anew(server, tmp_path):
