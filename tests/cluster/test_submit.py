@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from engram.sweeps.cluster import bundle
+from engram.sweeps.commands import options
 from engram.sweeps.study import loading as studies
 from tests import own_project
 from tests.cluster.conftest import STUDY
@@ -293,6 +295,21 @@ def test_a_bad_study_is_refused_before_anything_is_sent(text, options, words, tm
     address = f"http://127.0.0.1:{free_port()}"  # nobody is asked
     code, said = refused(study, "--address", address, *options, home=tmp_path)
     assert (code, words in said) == (2, True), said
+
+
+@pytest.mark.parametrize(
+    ("who", "given", "folder"),
+    [
+        ("ada", None, "~/engram-runs/ada"),
+        ("CORP/ada lovelace", None, "~/engram-runs/CORP-ada-lovelace"),
+        ("../../etc", None, "~/engram-runs/etc"),
+        ("..", None, "~/engram-runs/nobody"),
+        ("ada", "/shared/runs", "/shared/runs"),
+    ],
+)
+def test_each_person_has_a_state_folder_on_the_head(who, given, folder, monkeypatch):
+    monkeypatch.setenv("ENGRAM_OWNER", who)
+    assert options.head_home(argparse.Namespace(home=given)) == folder
 
 
 # -- what is sent -----------------------------------------------------------------------------------
