@@ -12,6 +12,7 @@ import ray
 from mlflow.tracking import MlflowClient
 from ray.cluster_utils import Cluster
 
+from tests.command_line import engram
 from tests.reliability import faults
 
 pytestmark = pytest.mark.faults
@@ -145,3 +146,27 @@ def test_a_bad_node_of_two_is_set_aside_and_named(tmp_path):
     (parent,) = client.search_runs([experiment], "tags.`engram.kind` = 'study'")
     assert name in parent.data.tags["engram.set_aside"]
     assert "uncorrectable ECC" in parent.data.tags["engram.set_aside"]
+
+
+def test_what_failed_on_a_node_is_retried_on_another(tmp_path):
+    """By `retry`, in a run of its own: without retries, an attempt on the same node would fail again."""
+    (tmp_path / "bad.py").write_text(BAD.replace("CUDA error: uncorrectable ECC error", "an error"))
+    study, home = faults.write(tmp_path, ONE_OF_TWO.replace(", 0.2, 0.5]", "]")), tmp_path / "runs"
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+    )
+    try:
+        cluster.add_node(num_cpus=4, env_vars={"BAD_NODE": "1"})
+        assert faults.Run(study, home, "--address", cluster.address).wait() == 1
+        board = faults.board(home, "badnode")
+        assert [entry["status"] for entry in board] == ["failed"] * 4
+        cluster.add_node(num_cpus=4)
+        words = ["retry", "badnode", "--address", cluster.address]
+        done = engram(*words, home=home, cwd=tmp_path, timeout_s=600)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert done.returncode == 0, done.stdout + done.stderr
+    board = faults.board(home, "badnode")
+    assert [entry["status"] for entry in board] == ["completed"] * 4
