@@ -8,12 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from engram.sweeps.cluster import address
 from tests.command_line import ROOT, engram
 from tests.reliability import faults
 from tests.reliability.tracking_server import free_port
@@ -48,16 +50,16 @@ def test_a_reader_of_a_pipe_may_leave(words, finished_study):
 
 
 @pytest.mark.parametrize(
-    ("address", "code", "words"),
+    ("where", "code", "words"),
     [
         ("ray://127.0.0.1:10001", 2, "is not the address of a node"),
         ("127.0.0.1", 2, "is no address of a node"),
         ("127.0.0.1:PORT", 1, "is no cluster that runs: Connection refused"),
     ],
 )
-def test_an_address_is_looked_at_before_anything_is_begun(address, code, words, tmp_path):
-    address = address.replace("PORT", str(free_port()))
-    done = engram("run", "quickstart", "--address", address, home=tmp_path / "runs")
+def test_an_address_is_looked_at_before_anything_is_begun(where, code, words, tmp_path):
+    where = where.replace("PORT", str(free_port()))
+    done = engram("run", "quickstart", "--address", where, home=tmp_path / "runs")
     assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr
@@ -72,15 +74,30 @@ def test_ray_address_is_not_read(tmp_path):
     assert "RAY_ADDRESS is not read" in done.stderr
 
 
-@pytest.mark.faults
-def test_an_address_where_something_else_answers_ends_in_a_sentence(tmp_path):
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [(None, "no answer"), (b"HTTP/1.0 400 Bad\r\n\r\n", "something else answers there"), (b"", "")],
+)
+def test_an_address_where_something_else_answers(answer, words, monkeypatch):
+    """One that accepts and is silent, one that speaks otherwise, one that hangs up."""
+    monkeypatch.setattr(address, "ANSWER_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        began = time.monotonic()
-        done = engram("run", "quickstart", "--address", f"127.0.0.1:{port}", home=tmp_path / "runs")
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert time.monotonic() - began < 240
+
+        def serve() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(100)
+                if answer is None:
+                    over.wait(60)
+                else:
+                    connection.sendall(answer)
+
+        over = threading.Event()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(address.Unreachable, match=f"is no cluster that runs: .*{words}"):
+            address.settled(f"127.0.0.1:{server.getsockname()[1]}")
+        over.set()
+        thread.join()
 
 
 @pytest.mark.faults

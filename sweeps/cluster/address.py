@@ -13,7 +13,9 @@ from engram.problems import Place, Problem, StudyError
 
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the driver of a job
 OWN = ("auto", "local")  # Ray's words for a node on this machine, and for a Ray of our own
-ANSWER_S = 10.0
+ANSWER_S = 20.0
+# How HTTP/2 begins, as a head speaks it: a preface and empty settings, which the other side answers with its own.
+PREFACE, SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", b"\4"
 
 
 class Unreachable(RuntimeError):
@@ -44,10 +46,23 @@ def settled(address: str | None) -> str | None:
         fix = "give HOST:PORT of the head, as in 10.0.0.1:6379"
         raise StudyError([Problem(place, "is no address of a node", fix, "--address", found)])
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+        _greet(host.strip("[]"), int(port))
     except OSError as error:
         why = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
         fix = "check the address, and `ray status` on the head; without --address it runs on this machine"
         rule = f"is no cluster that runs: {why}"
         raise Unreachable(str(Problem(place, rule, fix, "--address", found))) from None
     return found
+
+
+def _greet(host: str, port: int) -> None:
+    """OSError where nobody answers as a head does: Ray itself would wait ten minutes for one that accepts and is silent."""
+    with socket.create_connection((host, port), timeout=ANSWER_S) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") not in ("0", "false"):
+            return
+        connection.sendall(PREFACE)
+        answer = b""
+        while len(answer) < 4 and (more := connection.recv(9)):
+            answer += more
+        if answer[3:4] != SETTINGS:
+            raise OSError("something else answers there")

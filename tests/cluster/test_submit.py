@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from engram.sweeps.cluster import bundle
+from engram.sweeps.cluster import address, bundle
 from engram.sweeps.commands import options
 from engram.sweeps.study import loading as studies
 from tests import own_project
@@ -270,6 +270,13 @@ def test_a_token_that_others_may_read(head, local, tmp_path):
     token.chmod(0o600)
     done = submit(head, "--status", "none", home=tmp_path, RAY_AUTH_TOKEN_PATH=str(token))
     assert "knows no job none" in done.stderr, "and then it is let in"
+
+
+def test_the_address_of_a_node_is_known_by_how_it_answers(head):
+    where = f"127.0.0.1:{head.gcs}"
+    assert address.settled(where) == where
+    with pytest.raises(address.Unreachable, match="something else answers there"):
+        address.settled(head.address.removeprefix("http://"))  # its dashboard
 
 
 def test_an_unknown_job(head, tmp_path):
