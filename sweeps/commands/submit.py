@@ -102,11 +102,22 @@ def _print_script(arguments: argparse.Namespace) -> int:
     from engram.sweeps.cluster import slurm
     from engram.sweeps.state import paths
 
+    place, problems = Place("submit"), []
+    for name in ("detach", "env", "job_id", "secrets", "watch"):
+        if getattr(arguments, name):
+            option = f"--{name.replace('_', '-')}"
+            rule, fix = "is of a job, and --print starts none", "write it into the script"
+            problems.append(Problem(place, rule, fix, option))
+    if arguments.name and (wrong := study_name(arguments.name)):
+        problems.append(Problem(place, *wrong, "--name", arguments.name))
+    if problems:
+        raise StudyError(problems)
     request = options.request(arguments)
     study = _checked(request)
     if Path(request.study).is_file():  # the script may be submitted from anywhere
         request = request.of(str(Path(request.study).resolve()))
-    print(slurm.script(study, request.words(), paths.home()), end="")
+    home = Path(arguments.home).expanduser().resolve() if arguments.home else paths.home()
+    print(slurm.script(study, request.words(), home), end="")
     return program.DONE
 
 

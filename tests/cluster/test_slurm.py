@@ -169,6 +169,16 @@ def test_bash_reads_the_script_and_it_asks_for_what_a_trial_needs(tmp_path, monk
     assert said.stdout.strip() == str(folder)
 
 
+def test_its_state_folder_may_be_named_and_what_is_of_a_job_is_refused(tmp_path, capsys):
+    study = str(faults.write(tmp_path))
+    words = ["submit", study, "--print", "slurm"]
+    assert line.main([*words, "--home", str(tmp_path / "a b")]) == 0
+    assert f"export ENGRAM_HOME='{tmp_path}/a b'\n" in capsys.readouterr().out
+    for more in (["--env", "A=b"], ["--detach"], ["--name", "a/b"]):
+        assert line.main([*words, *more]) == 2
+        assert more[0] in capsys.readouterr().err
+
+
 @pytest.mark.hosts
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize(
