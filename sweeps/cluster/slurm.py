@@ -58,7 +58,9 @@ end() {{ kill $(jobs -p) 2> /dev/null; wait; rm -rf "$files.token" "$files.ray" 
 trap end EXIT
 start "${{nodes[0]}}" --head --node-ip-address="$head" --port="$port" --include-dashboard=false
 first=$!
-for _ in $(seq 120); do "$ray" health-check --address "$head:$port" > /dev/null 2>&1 && break; sleep 1; done
+for _ in $(seq 120); do
+  [ -n "$stopped" ] || "$ray" health-check --address "$head:$port" > /dev/null 2>&1 && break; sleep 1
+done
 for node in "${{nodes[@]:1}}"; do start "$node" --address="$head:$port"; done
 
 code={interrupted}
@@ -71,7 +73,9 @@ if [ -z "$stopped" ]; then
 fi
 # A preemption may end Ray before the script hears of it.
 [ $code -eq 0 ] || kill -0 $first 2> /dev/null || {{ stopped=1; code={interrupted}; }}
-if [ -n "$stopped" ] && [ $code -eq {interrupted} ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ]; then
+state=$(squeue --noheader --job="$SLURM_JOB_ID" --format=%T)  # one that was cancelled stays so
+if [ -n "$stopped" ] && [ $code -eq {interrupted} ] && [ "$state" = RUNNING ] \\
+  && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ]; then
   echo "out of time or preempted: back into the queue"
   scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -131,7 +131,7 @@ class Slurm:
         return "".join(re.findall(r"JobState=(\w+)", self.ask("scontrol", "show", "job", job)))
 
     def end(self) -> None:
-        self.ask("scancel", "--user=root")
+        self.ask("scancel", "--signal=KILL", "--full", "--user=root")
         time.sleep(2)
         for process in reversed(self.processes):
             process.send_signal(signal.SIGKILL)
@@ -218,3 +218,20 @@ def test_a_job_goes_on_after_its_requeue(how, slurm, tmp_path, monkeypatch, caps
     faults.assert_never_trained_after_commit(home)
     assert not list(home.glob(".slurm-*")), "token and log of Ray are gone"
     assert not Path(f"/tmp/ray-{job}").exists()
+
+
+@pytest.mark.hosts
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("slurm", [""], indirect=True)
+def test_a_job_that_is_cancelled_does_not_come_back(slurm, tmp_path, monkeypatch, capsys):
+    study, home = faults.write(tmp_path, LONG), tmp_path / "runs"
+    home.mkdir()
+    text = script(study, home, monkeypatch, capsys)
+    (tmp_path / "job.sh").write_text(re.sub(r"--cpus-per-task=\d+", "--cpus-per-task=1", text))
+    job = slurm.submit(str(tmp_path / "job.sh"))
+    slurm.until(lambda: bool(list(home.glob("studies/grid/checkpoints/*/*.ckpt"))), 600)
+    slurm.ask("scancel", job)
+    slurm.until(lambda: slurm.ask("squeue", "--noheader", "--job", job).strip() == "", 200)
+    assert slurm.state(job) == "CANCELLED"
+    assert "back into the queue" not in "".join(p.read_text() for p in home.glob("slurm-*.log"))
+    assert not list(home.glob(".slurm-*.token"))
