@@ -190,7 +190,7 @@ def test_its_state_folder_may_be_named_and_what_is_of_a_job_is_refused(tmp_path,
     [
         ("out of time", ""),
         ("preempted", "SlurmctldParameters=preempt_send_user_signal"),
-        ("its steps preempted", ""),  # as Slurm does it unless it is told to send the signal
+        ("its_steps_preempted", ""),  # as Slurm does it unless it is told to send the signal
     ],
     indirect=["slurm"],
 )
@@ -208,7 +208,7 @@ def test_a_job_goes_on_after_its_requeue(how, slurm, tmp_path, monkeypatch, caps
         slurm.until(lambda: slurm.state(other) == "COMPLETED", 300)
     else:
         slurm.ask("scancel", "--batch", "--signal=TERM", job)  # as Slurm does before the limit
-    if how != "its steps preempted":
+    if how != "its_steps_preempted":
         slurm.until(lambda: "back into the queue" in said(), 200)
         assert "running ones are saved" in said()
     slurm.until(lambda: slurm.state(job) == "COMPLETED", 900)
