@@ -42,6 +42,7 @@ tracking: {{uri: "{uri}", model: false, system_metrics: false}}
 """
 TRIALS = 8
 PATIENCE_S = 600.0
+END_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,15 @@ class _Drill:
         return ""
 
     def end(self) -> None:
-        for process in self.processes:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait(30)
+        """End what still runs: in order first, because a server that `ui` started is in a session of its own."""
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            for process in self.processes:
+                if process.poll() is None:
+                    with suppress(ProcessLookupError):
+                        os.killpg(process.pid, how)
+            for process in self.processes:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(END_S)
 
 
 class _NotHeld(RuntimeError):
