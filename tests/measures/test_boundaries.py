@@ -365,7 +365,7 @@ def test_advice_states_gain_cost_and_context():
     assert found.cost.mean == pytest.approx(0.3)
     assert found.cost.level == 0.9
     assert (found.key, found.value, found.instead, found.context) == ("a", 2, 1, {"b": "x"})
-    assert found.sentence.startswith("at b = x, a 2 instead of 1 lowers variance by 0.2")
+    assert found.sentence.startswith("at b x, a 2 instead of 1 lowers variance by 0.2")
     plain = advice.advise([records[0], records[1]])
     assert plain[0].sentence.startswith("a ")
     assert all(f.context == {} for f in plain)
