@@ -17,6 +17,7 @@ from engram.sweeps.results import boards, tables, terminal, words
 from engram.sweeps.results.evidence import Evidence
 from engram.sweeps.running.display import Display, duration
 from engram.sweeps.study.sections import AsksConfig
+from engram.sweeps.trial.messages import Progress
 from tests import fake_records
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -157,8 +158,27 @@ def test_what_comes_before_the_first_trial_is_said():
     drawn = io.StringIO()
     Console(file=drawn, width=200).print(made._table())
     assert "0/2 trials  starting Ray" in drawn.getvalue()
-    made.reported(_Trial(0), type("Progress", (), {"metrics": {}, "epoch": 1})())
+    made.reported(_Trial(0), Progress(1, 10, 0.1, {}, {}))
     assert made.phase == ""
+
+
+def test_what_trials_hold_of_a_gpu_is_shown_where_any_holds_some():
+    made = display(3)
+    for number in (0, 1):
+        made.started(_Trial(number))
+        made.reported(_Trial(number), Progress(2, 20, 0.1, {"validation_error": 0.25}, {}))
+    assert "GPU" not in drawn_of(made)  # on a CPU
+    made.reported(_Trial(1), Progress(3, 30, 0.2, {"validation_error": 0.2}, {}, 3 * 2**29))
+    lines = [line.split() for line in drawn_of(made).splitlines()]
+    assert ["trial", "configuration", "epoch", "error", "GPU", "memory"] in lines
+    assert ["0", "dropout", "0", "2/10", "0.250"] in lines
+    assert ["1", "dropout", "0.1", "3/10", "0.200", "1.5", "GiB"] in lines
+
+
+def drawn_of(made: Display) -> str:
+    drawn = io.StringIO()
+    Console(file=drawn, width=200).print(made._table())
+    return drawn.getvalue()
 
 
 def test_one_trial_is_one_trial():

@@ -129,13 +129,13 @@ class CohortTrainable(tune.Trainable):
             self.trial.advance(HEARTBEAT_S)
         news = self.trial.history[self.told :]
         self.told = len(self.trial.history)
+        held = memory.peak(trainer.device) if news else None
         result: dict[str, Any] = {
             EPOCH: self._epoch,
-            "progress": [_progress(report) for report in news],
+            "progress": [_progress(report, held) for report in news],
         }
         if news:
-            result |= trial.summary(news[-1]) | {"last": trainer.finished}
-            result["memory"] = memory.peak(trainer.device)
+            result |= trial.summary(news[-1]) | {"last": trainer.finished, "memory": held}
         # Before the measures too: they may take longer than the training did.
         due = time.monotonic() - self.saved_at >= self.config["checkpoint"]["every_s"]
         due = due or trainer.commits
@@ -323,12 +323,11 @@ def _fetched(reference: list | None) -> bytes | None:
     return None if reference is None else ray.get(reference[0])
 
 
-def _progress(report: Any) -> Progress:
+def _progress(report: Any, memory: int | None) -> Progress:
     from engram.sweeps.trial import trial
 
-    return Progress(
-        report.epoch, report.step, report.seconds, trial.summary(report), trial.intervals_of(report)
-    )
+    means, intervals = trial.summary(report), trial.intervals_of(report)
+    return Progress(report.epoch, report.step, report.seconds, means, intervals, memory)
 
 
 def _final_state(state: dict) -> dict:

@@ -23,6 +23,7 @@ from engram.sweeps.trial.messages import Progress
 SHOWN_RUNNING = 12
 FEWEST_FOR_TIME = 2  # trials that must have finished before a time is told
 BAR_WIDTH = 30
+GIB = 2**30
 NOTEBOOK_EVERY_S = 0.5
 NOTEBOOK_WIDTH = 100
 
@@ -33,6 +34,7 @@ class Running:
     epochs: int
     epoch: int = 0
     error: float | None = None
+    memory: int | None = None  # bytes of a GPU
     since: float = field(default_factory=time.monotonic)
 
 
@@ -109,7 +111,7 @@ class Display(Listener):
         self.phase = ""
         if trial.number in self.running:
             running, metrics = self.running[trial.number], progress.metrics
-            running.epoch = progress.epoch
+            running.epoch, running.memory = progress.epoch, progress.memory
             running.error = metrics.get("validation_error", metrics.get("train_error"))
 
     def left(self, trial: Proposal) -> None:
@@ -211,11 +213,19 @@ class Display(Listener):
         if left is not None:
             head.append(f", {duration(left)} left")
         rows = Table(box=None, padding=(0, 2), show_header=bool(self.running))
-        for column in ("trial", "configuration", "epoch", "error"):
+        gpu = any(trial.memory for trial in self.running.values())
+        for column in (
+            "trial",
+            "configuration",
+            "epoch",
+            "error",
+            *(["GPU memory"] if gpu else []),
+        ):
             rows.add_column(column, style="bright_black" if column == "trial" else "")
         for number, trial in sorted(self.running.items())[:SHOWN_RUNNING]:
             error = "" if trial.error is None else f"{trial.error:.3f}"
-            rows.add_row(str(number), trial.label, f"{trial.epoch}/{trial.epochs}", error)
+            held = [f"{trial.memory / GIB:.1f} GiB" if trial.memory else ""] if gpu else []
+            rows.add_row(str(number), trial.label, f"{trial.epoch}/{trial.epochs}", error, *held)
         parts: list[Any] = [head, rows]
         if self.best:
             parts.append(

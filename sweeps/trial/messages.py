@@ -10,13 +10,16 @@ from typing import Any
 # arrays of a trial took longer than all the rest of the driver's work on it. Hence no repr here.
 @dataclass(repr=False)
 class Progress:
-    """What one evaluation tells: means over replicas, and their intervals for a trial that is stopped here."""
+    """What one evaluation tells: means over replicas, and their intervals for a trial that is stopped here.
+
+    memory: bytes of a GPU that the trial has held at most; None on a CPU."""
 
     epoch: int
     step: int
     seconds: float
     metrics: dict[str, float]
     intervals: dict[str, dict[str, float | None]]
+    memory: int | None = None
 
 
 @dataclass(repr=False)
