@@ -1,6 +1,7 @@
 """Tables with a target column: csv:FILE and parquet:FILE, and what their columns mean.
 
-`delimited` and `columns` decide how text is read; here columns become features, target, ids, groups.
+`delimited` and `columns` decide how text is read; here columns become target and features (`categories`), and what
+divides the rows (`roles`).
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engram.data import categories, delimited, pictures
+from engram.data import categories, delimited, pictures, roles
 from engram.data.columns import MISSING, NUMBER, take_index
 from engram.data.config import DataConfig
 from engram.data.dataset import DataError
-from engram.data.raw import Raw, bad, file, split_words
+from engram.data.raw import Raw, bad, file
 from engram.data.sources import Asked
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def _parquet(path: Path, config: DataConfig) -> Raw:
     if len(encoded) > 1:
         rule = f"has {len(encoded)} columns of encoded files: {', '.join(encoded)}"
         raise bad(config, rule, "keep one, beside the target")
-    roles = (config.groups, config.order, config.split, config.index)
-    rest = [name for name in map(str, frame.columns) if name not in roles]
+    taken = (config.groups, config.order, config.split, config.index)
+    rest = [name for name in map(str, frame.columns) if name not in taken]
     target = config.target or (rest[0] if len(rest) == 1 else None)
     if target is None:
         raise DataError(
@@ -171,12 +172,12 @@ def table(
             f"has {len(frame)} rows and {len(names)} columns",
             "give rows of one feature or more and a target",
         )
-    roles = {
-        key: _role(frame, config, key)
+    taken = {
+        key: roles.named(frame, config, key)
         for key in ("groups", "order", "split")
         if getattr(config, key)
     }
-    rest = [name for name in names if name not in roles.values()]
+    rest = [name for name in names if name not in taken.values()]
     target = (rest[-1] if rest else names[-1]) if target is None else target
     if target not in names:
         raise DataError(
@@ -185,21 +186,21 @@ def table(
             f"{config.name} has no such column",
             f"write one of: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}",
         )
-    if target in roles.values():
-        key = next(key for key, name in roles.items() if name == target)
+    if target in taken.values():
+        key = next(key for key, name in taken.items() if name == target)
         raise DataError(f"data.{key}", target, "is the target too", "name another column")
     raw = Raw(inputs, None, lines=lines, first_row=first_row, target=target)
     targets, notes = _target(frame[target], raw, config)
     raw = replace(
         raw,
         targets=targets,
-        ids=None if ids is None else _own_ids(ids),
-        groups=_values(frame, roles.get("groups"), raw, config),
-        times=_times(frame, roles.get("order"), raw, config),
-        parts=_parts(frame, roles.get("split"), raw, config),
+        ids=None if ids is None else roles.own_ids(ids),
+        groups=roles.texts(frame, taken.get("groups"), raw, config),
+        times=roles.times(frame, taken.get("order"), raw, config),
+        parts=roles.parts(frame, taken.get("split"), raw, config),
         notes=tuple(notes),
     )
-    features = frame.drop(columns=[target, *roles.values()])
+    features = frame.drop(columns=[target, *taken.values()])
     if inputs is None:
         raw = _featured(raw, features, config)
     return _without_missing(raw, config) if config.missing == "drop" else raw
@@ -290,81 +291,6 @@ def _target(column: pd.Series, raw: Raw, config: DataConfig) -> tuple[np.ndarray
             "drop these rows",
         )
     return values.to_numpy(), notes
-
-
-def _role(frame: pd.DataFrame, config: DataConfig, key: str) -> str:
-    name = str(getattr(config, key))
-    if name not in frame.columns:
-        raise DataError(
-            f"data.{key}",
-            name,
-            f"{config.name} has no such column",
-            f"write one of: {', '.join(frame.columns[:20])}",
-        )
-    return name
-
-
-def _values(
-    frame: pd.DataFrame, name: str | None, raw: Raw, config: DataConfig
-) -> np.ndarray | None:
-    if name is None:
-        return None
-    column = frame[name]
-    text = column.where(~column.isna(), "").astype(str).str.strip()
-    lost = (text == "").to_numpy()
-    if lost.any():
-        rule = f"{raw.place(int(lost.argmax()))} has no value in column {name!r}"
-        raise bad(config, f"{rule}; {lost.sum()} such rows", "fill the column in")
-    return text.to_numpy(dtype=str)
-
-
-def _times(
-    frame: pd.DataFrame, name: str | None, raw: Raw, config: DataConfig
-) -> np.ndarray | None:
-    """Numbers as they are, texts as dates."""
-    import pandas as pd
-
-    if name is None:
-        return None
-    column = frame[name]
-    if pd.api.types.is_numeric_dtype(column):
-        times = column.to_numpy(dtype=float, na_value=np.nan)
-        lost = np.isnan(times)
-    else:
-        try:
-            dates = pd.to_datetime(column, format="ISO8601", utc=True)
-        except (ValueError, TypeError) as error:
-            raise DataError(
-                "data.order",
-                name,
-                f"its values are no times: {column.iloc[0]!r}",
-                "give numbers, or dates as 2026-01-31",
-            ) from error
-        lost = dates.isna().to_numpy()
-        times = dates.to_numpy()
-    if lost.any():
-        rule = f"{raw.place(int(lost.argmax()))} has no time in column {name!r}"
-        raise bad(config, f"{rule}; {lost.sum()} such rows", "fill the column in")
-    return np.asarray(times)
-
-
-def _parts(
-    frame: pd.DataFrame, name: str | None, raw: Raw, config: DataConfig
-) -> np.ndarray | None:
-    values = _values(frame, name, raw, config)
-    return None if values is None else split_words(values, raw, config)
-
-
-def _own_ids(ids: np.ndarray) -> np.ndarray:
-    """Index values as whole numbers where they are such, else as text."""
-    ids = np.asarray(ids)
-    if ids.dtype.kind in "iu":
-        return ids.astype(np.int64)
-    if ids.dtype.kind == "f" and np.isfinite(ids).all() and (ids % 1 == 0).all():
-        return ids.astype(np.int64)
-    if ids.dtype.kind == "O" and all(str(i).isdigit() and str(int(i)) == str(i) for i in ids):
-        return ids.astype(np.int64)
-    return ids.astype(str)
 
 
 def _holds_lists(column: pd.Series) -> bool:
