@@ -150,7 +150,7 @@ def test_each_is_held_against_the_first_and_the_trend_is_found():
     slopes = [t.change.mean for t in found.trends if t.measure == "test_error"]
     assert slopes == pytest.approx([-0.03] * 3)  # of 0, -0.02, -0.06: by least squares
     assert all(t.certain for t in found.trends)
-    assert "the validation error is lowest with c" in side_by_side.text(found)
+    assert "The validation error is lowest with c" in side_by_side.text(found)
 
 
 def test_repeated_executions_have_no_trend():
@@ -199,6 +199,17 @@ def test_the_one_setting_that_differs_is_the_axis(key, values):
 def test_settings_that_differ_together_leave_the_execution_as_axis():
     found = joined.join([named("a"), named("b", model={"family": "gru"}, data={"name": "digits"})])
     assert found.axis == joined.EXECUTION
+
+
+def test_an_execution_with_other_numbers_of_replicas_is_said_to_be_left_out_of_the_answer():
+    """It is the best of the three, and has no partners to be compared with replica by replica."""
+    fewer = named("b", -0.1, replicas={"count": 4})
+    for record in fewer.records:
+        record["replica_values"] = {k: v[:4] for k, v in record["replica_values"].items()}
+    found = joined.join([named("a"), fewer, named("c", 0.1)])
+    (told,) = [s for s in findings.answers(joined.together(found)) if "lowest with" in s]
+    assert "(without b: nothing to compare there)" in told
+    assert all(m.certain for pair in found.comparisons[0].pairs for m in pair.moved)  # by Welch
 
 
 def test_other_settings_in_no_order_have_no_trend():

@@ -65,6 +65,8 @@ def slices_of(evidence: Evidence, asks: AsksConfig, measure: str, axis: str) -> 
             for key, (value, record) in column.items()
             if len(values_of(record, measure) or ()) == length
         }
+        # Without as many replicas as the others a value has no partners: it is left out, and said to be.
+        left_out += [value for key, (value, _) in column.items() if key not in whole]
         if len(whole) > 1:
             kept.append((place, whole))
     there = {key for _, column in kept for key in column}
