@@ -179,6 +179,18 @@ def percentile_interval(estimate: float, draws: Any, n: int, level: float = 0.95
     return Interval(float(estimate), float(low), float(high), float(values.std(ddof=1)), n, level)
 
 
+def spread_interval(estimate: float, draws: Any, n: int, level: float = 0.95) -> Interval:
+    """Interval from the spread of bootstrap draws alone: estimate ± √(n/(n-1))·t_(n-1)·sd; NaN draws are left out.
+
+    As wide as the expanded percentiles where draws are normal, and steadier: of a few hundred draws those are the first and
+    the last one or two. Source: Hesterberg 2015, arXiv:1411.5279 (t interval with bootstrap standard error)."""
+    found = percentile_interval(estimate, draws, n, level)
+    if not found.known:
+        return found
+    half = math.sqrt(n / (n - 1)) * _student(level, n - 1) * found.se
+    return replace(found, low=found.mean - half, high=found.mean + half)
+
+
 def jackknife(
     statistic: Callable[..., float], replicas: Arrays, groups: int = 32, *, inits: int = 1
 ) -> Floats:

@@ -61,18 +61,24 @@ class PowerLaw:
             n > self.sizes[-1] and not (self.identified and n <= self.reach)
         ):
             return _unknown(own, self.level)
-        found = intervals.percentile_interval(own, _evaluate(self.draws, n), self.units, self.level)
-        if n <= self.sizes[-1] or not found.known:
+        if n <= self.sizes[-1]:
+            drawn = _evaluate(self.draws, n)
+            return intervals.percentile_interval(own, drawn, self.units, self.level)
+        found = self._beyond(own, self.draws, n)
+        if not found.known:
             return found
         ends = [found.low, found.high]
         for other in misfit.plausible(list(self.others)):
             if other.name == misfit.FLOORLESS and len(self.floorless):
-                drawn = _evaluate(self.floorless, n)
-                span = intervals.percentile_interval(other.at(n), drawn, self.units, self.level)
+                span = self._beyond(other.at(n), self.floorless, n)
                 ends += [span.low, span.high]
             else:
                 ends.append(other.at(n))
         return replace(found, low=min(ends), high=max(ends))
+
+    def _beyond(self, value: float, draws: Floats, n: float) -> Interval:
+        found = intervals.spread_interval(value, _evaluate(draws, n), self.units, self.level)
+        return replace(found, low=max(0.0, found.low)) if found.known else found
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,20 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from engram.measures import (
     advice,
     bias_variance,
     comparison,
     ensemble,
+    equivalence,
     forgetting,
     importance,
     intervals,
     layers,
+    membership,
+    memorization,
     metrics,
     noise,
     pareto,
@@ -407,3 +411,62 @@ def test_advice_needs_two_draws_and_known_values():
 def test_a_front_keeps_equal_points_and_orders_them():
     assert pareto.front([[2, 1], [1, 2], [1, 2], [2, 2], [3, 0]]) == [1, 2, 0, 4]
     assert pareto.front([[1, 5], [1, 4]]) == [1]
+
+
+def test_rows_of_a_board_have_their_variances_in_common():
+    """Residuals of a two-way table, scaled for what the mean of all rows takes from each."""
+    table = np.random.default_rng(2).normal(size=(6, 5)) * np.array([[1, 2, 1, 3, 0.5, 1]]).T
+    board = comparison._Board(table, 0.05, 0)
+    rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean()
+    variances = (rest**2).sum(axis=1) / 4 * 6 / 5
+    weight, variance = comparison.prior_of(variances, 4)
+    assert board._prior(np.arange(6)) == pytest.approx((weight, 2 * variance))
+    assert board._prior(np.arange(4)) == (0.0, 0.0), "four rows say too little"
+    assert board._prior(np.arange(5)) != (0.0, 0.0)
+
+
+def test_what_is_left_of_small_things():
+    assert str(equivalence.equivalent([0.01, 0.012, 0.011], 0.1)).startswith("within ±0.1 (")
+    alone = equivalence.equivalent([0.0], 0.1)
+    assert (alone.p_value, alone.margin) == (1.0, 0.1)
+    assert 0 < equivalence.told(2, 0.1) < math.inf
+    same = intervals.paired([0.5, 0.75], [0.25, 0.5])
+    assert all(map(math.isnan, (same.low, same.high, same.se)))
+    assert intervals.group_count(33) == 32
+    assert intervals.group_count(66) == 22
+    assert intervals.group_count(34) == 17
+    assert intervals.group_count(39) == 32, "13 groups would be far below"
+    mixed = importance.effects({"x": [1, 2, "a", 3, 4, 5, 6, 7] * 2}, np.arange(16.0))["x"]
+    assert 0 <= mixed.alone <= 1
+    flat = metrics.mean_absolute_error(np.zeros((2, 3, 1)), np.array([1.0, 2.0, 3.0]))
+    assert flat.tolist() == [2, 2]
+    one = memorization.summary([[1.0], [0.0], [1.0]], [[1], [0], [0]])
+    assert one.standard_error.shape == (1,)
+    assert math.isnan(one.standard_error[0])
+    with np.errstate(all="raise"):
+        error = memorization.influence_standard_error([[1.0], [0.0], [1.0]], [[1], [0], [0]])
+    assert math.isnan(error[0, 0])
+
+
+def test_an_attack_on_means_keeps_its_way():
+    random = np.random.default_rng(5)
+    member = random.random((7, 20)) < 0.5
+    scores = random.normal(size=member.shape) + member
+    by_mean = membership.lira(scores, member, center="mean")
+    left = [
+        membership.lira(np.delete(scores, r, 0), np.delete(member, r, 0), center="mean").auc
+        for r in range(7)
+    ]
+    pseudo = 7 * by_mean.auc - 6 * np.array(left)
+    assert by_mean.pseudo_values() == pytest.approx(pseudo - pseudo.mean() + by_mean.auc)
+    by_row = membership.lira(scores, member, fixed_variance=False)
+    wanted = [
+        membership.lira(np.delete(scores, r, 0), np.delete(member, r, 0), fixed_variance=False).auc
+        for r in range(7)
+    ]
+    pseudo = 7 * by_row.auc - 6 * np.array(wanted)
+    assert by_row.pseudo_values() == pytest.approx(pseudo - pseudo.mean() + by_row.auc)
+    density = membership._log_density(np.array([[0.5]]), np.array([[0.2]]), np.array([[2.0]]))
+    assert density[0, 0] == pytest.approx(stats.norm.logpdf(0.5, 0.2, 2.0))
+    columns = membership._medians(scores[:1], np.ones((1, 20), bool), np.zeros((1, 20), int))
+    assert np.isnan(columns).all()

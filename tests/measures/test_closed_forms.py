@@ -91,6 +91,15 @@ def test_percentiles_leave_undefined_draws_out_and_need_two():
     assert intervals.percentile_interval(1.0, [1.0, 3.0], 2).known
 
 
+def test_an_interval_by_the_spread_of_draws():
+    draws = [1.0, 2.0, np.nan, 4.0]
+    found = intervals.spread_interval(2.0, draws, 5, 0.9)
+    half = math.sqrt(5 / 4) * stats.t.ppf(0.95, 4) * np.std([1.0, 2.0, 4.0], ddof=1)
+    assert ends(found) == pytest.approx((2 - half, 2 + half))
+    assert (found.mean, found.n, found.level) == (2.0, 5, 0.9)
+    assert not intervals.spread_interval(2.0, draws, 1).known
+
+
 def test_sampling_error_is_the_standard_error_of_the_mean_over_examples():
     values = np.random.default_rng(0).normal(size=(5, 30))
     assert intervals.test_sampling_se(values[0]) == pytest.approx(stats.sem(values[0]))

@@ -182,6 +182,10 @@ def test_predictions_hold_what_plausible_curves_say():
     wanted = intervals.percentile_interval(2 * 800**-0.5, draws[:, 0] * 800**-0.5, 8)
     assert ends(within) == pytest.approx(ends(wanted))
     plain = law.predict(1600)
+    half = math.sqrt(8 / 7) * stats.t.ppf(0.975, 7) * (draws[:, 0] * 1600**-0.5).std(ddof=1)
+    assert ends(plain) == pytest.approx((0.05 - half, 0.05 + half))
+    wild = np.stack([np.linspace(0.1, 9.0, 50), np.full(50, -0.5), np.zeros(50)], axis=1)
+    assert curve(2.0, -0.5, 0.0, draws=wild, units=8, reach=3200.0).predict(1600).low == 0
     high = misfit.Other("logarithmic", 3.0, lambda n: 0.2)
     unlikely = misfit.Other("exponential", 5.0, lambda n: 0.9)
     low = misfit.Other("broken", 1.0, lambda n: 0.001)
@@ -197,5 +201,34 @@ def test_predictions_hold_what_plausible_curves_say():
     floorless = curve(
         2.0, -0.5, 0.0, draws=draws, units=8, reach=3200.0, others=(bare,), floorless=cloud
     ).predict(1600)
-    span = intervals.percentile_interval(0.05, cloud[:, 0] * 1600**-0.5, 8)
-    assert ends(floorless) == pytest.approx(ends(span))
+    half = math.sqrt(8 / 7) * stats.t.ppf(0.975, 7) * (cloud[:, 0] * 1600**-0.5).std(ddof=1)
+    assert ends(floorless) == pytest.approx((0.05 - half, 0.05 + half))
+
+
+def test_curves_are_compared_from_the_smallest_size_to_ten_times_the_largest():
+    def short(*sizes: float, **more) -> scaling.PowerLaw:
+        return curve(2.0, -0.5, 0.0, sizes=np.array(sizes), **more)
+
+    def flat(height: float, *sizes: float) -> scaling.PowerLaw:
+        return curve(height, -1e-9, 0.0, sizes=np.array(sizes))
+
+    # 2 n^-0.5 meets a line of this height at n = (2 / height)^2.
+    assert len(scaling.crossings(short(100, 200), flat(0.25, 50, 80))) == 1  # n = 64
+    assert len(scaling.crossings(short(50, 80), flat(0.25, 100, 200))) == 1
+    assert scaling.crossings(short(100, 200), flat(0.25, 80, 90)) == []
+    assert len(scaling.crossings(short(100, 200), flat(0.02, 100, 1100))) == 1  # n = 10000
+    assert len(scaling.crossings(short(100, 1100), flat(0.02, 100, 200))) == 1
+    assert scaling.crossings(short(100, 900), flat(0.02, 100, 200)) == []
+    (near,) = scaling.crossings(short(100, 200), flat(0.16, 50, 400))
+    assert near.n == pytest.approx(156.25, rel=1e-6)
+    assert not near.extrapolated
+    (below,) = scaling.crossings(short(160, 200), flat(0.16, 50, 400))
+    assert below.extrapolated, "only one of them was measured there"
+    assert near.interval.mean == near.n
+    assert (near.interval.n, near.interval.level) == (1, 0.95)
+
+
+def test_an_unknown_prediction_still_names_the_curve():
+    found = curve(2.0, -0.5, 0.0, level=0.9).predict(400)
+    assert (found.mean, found.n, found.level) == (pytest.approx(0.1), 1, 0.9)
+    assert all(map(math.isnan, (found.low, found.high, found.se)))
