@@ -66,7 +66,7 @@ def no_room(study: Study) -> Problem | None:
         return None  # it grows, and nobody knows by what
     gpu, cpu = share(study), study.resources.cpu
     key = "resources.gpu" if gpu and not _most("GPU") >= min(gpu, 1) else "resources.cpu"
-    rule = f"fits on no node: a trial takes {cpu:g} CPUs and {gpu:g} GPUs, and the cluster has {described()}"
+    rule = f"fits on no node: a trial takes {amount(cpu, gpu)}, and the cluster has {described()}"
     fix = "ask for less, as in --set resources.gpu=0.5, or add a node that has as much"
     return Problem(study.place(key), rule, fix, key, gpu if key == "resources.gpu" else cpu)
 
@@ -113,16 +113,21 @@ def cpus_per_gpu(cpu: float) -> int:
     return max(1, int(min(each, default=1.0) + 1e-6))
 
 
+def amount(cpu: float, gpu: float) -> str:
+    """CPUs and GPUs in words: `8 CPUs and 1 GPU`."""
+    return f"{cpu:g} CPU{'' if cpu == 1 else 's'} and {gpu:g} GPU{'' if gpu == 1 else 's'}"
+
+
 def described() -> str:
-    """The nodes of the cluster in words: `1 node with 2 CPUs and 0 GPUs, 3 nodes with 8 CPUs and 1 GPUs`."""
+    """The nodes of the cluster in words: `1 node with 2 CPUs and 0 GPUs, 3 nodes with 8 CPUs and 1 GPU`."""
     kinds = Counter(
         (node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in _nodes()
     )
     words = [
-        f"{count} node{'s' if count > 1 else ''} with {cpu:g} CPUs and {gpu:g} GPUs"
+        f"{count} node{'s' if count > 1 else ''} with {amount(cpu, gpu)}"
         for (cpu, gpu), count in sorted(kinds.items())
     ]
-    more = [f"{r.get('CPU', 0):g} CPUs and {r.get('GPU', 0):g} GPUs" for r in node_groups()]
+    more = [amount(r.get("CPU", 0), r.get("GPU", 0)) for r in node_groups()]
     grow = f"; it can add nodes with {' or '.join(sorted(set(more)))}" if more else ""
     return (", ".join(words) or "no node") + grow
 

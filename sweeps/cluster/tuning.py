@@ -362,10 +362,10 @@ class _Watcher(_Unpickled, tune.Callback):
         if running or not self.bridge.trials:
             self.heard = now
         elif now - self.heard > WAITING_S:
-            resources = self.study.resources
+            wanted = capacity.amount(self.study.resources.cpu, capacity.share(self.study))
             self.work.say(
-                f"waiting: no node has {resources.cpu:g} CPUs and {resources.gpu:g} GPUs free for a trial; "
-                f"the cluster has {capacity.described()}"
+                f"waiting: no trial has begun for {WAITING_S:.0f} s; each takes {wanted}, and the cluster has "
+                f"{capacity.described()}, busy with something else or with starting"
             )
             self.heard = now + 10 * WAITING_S
 
