@@ -16,7 +16,7 @@ from engram import program
 from engram.sweeps.study.configuration import Study
 
 GRACE_S = 180  # before the end of the time limit: what runs is saved, and the job is put back into the queue
-MOST_RESTARTS = 100  # a Ray that never comes up does not go round for ever
+MOST_RESTARTS = 100  # a Ray that ends each time does not go round for ever
 
 SCRIPT = """\
 #!/bin/bash
@@ -57,10 +57,9 @@ start() {{  # start NODE OPTIONS...: Ray on a node, with what Slurm gave this jo
 end() {{ kill $(jobs -p) 2> /dev/null; wait; rm -rf "$files.token" "$files.ray" "$temporary"; }}
 trap end EXIT
 start "${{nodes[0]}}" --head --node-ip-address="$head" --port="$port" --include-dashboard=false
-first=$!
-for _ in $(seq 120); do
-  [ -n "$stopped" ] || "$ray" health-check --address "$head:$port" > /dev/null 2>&1 && break; sleep 1
-done
+answers() {{ "$ray" health-check --address "$head:$port" > /dev/null 2>&1; }}
+up=
+for _ in $(seq 120); do [ -z "$stopped" ] || break; if answers; then up=1; break; fi; sleep 1; done
 for node in "${{nodes[@]:1}}"; do start "$node" --address="$head:$port"; done
 
 code={interrupted}
@@ -72,7 +71,7 @@ if [ -z "$stopped" ]; then
   while kill -0 $study 2> /dev/null; do wait $study; code=$?; done
 fi
 # A preemption may end Ray before the script hears of it.
-[ $code -eq 0 ] || kill -0 $first 2> /dev/null || {{ stopped=1; code={interrupted}; }}
+[ $code -eq 0 ] || [ -z "$up" ] || answers || {{ stopped=1; code={interrupted}; }}
 state=$(squeue --noheader --job="$SLURM_JOB_ID" --format=%T)  # one that was cancelled stays so
 if [ -n "$stopped" ] && [ $code -eq {interrupted} ] && [ "$state" = RUNNING ] \\
   && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ]; then
