@@ -62,12 +62,17 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
     if raw.words:
         inputs, test_inputs, said = categories.spread(raw, inputs, test_inputs)
         notes += said
-    unit = None
-    if raw.standardize and inputs.ndim == 2:
+    table = raw.standardize and inputs.ndim == 2
+    if table:
         inputs, test_inputs = _standardize(inputs, test_inputs)
-        if targets.classes is None:
-            unit = _moments(values)
-            values, test_values = _standardize(values, test_values)
+    unit, several = None, values.ndim == 2 and values.shape[1] > 1
+    if targets.classes is None and (table or several):
+        unit = _moments(values)
+        values, test_values = _standardize(values, test_values)
+        if several:  # else the one with the largest numbers would be all that is learned
+            notes.append(
+                f"{values.shape[1]} values to predict, each brought to mean 0 and sd 1 over the pool"
+            )
     check_kind(kind, inputs.ndim, config)
     notes += _repeated(inputs, test_inputs)
     ids = _ids(raw.ids, len(raw.targets))

@@ -216,5 +216,19 @@ def test_the_time_left_holds_where_trials_take_alike(monkeypatch, at_once):
     assert "at half of the trials" in made.time_kept()
 
 
+def test_the_last_trial_is_not_half_of_them(monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr("engram.sweeps.running.display.time.monotonic", lambda: clock[0])
+    made = display(2)
+    for number in range(2):  # the time left is known once both are done
+        made.started(_Trial(number))
+    for number in range(2):
+        clock[0] += 100
+        params = _Trial(number).params
+        made.committed(_Trial(number), fake_records.record(number, params, 0.5))
+    clock[0] += 60
+    assert made.time_kept() == ""
+
+
 def test_durations_are_read_at_a_glance():
     assert [duration(s) for s in (3, 75, 3700)] == ["3 s", "1 min 15 s", "1 h 01 min"]

@@ -174,7 +174,8 @@ class Display(Listener):
         left = self._time_left()
         if self.half_way is not None or not self.planned or left is None:
             return
-        if 2 * self.finished >= self.planned - self.earlier:
+        trials = self.planned - self.earlier
+        if trials / 2 <= self.finished < trials:
             self.half_way = time.monotonic(), left
 
     def time_kept(self) -> str:

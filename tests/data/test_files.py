@@ -112,13 +112,25 @@ def test_npz_vectors_are_taken_as_they_are(tmp_path):
 
 
 def test_npz_with_a_test_set_kind_and_values(tmp_path):
-    name = npz(tmp_path / "a.npz", x=X, y=X[:, :2], x_test=X[:9], y_test=X[:9, :2], kind="sequence")
+    name = npz(tmp_path / "a.npz", x=X, y=X[:, 0], x_test=X[:9], y_test=X[:9, 0], kind="sequence")
     dataset = load(DataConfig(name=name))
     assert (dataset.kind, dataset.classes) == ("sequence", None)
     assert dataset.targets.dtype == np.float32
-    np.testing.assert_array_equal(dataset.targets, dataset.inputs[:, :2])
-    np.testing.assert_array_equal(dataset.test_targets, dataset.test_inputs[:, :2])
+    np.testing.assert_array_equal(dataset.targets, dataset.inputs[:, 0])
+    np.testing.assert_array_equal(dataset.test_targets, dataset.test_inputs[:, 0])
     same_rows(dataset.test_inputs, X[:9])
+
+
+def test_several_values_are_each_brought_to_their_own_spread(tmp_path):
+    y = X[:, :2] * [1, 1000] + [0, 5]
+    name = npz(tmp_path / "a.npz", x=X, y=y, x_test=X[:9], y_test=y[:9])
+    dataset = load(DataConfig(name=name))
+    np.testing.assert_allclose(dataset.targets.mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(dataset.targets.std(0), 1, atol=1e-5)
+    np.testing.assert_allclose(
+        dataset.in_own_unit(dataset.test_targets), y[:9][dataset.test_ids], rtol=1e-4, atol=1e-3
+    )
+    assert "2 values to predict, each brought to mean 0 and sd 1 over the pool" in dataset.notes
 
 
 @pytest.mark.parametrize("shape", [(24, 6, 6), (24, 3, 6, 6)])
