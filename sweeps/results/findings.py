@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engram.sweeps.results import across, columns, tables
+from engram.sweeps.results import across, columns, tables, words
 from engram.sweeps.results import answer as told
 from engram.sweeps.results.boards import Row
 from engram.sweeps.results.evidence import Evidence
@@ -72,9 +72,9 @@ def best(evidence: Evidence) -> str:
         compared = sum(row.tie_group is not None for row in board.rows)
         ahead = f", clearly ahead of the other {compared - 1} when retrained on this pool"
         return f"{head}{ahead}." if compared > 1 else f"{head}."
-    names = " and ".join(label(row.record["params"]) for row in tied[1:3])
-    more = f" and {len(tied) - 3} more" if len(tied) > 3 else ""
-    return f"{head}; {names}{more} cannot be told apart from it."
+    names = [label(row.record["params"]) for row in tied[1:3]]
+    more = [f"{len(tied) - 3} more"] if len(tied) > 3 else []
+    return f"{head}; {words.listed([*names, *more])} cannot be told apart from it."
 
 
 def effects(evidence: Evidence) -> list[str]:
