@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from benchmarks import null_studies
 from engram.measures import bias_variance, comparison, intervals, new_data, scaling
 from engram.measures.intervals import Interval
 from engram.sweeps.nightly import noise as nightly
@@ -303,7 +304,14 @@ def _alarm(random: np.random.Generator, rises: np.ndarray, replicas: int) -> boo
     return any(change.kind == REGRESSION for change in nightly.judged(series, 0.01, 0.0))
 
 
-PARTS = {"boards": boards, "laws": laws, "coverage": coverage, "nights": nights, "alarms": alarms}
+PARTS = {
+    "boards": boards,
+    "laws": laws,
+    "coverage": coverage,
+    "nights": nights,
+    "alarms": alarms,
+    "null": null_studies.null,
+}
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -6,7 +6,7 @@ import math
 
 from scipy import stats
 
-from benchmarks import statistics
+from benchmarks import null_studies, statistics
 
 
 def most(rate: float, rounds: int) -> float:
@@ -48,3 +48,10 @@ def test_tables_are_markdown():
     text = statistics.table([{"a": 1, "b": 0.5}, {"a": 2, "b": None}])
     assert text == "| a | b |\n|---|---|\n| 1 | 0.500 |\n| 2 | – |"
     assert math.isclose(most(0.05, 1000), 0.072, abs_tol=0.003)
+
+
+def test_studies_in_which_nothing_matters_claim_next_to_nothing():
+    (row,) = null_studies.null(0.0, ("grid",))
+    for name in ("board", "answer", "finding", "null setting"):
+        assert row[name] <= most(0.05, row["studies"])
+    assert row["other found"] > 0

@@ -470,3 +470,17 @@ def test_an_attack_on_means_keeps_its_way():
     assert density[0, 0] == pytest.approx(stats.norm.logpdf(0.5, 0.2, 2.0))
     columns = membership._medians(scores[:1], np.ones((1, 20), bool), np.zeros((1, 20), int))
     assert np.isnan(columns).all()
+
+
+def test_settings_share_one_level():
+    """p = 0.04 of a setting alone is told, and is not beside a second that could have been told too."""
+    a, random = [0, 1] * 10, np.random.default_rng(3)
+    values = random.normal(size=20)
+    values -= np.where(np.array(a) == 1, values[1::2].mean(), values[::2].mean())
+    within = (values**2).sum() / 18
+    values += np.array(a) * math.sqrt(stats.f.isf(0.04, 1, 18) * within / 5)
+    alone = importance.effects({"a": a}, values)["a"]
+    assert alone.alone == pytest.approx(0.04)
+    assert alone.word == "told"
+    both = importance.effects({"a": a, "b": [0] * 10 + [1] * 10}, values)
+    assert both["a"].word == "not told"
