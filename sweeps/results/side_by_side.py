@@ -305,8 +305,8 @@ def _finite(value: Any) -> Any:
     return value
 
 
+# Besides `text`, which is as wide as the terminal.
 FORMS: dict[str, Callable[[Joined], str]] = {
-    "table": text,
     "json": to_json,
     "markdown": markdown,
 }
