@@ -58,7 +58,7 @@ GROUPS = {
     ),
     "nights": Group(
         tuple(f"sweeps/nightly/{name}.py" for name in ("judgement", "noise", "series")),
-        ("tests/nightly/test_judgement.py", "tests/nightly/test_false_alarms.py"),
+        ("tests/nightly/test_judgement.py", "tests/nightly/test_noise.py"),
     ),
 }
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engram.measures import comparison, intervals
-from engram.sweeps.results import boards, columns
+from engram.sweeps.results import boards, columns, verdicts
 from engram.sweeps.results import record as records_of
 from engram.sweeps.results.verdicts import Verdicts, learns
 from tests.test_leaderboard import record
@@ -325,3 +325,36 @@ def test_noise_is_a_floor_of_validation_alone():
 
     assert word("validation_error") == "at the noise floor"
     assert word("test_error") != "at the noise floor"
+
+
+def test_the_gap_where_replicas_cannot_be_paired():
+    one = record(0, 0.3)
+    paired = intervals.paired(
+        one["replica_values"]["test_error"], one["replica_values"]["train_error"]
+    )
+    assert verdicts._gap(one, "test_error") == paired
+    del one["replica_values"]["train_error"]
+    gap = one["measures"]["generalization_gap"]
+    found = verdicts._gap(one, "test_error")
+    assert (found.mean, found.low, found.high) == (gap["mean"], gap["low"], gap["high"])
+    means = [one["measures"][name]["mean"] for name in ("validation_error", "train_error")]
+    bare = verdicts._gap(one, "validation_error")
+    assert (bare.mean, bare.n, bare.known) == (pytest.approx(means[0] - means[1]), 1, False)
+
+
+def test_sizes_with_unequal_replicas_are_no_law():
+    rows = sizes(lambda n: 3 * n**-0.5 + 0.1)
+    for by in ("validation_error", "test_error"):
+        rows[2]["replica_values"][by] = rows[2]["replica_values"][by][:5]
+    assert Verdicts(rows).more_data(rows[-1]) is None
+
+
+def test_an_entry_without_a_run_and_groups_that_are_whole_numbers():
+    one = record(0, 0.3)
+    del one["run_id"], one["parameters"], one["replicas"]
+    (entry,) = boards.rank([one], "test_error").entries()
+    assert (entry["run_id"], entry["parameters"], entry["replicas"]) == (None, None, None)
+    assert (entry["rank"], entry["tie_group"], entry["trial"]) == (1, 1, 0)
+    assert type(entry["tie_group"]) is int
+    assert entry["params"] == one["params"]
+    assert entry["measures"] == one["measures"]

@@ -26,6 +26,7 @@ written by `{command}` from the stored runs;
 
 Intervals are 95 % over replicas, and differences are paired: the same subsets and seeds on both sides.
 *Depends* says on what. Where nothing was held out for validation, nothing was selected either.
+A verdict is about the one dataset that is named under its table: *supported* there is no claim about others.
 """
 
 
