@@ -9,8 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from engram.measures.intervals import Interval
-from engram.sweeps.results import across, asked, columns, tables, words
+from engram.sweeps.results import across, amounts, asked, columns, tables, words
 from engram.sweeps.results.asked import Best, Effect, Step
 from engram.sweeps.results.evidence import Evidence, is_number
 from engram.sweeps.study.configuration import label
@@ -88,8 +87,8 @@ def _steps(effect: Effect, phrase: str, subject: str) -> str:
         most = max(steps, key=lambda s: abs(s.change.mean))
         ends = f"from {words.value(most.start)} to {words.value(most.value)}"
         return (
-            f"{subject} leaves {phrase} unchanged, {signed(most.change)} {ends}, "
-            f"within the margin of ±{_short(most.margin)}"
+            f"{subject} leaves {phrase} unchanged, {amounts.signed(most.change)} {ends}, "
+            f"within the margin of ±{amounts.short(most.margin)}"
         )
     return _open(steps, phrase, subject)
 
@@ -97,7 +96,7 @@ def _steps(effect: Effect, phrase: str, subject: str) -> str:
 def _moves(subject: str, phrase: str, step: Step) -> str:
     verb = VERBS[step.way][0]
     ends = f"from {words.value(step.start)} to {words.value(step.value)}"
-    return f"{subject} {verb} {phrase} by {amount(step.change)} {ends} ({_span(step)})"
+    return f"{subject} {verb} {phrase} by {amounts.amount(step.change)} {ends} ({_span(step)})"
 
 
 def _span(step: Step) -> str:
@@ -122,7 +121,7 @@ def _depends(effect: Effect, phrase: str, subject: str, hoped: list[Step]) -> st
         most = max(hoped, key=lambda s: abs(s.change.mean))
         other = max(effect.opposed, key=lambda s: abs(s.change.mean))
         verb = VERBS[other.way][0]
-        at = f"at {words.value(other.value)} it {verb} it by {amount(other.change)}"
+        at = f"at {words.value(other.value)} it {verb} it by {amounts.amount(other.change)}"
         return f"{_moves(subject, phrase, most)}, and {at}{_by_place(effect)}"
     parts = []
     for way in ("lower", "higher"):
@@ -132,7 +131,7 @@ def _depends(effect: Effect, phrase: str, subject: str, hoped: list[Step]) -> st
         strongest = max(there, key=lambda s: abs(s.change.mean))
         at = words.listed([words.place(s.place) for s in there[:MOST_PLACES]])
         more = f" and {len(there) - MOST_PLACES} more" if len(there) > MOST_PLACES else ""
-        span = f"{amount(strongest.change)} from {words.value(strongest.start)} to {words.value(strongest.value)}"
+        span = f"{amounts.amount(strongest.change)} from {words.value(strongest.start)} to {words.value(strongest.value)}"
         bound = " at most" if len(there) > 1 else ""
         parts.append(f"{VERBS[way][0]} {phrase} at {at}{more} (by {span}{bound})")
     return f"{subject} {', and '.join(parts)}"
@@ -149,7 +148,7 @@ def _open(steps: Sequence[Step], phrase: str, subject: str) -> str:
         (s for s in steps if s.way == "unknown"), key=lambda s: abs(s.change.mean), default=steps[0]
     )
     ends = f"from {words.value(most.start)} to {words.value(most.value)}"
-    return f"{subject} changes {phrase} by {signed(most.change)} {ends}; {settling(most)}"
+    return f"{subject} changes {phrase} by {amounts.signed(most.change)} {ends}; {settling(most)}"
 
 
 def settling(step: Step) -> str:
@@ -159,7 +158,7 @@ def settling(step: Step) -> str:
     if step.needed is not None:
         return f"{step.needed} more replicas would show it"
     if step.quiet is not None and 0 < step.quiet < 100_000:
-        return f"about {step.quiet:,} more replicas would show whether it is within ±{_short(step.margin)}"
+        return f"about {step.quiet:,} more replicas would show whether it is within ±{amounts.short(step.margin)}"
     return "more replicas would settle it"
 
 
@@ -170,7 +169,7 @@ def _best(effect: Effect, phrase: str, subject: str, evidence: Evidence) -> str:
     end = columns.superlative(effect.measure, evidence.records)
     if effect.word == "depends":
         at = [
-            f"{_named(best)} at {words.place(best.place)} ({interval(best.means[0])})"
+            f"{_named(best)} at {words.place(best.place)} ({amounts.interval(best.means[0])})"
             for best in effect.best[:MOST_PLACES]
         ]
         return f"{phrase} is {end} with {'; with '.join(at)}"
@@ -183,18 +182,18 @@ def _best(effect: Effect, phrase: str, subject: str, evidence: Evidence) -> str:
         best.values[0]
     ):  # "with lr 0.01"; of names the word says which key it is
         value = f"{words.heading(effect.axis)} {value}"
-    first = f"{phrase} {verb} {end} with {value} ({interval(best.means[0])})"
+    first = f"{phrase} {verb} {end} with {value} ({amounts.interval(best.means[0])})"
     names = [words.value(v) for v in best.values]
     if best.tied == 1:
         if len(names) == 1:
             return first
-        return f"{first}, clearly before {names[1]} ({interval(best.means[1])})" + (
+        return f"{first}, clearly before {names[1]} ({amounts.interval(best.means[1])})" + (
             f" and {len(names) - 2} more" if len(names) > 2 else ""
         )
     ties = f"{words.listed(names[1 : best.tied])} cannot be told from it"
     behind = names[best.tied :]
     told = (
-        f", {words.listed(behind)} can ({interval(best.means[-1])} at the other end)"
+        f", {words.listed(behind)} can ({amounts.interval(best.means[-1])} at the other end)"
         if behind
         else ""
     )
@@ -249,7 +248,7 @@ def _against(effect: Effect, phrase: str, evidence: Evidence) -> str:
         return (
             f"{phrase} is {how}{'' if effect.hoped == 'same' else ' what was expected'} in {hits} of {count} "
             f"configurations; the farthest is {label(worst.place)} with {worst.after:.3f} for {worst.before:.3f} "
-            f"({signed(worst.change)})"
+            f"({amounts.signed(worst.change)})"
         )
     side = {"lower": "below", "higher": "above"}
     way = effect.hoped if effect.word == "yes" else steps[0].way
@@ -259,25 +258,28 @@ def _against(effect: Effect, phrase: str, evidence: Evidence) -> str:
         else (steps[-1], steps[0])
     )
     one, two = (
-        (amount(s.change) if other else _between(s)) + f" at {label(s.place)}" for s in (low, high)
+        (amounts.amount(s.change) if other else _between(s)) + f" at {label(s.place)}"
+        for s in (low, high)
     )
     if effect.word in ("yes", "no") and len({s.way for s in steps}) == 1 and way in side:
         return f"{phrase} is {side[way]} {than} {whole}, {'by ' if other else ''}{one}" + (
             f" to {two}" if count > 1 else ""
         )
-    side |= {"same": f"within ±{_short(steps[0].margin)} of", "unknown": "not told from"}
+    side |= {"same": f"within ±{amounts.short(steps[0].margin)} of", "unknown": "not told from"}
     counts = [
         f"{side[name]} {than} in {n}"
         for name in ("lower", "higher", "same", "unknown")
         if (n := sum(s.way == name for s in steps))
     ]
-    return f"of {count} configurations {phrase} is {words.listed(counts)}, from {signed(steps[0].change)} to {signed(steps[-1].change)}"
+    return f"of {count} configurations {phrase} is {words.listed(counts)}, from {amounts.signed(steps[0].change)} to {amounts.signed(steps[-1].change)}"
 
 
 def _between(step: Step) -> str:
     """The value itself, with its interval."""
     half = step.change.half_width
-    return decimals(step.after, half) + (f" ± {decimals(half, half)}" if step.change.known else "")
+    return amounts.decimals(step.after, half) + (
+        f" ± {amounts.decimals(half, half)}" if step.change.known else ""
+    )
 
 
 def _asks_before(evidence: Evidence) -> bool:
@@ -350,49 +352,6 @@ def _capacity(evidence: Evidence) -> list[str]:
         f"{span} random labels a parameter are held: the largest network, of {most.parameters:,} parameters, "
         f"fits {most.capacity.per_replica.mean():,.0f}{least}."
     ]
-
-
-# -- numbers ------------------------------------------------------------------------------------------
-
-
-def amount(change: Interval) -> str:
-    """The size of a change with its half-width: 0.243 ± 0.021."""
-    if not change.known:
-        return _short(abs(change.mean))
-    half = change.half_width
-    return f"{decimals(abs(change.mean), half)} ± {decimals(half, half)}"
-
-
-def interval(found: Interval) -> str:
-    """A mean with its half-width."""
-    half = found.half_width
-    return (
-        f"{decimals(found.mean, half)} ± {decimals(half, half)}"
-        if found.known
-        else _short(found.mean)
-    )
-
-
-def decimals(value: float, half: float) -> str:
-    """A number to two digits of its half-width; three decimals tell what boards tell, more only below that."""
-    places = 3
-    if math.isfinite(half) and half > 0:
-        places = max(0, min(3, 1 - math.floor(math.log10(half))))
-        if 1e-9 < half < 5e-4:
-            places = min(6, 1 - math.floor(math.log10(half)))
-    return f"{value:,.{places}f}"
-
-
-def signed(change: Interval) -> str:
-    """A change with its sign: +0.012 ± 0.004; nothing but zeros has none."""
-    text = amount(change)
-    if float(text.partition(" ")[0].replace(",", "")) == 0:
-        return text
-    return f"{'−' if change.mean < 0 else '+'}{text}"
-
-
-def _short(value: float) -> str:
-    return f"{value:.2g}" if abs(value) < 100 else f"{value:,.0f}"
 
 
 def _left_out(effect: Effect) -> str:

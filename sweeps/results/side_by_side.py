@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from engram.sweeps.results import findings
-from engram.sweeps.results.answer import signed
+from engram.sweeps.results.amounts import signed
 from engram.sweeps.results.compare import Comparison, Moved, Pair, Trend
 from engram.sweeps.results.joined import EXECUTION, Joined, together
 from engram.sweeps.results.record import Record
