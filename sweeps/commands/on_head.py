@@ -52,8 +52,8 @@ def file_of(arguments: argparse.Namespace, target: Path, *words: str) -> None:
     there = f"/tmp/engram-{secrets.token_hex(8)}"
     command = (
         f"{_engram(arguments)} {shlex.join([*words, '--out', there])} >&2 && "
-        f"test $(stat -c %s {there}) -le {LARGEST_MIB * 2**20} || "
-        f"{{ echo 'it is larger than {LARGEST_MIB} MiB: copy it with scp' >&2; false; }}"
+        f"{{ test $(stat -c %s {there}) -le {LARGEST_MIB * 2**20} || "
+        f"{{ echo 'it is larger than {LARGEST_MIB} MiB: copy it with scp' >&2; false; }}; }}"
     )
     read = f"base64 {there} && sha256sum {there} | cut -c-64"
     said = _output(arguments, f"( {command} ) && {read}; code=$?; rm -f {there}; (exit $code)")
@@ -83,7 +83,11 @@ def _output(arguments: argparse.Namespace, command: str) -> str:
         job = f"question-{secrets.token_hex(6)}"
         with tempfile.TemporaryDirectory(prefix="engram-") as folder:
             bundle.pack(None, Path(folder))
-            told = f"echo {mark}; {command}; code=$?; echo {mark}; exit $code"
+            # What it says on standard error, a warning say, comes before the mark.
+            told = (
+                f"out=$(mktemp) && {{ ( {command} ) > $out; code=$?; echo {mark}; cat $out; "
+                f"echo {mark}; rm -f $out; exit $code; }}"
+            )
             cluster.start(job, told, Path(folder), environment, {KIND: "question"})
         info = cluster.follow(job, lambda text: None)
         before, _, rest = cluster.logs(job).partition(f"{mark}\n")

@@ -41,6 +41,13 @@ def test_what_was_submitted_is_listed_and_fetched(head, local, tmp_path):
     assert "leaderboard mine" in fetched.stdout
     faults.assert_same_board(faults.board(here, "mine"), local.board)
     assert len(faults.trial_runs(faults.store(here), "sent")) == 2
+    loud = (
+        tmp_path / "loud"
+    )  # a Python that warns, as of a font cache that is built on a slow machine
+    loud.write_text('#!/bin/sh\necho "a warning" >&2\nexec python "$@"\n')
+    loud.chmod(0o755)
+    words = ["list", "--home", there, "--python", loud, "--format", "json"]
+    assert json.loads(ask(head, *words, home=here).stdout) == [entry]
     missing = ask(head, "fetch", "nothing", "--home", there, home=here, code=1)
     assert "is no execution in this store" in missing.stderr
     jobs = json.loads(ask(head, "jobs", "--format", "json", home=here).stdout)
