@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # The contract of every command.
@@ -69,6 +72,20 @@ found = importlib.util.spec_from_file_location("engram", {package})
 sys.modules["engram"] = module = importlib.util.module_from_spec(found)
 found.loader.exec_module(module)
 """
+
+
+@contextmanager
+def variable(name: str, value: str) -> Iterator[None]:
+    """An environment variable for a while, in this process and in those that it starts."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def warn(line: str) -> None:

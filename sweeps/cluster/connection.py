@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import logging
 import os
@@ -36,6 +35,7 @@ from engram import program
 from engram.problems import Place, Problem, StudyError
 from engram.sweeps.cluster import bundle, loopback, own_session
 from engram.sweeps.cluster.address import IN_A_JOB
+from engram.sweeps.state import lock
 from engram.sweeps.study import own_code
 from engram.sweeps.study.configuration import Study
 
@@ -43,7 +43,7 @@ HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PAUSES_S = (1, 3, 10, 20, 30, 60)  # before Ray is started once more
 # A socket's path has 107 characters, of which Ray takes /ray/session_DATE_TIME_PID/sockets/plasma_store and more.
 LONGEST_FOLDER, SHORT_FOLDERS = 37, ("/tmp", "/var/tmp", "/dev/shm")
-LONGEST_TURN_S, TURN_POLL_S = 180.0, 0.1  # waited for other starts, and how often one looks
+LONGEST_TURN_S = 180.0  # waited for other starts on this machine
 log = logging.getLogger(__name__)
 logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # asks for ipywidgets in notebooks
 
@@ -113,8 +113,14 @@ def _start(address: str, options: dict[str, Any], say: Callable[[str], None]) ->
     for attempt, pause in enumerate((*pauses, None), 1):
         before = {child.pid for child in psutil.Process().children(recursive=True)}
         try:
-            turn = _turn() if address == "local" else contextlib.nullcontext()
-            with turn, own_session.processes():
+            with contextlib.ExitStack() as turn:
+                if (
+                    address == "local"
+                ):  # of several that start at once, none is ready within Ray's patience
+                    path = Path(tempfile.gettempdir()) / f"engram-starts-{os.getuid()}.lock"
+                    with contextlib.suppress(OSError):  # somebody else's file: nobody waits
+                        turn.enter_context(lock.waited(path, LONGEST_TURN_S))
+                turn.enter_context(own_session.processes())
                 ray.init(address=address, **options)
             return
         except Exception as error:  # whatever part of it was too slow has an error of its own
@@ -126,23 +132,6 @@ def _start(address: str, options: dict[str, Any], say: Callable[[str], None]) ->
             busy = f"{os.getloadavg()[0]:.0f} processes want {os.cpu_count()} CPUs"
             say(f"Ray has not started: the machine is busy ({busy}); trying again in {pause:g} s")
             time.sleep(pause)
-
-
-@contextmanager
-def _turn() -> Iterator[None]:
-    """One start at a time on a machine: several at once, and none of them is ready within Ray's patience."""
-    path = Path(tempfile.gettempdir()) / f"engram-starts-{os.getuid()}.lock"
-    deadline = time.monotonic() + LONGEST_TURN_S
-    with open(path, "w") as file:
-        while time.monotonic() < deadline:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(TURN_POLL_S)
-            except OSError:  # a file system without locks: nobody waits for anybody
-                break
-        yield
 
 
 def _end_half_started(before: set[int]) -> None:
@@ -193,11 +182,6 @@ def _importable(folder: Path, study: Study) -> Iterator[None]:
     given = os.environ.get("PYTHONPATH")
     theirs = program.others_first(given.split(os.pathsep) if given else [])
     entries = [str(ours), *own_code.folders(study), *theirs]
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, entries)))
-    try:
+    path = os.pathsep.join(dict.fromkeys(filter(None, entries)))
+    with program.variable("PYTHONPATH", path):
         yield
-    finally:
-        if given is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = given

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import platform
 import secrets
@@ -61,22 +62,34 @@ def held(folder: Path, purpose: str) -> Iterator[int]:
 
 
 @contextmanager
-def waited(path: Path) -> Iterator[None]:
-    """Hold a lock file for a moment, waiting for it: for what two processes must not do at once."""
+def waited(path: Path, at_most_s: float = math.inf) -> Iterator[None]:
+    """Hold a lock file for a moment, waiting for it: for what two processes must not do at once.
+
+    After at_most_s it goes on without: for what is only better done one at a time."""
     descriptor = _open(path)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            lease = None
-        except OSError as error:
-            if error.errno not in UNSUPPORTED:
-                raise
-            while (lease := _lease(path.with_name(f"{path.name}.held"), "")) is None:
-                time.sleep(POLL_S)
-        with lease or contextlib.nullcontext():
+        with _taken(descriptor, path, time.monotonic() + at_most_s) or contextlib.nullcontext():
             yield
     finally:
         os.close(descriptor)
+
+
+def _taken(descriptor: int, path: Path, deadline: float) -> _Lease | None:
+    """Wait for a lock; the lease that stands for it where the file system has none."""
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return None
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+            if (lease := _lease(path.with_name(f"{path.name}.held"), "")) is not None:
+                return lease
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(POLL_S)
 
 
 def holder(folder: Path) -> dict | None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from engram import files
+from engram import files, program
 from engram.problems import Place, Problem, StudyError
 from engram.sweeps.state.names import study_name
 
@@ -24,18 +23,9 @@ def home() -> Path:
     return _absolute(os.environ.get("ENGRAM_HOME") or "runs")
 
 
-@contextmanager
-def at(folder: Path) -> Iterator[None]:
+def at(folder: Path) -> AbstractContextManager[None]:
     """Another state folder for a while, in this process and in those that it starts."""
-    before = os.environ.get("ENGRAM_HOME")
-    os.environ["ENGRAM_HOME"] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["ENGRAM_HOME"]
-        else:
-            os.environ["ENGRAM_HOME"] = before
+    return program.variable("ENGRAM_HOME", str(folder))
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from engram.sweeps.state import lock
 from tests.command_line import ROOT
 
 LIBRARY = """
@@ -126,3 +127,29 @@ def test_several_take_turns(without_flock, tmp_path):
     all_of_them = [subprocess.Popen(command, cwd=ROOT, env=without_flock) for _ in range(4)]
     assert [process.wait(120) for process in all_of_them] == [0] * 4
     assert (tmp_path / "count").read_text() == "4"
+
+
+def test_what_is_only_better_done_one_at_a_time_is_not_waited_for_for_ever(without_flock, tmp_path):
+    """Two waits for one lock within a process: each has a descriptor of its own."""
+    code = """
+import sys
+from pathlib import Path
+from engram.sweeps.state import lock
+path = Path(sys.argv[1]) / "starts.lock"
+with lock.waited(path):
+    with lock.waited(path, 0.5):
+        print("went on without")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=ROOT,
+        env=without_flock,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "went on without\n", done.stderr
+    with lock.waited(path := tmp_path / "plain.lock"):
+        began = time.monotonic()
+        with lock.waited(path, 0.5):
+            assert time.monotonic() - began >= 0.5
