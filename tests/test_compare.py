@@ -187,7 +187,7 @@ def test_the_one_setting_that_differs_is_the_axis(key, values):
     some = [named(f"e{k}", -k / 50, **{section: {name: value}}) for k, value in enumerate(values)]
     found = joined.join(some)
     assert (found.axis, found.values, found.trends) == (key, values, [])
-    whole = joined.together(found)
+    whole = found.whole
     assert whole.axes == [key, "model.dropout"]
     assert len(whole.records) == 9
     assert whole.records[4]["params"] == {key: values[1], "model.dropout": 0.2}
@@ -207,7 +207,7 @@ def test_an_execution_with_other_numbers_of_replicas_is_said_to_be_left_out_of_t
     for record in fewer.records:
         record["replica_values"] = {k: v[:4] for k, v in record["replica_values"].items()}
     found = joined.join([named("a"), fewer, named("c", 0.1)])
-    (told,) = [s for s in findings.answers(joined.together(found)) if "lowest with" in s]
+    (told,) = [s for s in findings.answers(found.whole) if "lowest with" in s]
     assert "(without b: nothing to compare there)" in told
     assert all(m.certain for pair in found.comparisons[0].pairs for m in pair.moved)  # by Welch
 
@@ -233,7 +233,7 @@ def test_what_one_fixes_matches_what_the_other_sweeps():
     found = joined.join([a, b])
     assert len(found.comparisons[0].pairs) == 3
     assert {r["params"]["training.lr"] for r in found.comparisons[0].only_second} == {0.1}
-    whole = joined.together(found)
+    whole = found.whole
     assert {r["params"]["training.lr"] for r in whole.records[:3]} == {0.01}
 
 
@@ -242,7 +242,7 @@ def test_whole_numbers_and_decimals_match():
     b = named("b", axes={"model.dropout": [0.0, 1.0]}, training={"steps": 5})
     found = joined.join([a, b])
     assert len(found.comparisons[0].pairs) == 2
-    assert len({repr(r["params"]["model.dropout"]) for r in joined.together(found).records}) == 2
+    assert len({repr(r["params"]["model.dropout"]) for r in found.whole.records}) == 2
 
 
 def test_what_cannot_be_matched_is_refused_with_what_each_sweeps():
@@ -263,13 +263,13 @@ def test_another_task_is_refused():
 
 def test_a_page_of_an_execution_and_itself_is_refused():
     with pytest.raises(StudyError, match="a: is named twice"):
-        joined.together(joined.join([named("a"), named("a")]))
+        _ = joined.join([named("a"), named("a")]).whole
 
 
 def test_the_page_tells_matched_settings_and_keeps_each_trial():
     some = [named("a"), named("b", -0.02, model={"family": "gru"})]
     found = joined.join(some)
-    whole = joined.together(found)
+    whole = found.whole
     page = report.page(whole, [], report_joined.parts(found))
     assert "What does the family change?" in page
     assert page.count('scope="rowgroup"') == 3
@@ -277,10 +277,19 @@ def test_the_page_tells_matched_settings_and_keeps_each_trial():
     assert "engram next" not in page
     assert whole.arrays(whole.records[4]).keys() == some[1].arrays(some[1].records[1]).keys()
     assert "&lt;i&gt;no&lt;/i&gt;" in report.page(
-        joined.together(lost := joined.join([named("a"), named("<i>no</i>")])),
+        (lost := joined.join([named("a"), named("<i>no</i>")])).whole,
         [],
         report_joined.parts(lost),
     )
+
+
+def test_what_a_table_leaves_out_is_said():
+    axes = {"training.lr": [k / 1000 for k in range(1, 24)]}
+    found = joined.join([named("a", axes=axes), named("b", axes=axes)])
+    for told in (side_by_side.text(found), side_by_side.markdown(found)):
+        assert "3 more configurations; --format json has all" in told
+    few = side_by_side.markdown(joined.join([named("a"), named("b")]))
+    assert "more configurations" not in few
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])

@@ -5,6 +5,7 @@ The axis is the setting that differs (a dataset, a family, a number of steps), o
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,13 @@ class Joined:
     values: list[Any]
     comparisons: list[Comparison]
     trends: list[Trend]
+
+    @functools.cached_property
+    def whole(self) -> Evidence:
+        """All trials of all executions as one evidence, with the axis as one more swept key.
+
+        StudyError where an execution is named twice: its trials would stand beside themselves."""
+        return _together(self)
 
     @property
     def names(self) -> list[str]:
@@ -118,10 +126,7 @@ def _axis(evidences: Sequence[Evidence]) -> tuple[str, list[Any], bool]:
 # -- all trials together ------------------------------------------------------------------------------
 
 
-def together(joined: Joined) -> Evidence:
-    """All trials of all executions as one evidence, with the axis as one more swept key.
-
-    StudyError where an execution is named twice: its trials would stand beside themselves."""
+def _together(joined: Joined) -> Evidence:
     twice = sorted({name for name in joined.names if joined.names.count(name) > 1})
     if twice:
         raise StudyError([Problem(Place(name), "is named twice", "name it once") for name in twice])

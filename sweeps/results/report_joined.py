@@ -12,7 +12,7 @@ from typing import Any
 from engram import files
 from engram.sweeps.results import findings, report, side_by_side
 from engram.sweeps.results.evidence import Evidence
-from engram.sweeps.results.joined import Joined, together
+from engram.sweeps.results.joined import Joined
 from engram.sweeps.state import paths
 
 FOLDER = "comparisons"
@@ -25,7 +25,7 @@ def write(joined: Joined, out: str | None, form: str | None = None) -> str:
     if report.form_of(out, form) == "markdown":
         text = side_by_side.markdown(joined)
         return text if out is None else str(files.write(Path(out), text + "\n"))
-    evidence = together(joined)
+    evidence = joined.whole
     path = (
         Path(out)
         if out
@@ -69,7 +69,7 @@ def _limits(joined: Joined) -> list[str]:
         for e in joined.evidences
         for text in [*findings.unfinished(e), *findings.uncommitted(e)]
     ]
-    return [*own, *findings.limits(together(joined))]
+    return [*own, *findings.limits(joined.whole)]
 
 
 def _provenance(joined: Joined) -> list[tuple[str, str]]:

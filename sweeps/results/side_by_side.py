@@ -12,7 +12,7 @@ from typing import Any
 from engram.sweeps.results import findings
 from engram.sweeps.results.amounts import signed
 from engram.sweeps.results.compare import Comparison, Moved, Pair, Trend
-from engram.sweeps.results.joined import EXECUTION, Joined, together
+from engram.sweeps.results.joined import EXECUTION, Joined
 from engram.sweeps.results.record import Record
 from engram.sweeps.results.tables import cell, title_of
 from engram.sweeps.study.configuration import label
@@ -117,7 +117,7 @@ def answers(found: Joined) -> list[str]:
     """What the setting that differs changes, or which of several executions is best."""
     if (found.axis == EXECUTION and len(found.evidences) == 2) or len(set(found.names)) == 1:
         return []
-    return findings.answers(together(found))
+    return findings.answers(found.whole)
 
 
 def notes(found: Joined) -> list[str]:
@@ -166,12 +166,15 @@ def _how(found: Joined) -> str:
 def text(found: Joined, width: int = WIDTH) -> str:
     """For a terminal of so many columns: without intervals, and in parts, where there is no room."""
     rows = list(lines(found))
-    shown = rows[:MOST_TRIALS]
     said = [" → ".join(found.names), *verdicts(found), *answers(found), ""]
     told = [*_wrapped(said, width), *_table(found, width)]
-    if len(rows) > len(shown):
-        told.append(f"{len(rows) - len(shown)} more configurations; --format json has all")
-    return "\n".join([*told, "", *_wrapped(notes(found), width, "  ")])
+    return "\n".join([*told, *_more(rows), "", *_wrapped(notes(found), width, "  ")])
+
+
+def _more(rows: list[list[Line]]) -> list[str]:
+    """What a table of the first configurations leaves out."""
+    left = len(rows) - MOST_TRIALS
+    return [f"{left} more configurations; --format json has all"] if left > 0 else []
 
 
 def _wrapped(sentences: list[str], width: int, indent: str = "") -> Iterator[str]:
@@ -255,11 +258,12 @@ def markdown(found: Joined) -> str:
     told = [f"**{sentence}**\n" for sentence in [*verdicts(found), *answers(found)]]
     told.append(f"| configuration | measure | {' | '.join(heads)} | {last} |")
     told.append("|---|---|" + "---:|" * (len(heads) + 1))
-    for some in list(lines(found))[:MOST_TRIALS]:
+    rows = list(lines(found))
+    for some in rows[:MOST_TRIALS]:
         for line in some:
             name = line.configuration.replace("|", "\\|").replace("<", "&lt;")
             told.append(f"| {name} | {line.measure} | {' | '.join(line.cells)} | {line.change} |")
-    return "\n".join([*told, "", *(f"- {note}" for note in notes(found))])
+    return "\n".join([*told, "", *(f"- {note}" for note in [*_more(rows), *notes(found)])])
 
 
 def to_json(found: Joined) -> str:
