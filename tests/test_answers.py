@@ -365,9 +365,12 @@ def test_mlflow_describes_measures_settings_and_verdicts_within_a_tag():
     said = {**{key: words.axis_title(key) for key in axes}, **words.VERDICTS}
     tags = pages.experiment_tags("s", "Why? " * 2000, ["test_error"], axes, [], words=said)
     note = tags["mlflow.note.content"]
-    assert len(note) <= pages.LONGEST_VIEW
+    assert len(note) <= pages.LONGEST_TAG
     assert words.VERDICTS["data-limited"] in note
     assert "dropout (share of units zeroed)" in note
+    many = {f"model.options.of_a_long_name_{k}": "an option of one's own" for k in range(200)}
+    tags = pages.experiment_tags("s", "Why?", ["test_error"], [*many], [], words=many)
+    assert all(len(text) <= pages.LONGEST_TAG for text in tags.values())
 
 
 def test_every_verdict_has_its_words():

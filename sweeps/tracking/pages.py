@@ -16,7 +16,7 @@ from engram.measures import catalog
 
 VIEW = "engram"  # key of the prepared view, as in ?viewStateShareKey=engram
 LONGEST_NOTE = 7900
-LONGEST_QUESTION, LONGEST_VIEW = 1500, 5000  # a tag of an experiment holds 5,000 characters
+LONGEST_QUESTION, LONGEST_TAG = 1500, 5000  # of an experiment, in characters
 DIGEST_DIGITS = 32  # MLflow takes 36
 SECTION = "engram"
 LONGEST_NAME = 250
@@ -60,7 +60,7 @@ def experiment_tags(
         ]
     )
     return {
-        "mlflow.note.content": description,
+        "mlflow.note.content": description[:LONGEST_TAG],
         "mlflow.experimentKind": "custom_model_development",
         f"mlflow.sharedViewState.{VIEW}": _fitting(_view(measures, axes, numeric, highest_first)),
     }
@@ -68,7 +68,7 @@ def experiment_tags(
 
 def _fitting(view: dict[str, Any]) -> str:
     """The view as its tag, without the last charts where all would be too long for it."""
-    while len(text := json.dumps(view, separators=(",", ":"))) > LONGEST_VIEW:
+    while len(text := json.dumps(view, separators=(",", ":"))) > LONGEST_TAG:
         if not view["compareRunCharts"]:
             view["selectedColumns"] = view["columnOrder"] = view["columnOrder"][-20:]
             return json.dumps(view, separators=(",", ":"))
