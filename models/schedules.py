@@ -1,4 +1,4 @@
-"""The learning rate over the run, as a factor of `training.lr`."""
+"""How long training takes, when it is evaluated, and the learning rate over it, as a factor of `training.lr`."""
 
 from __future__ import annotations
 
@@ -34,6 +34,20 @@ TABLE: dict[str, Schedule] = {
     "one_cycle": _one_cycle,
 }
 assert TABLE.keys() == pieces.SCHEDULES.keys()
+
+
+def steps_of(config: TrainingConfig, train_size: int) -> tuple[int, int]:
+    """(steps in an epoch, steps in all) for a training set of this size."""
+    per_epoch = math.ceil(train_size / config.step_size)
+    return per_epoch, config.steps or config.epochs * per_epoch
+
+
+def evaluation_steps(config: TrainingConfig, train_size: int) -> list[int]:
+    """The steps after which the cohort is evaluated; the last step is always among them."""
+    per_epoch, total = steps_of(config, train_size)
+    epochs = math.ceil(total / per_epoch)
+    every = config.evaluate_every or max(1, round(epochs / 20))
+    return [*range(every * per_epoch, total, every * per_epoch), total]
 
 
 def schedule(config: TrainingConfig, total: int) -> Callable[[int], float] | None:

@@ -27,9 +27,9 @@ from engram.models.losses import mean_loss, training_loss
 from engram.models.optimizer import Optimizer
 from engram.models.optimizers import optimizer
 from engram.models.orders import Orders
-from engram.models.schedules import schedule
+from engram.models.schedules import evaluation_steps, schedule, steps_of
 
-__all__ = ["Augment", "Examples", "Report", "Trainer", "evaluation_steps", "on_host", "steps_of"]
+__all__ = ["Augment", "Examples", "Report", "Trainer", "on_host"]
 
 # Augmentation: (inputs [R, B, ...], uniforms [R, B, K]) -> inputs, or inputs and the share [R, B] of each example's
 # own target, the next example's being the rest; and K for a shape.
@@ -54,20 +54,6 @@ class Report:
     diverged: Tensor
     stopped: Tensor
     other: dict[str, Tensor] = field(default_factory=dict)
-
-
-def steps_of(config: TrainingConfig, train_size: int) -> tuple[int, int]:
-    """(steps in an epoch, steps in all) for a training set of this size."""
-    per_epoch = math.ceil(train_size / config.step_size)
-    return per_epoch, config.steps or config.epochs * per_epoch
-
-
-def evaluation_steps(config: TrainingConfig, train_size: int) -> list[int]:
-    """The steps after which the cohort is evaluated; the last step is always among them."""
-    per_epoch, total = steps_of(config, train_size)
-    epochs = math.ceil(total / per_epoch)
-    every = config.evaluate_every or max(1, round(epochs / 20))
-    return [*range(every * per_epoch, total, every * per_epoch), total]
 
 
 class Trainer:

@@ -152,7 +152,7 @@ def _facts(source: DataConfig) -> Facts:
 
 
 def _load(configuration: Configuration, on_gpu: bool) -> Load:
-    from engram.models.training import evaluation_steps, steps_of
+    from engram.models.schedules import evaluation_steps, steps_of
 
     data, training, count = configuration.data, configuration.training, configuration.replicas.count
     facts = _facts(data.model_copy(update=NOT_THE_SOURCE))

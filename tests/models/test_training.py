@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from engram.models import streams
 from engram.models.config import ModelConfig, TrainingConfig
 from engram.models.losses import example_losses
-from engram.models.training import Examples, Trainer, evaluation_steps
+from engram.models.schedules import evaluation_steps
+from engram.models.training import Examples, Trainer
 from tests.models.conftest import examples, networks, train
 
 MODEL = ModelConfig(width=8, depth=1)
