@@ -34,6 +34,8 @@ PLANTED = ROOT / "benchmarks" / "planted.yaml"
 EQUIVALENT = ROOT / "benchmarks" / "equivalent.yaml"
 PACKAGES = ("sweeps", "models", "data", "measures")
 CHILDREN = 2
+AT_ONCE = 500  # names in one command line
+SURVIVED = (0, 5, 33, None)  # mutmut's codes: passed, no tests
 TOO_LONG = "not cover and not large_cohorts and not allows_for_curves"
 
 
@@ -132,10 +134,6 @@ def summed(
         "modules": {name: dict(row) for name, row in sorted(rows.items())},
         "survivors": survivors,
     }
-
-
-AT_ONCE = 500  # names in one command line
-SURVIVED = (0, 5, 33, None)  # mutmut's codes: passed, no tests
 
 
 def _settings(group: Group) -> str:

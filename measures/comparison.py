@@ -107,9 +107,8 @@ class _Board:
         t = math.sqrt(self.freedom + 1) * mean / self._scale(squares, prior)
         nothing = np.abs(mean) <= self.tiny
         if self.freedom + 1 < intervals.FEWEST_EXACT and not prior[0]:
-            nothing |= (
-                squares <= self.tiny**2
-            )  # as few agree by chance, which tells nothing of their spread
+            # As few agree by chance, which tells nothing of their spread.
+            nothing |= squares <= self.tiny**2
         return np.where(nothing, 0.0, t)
 
     def _rotated_t(self, rows: Ints) -> Floats:

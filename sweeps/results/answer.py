@@ -178,9 +178,8 @@ def _best(effect: Effect, phrase: str, subject: str, evidence: Evidence) -> str:
         return f"{phrase} differs by less than the margin between {words.listed([words.value(v) for v in best.values])}"
     verb = "are" if phrase.startswith("the epochs") else "is"
     value = words.value(best.values[0])
-    if effect.axis and is_number(
-        best.values[0]
-    ):  # "with lr 0.01"; of names the word says which key it is
+    # "With lr 0.01"; of names the word says which key it is.
+    if effect.axis and is_number(best.values[0]):
         value = f"{words.heading(effect.axis)} {value}"
     first = f"{phrase} {verb} {end} with {value} ({amounts.interval(best.means[0])})"
     names = [words.value(v) for v in best.values]

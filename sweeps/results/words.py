@@ -71,8 +71,6 @@ OPEN = ("which", "what", "how", "where", "when", "who", "whose", "whom", "why")
 PREPOSITIONS = frozenset(
     "about above after at before below beyond by during for from in into of on over to under until up with within".split()
 )
-
-
 # Asked so, "yes" would mean that nothing differs, which is the answer's "no".
 SAMENESS = frozenset("alike equal equally identical identically same".split())
 

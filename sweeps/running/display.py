@@ -57,9 +57,8 @@ class Display(Listener):
         self.phase = ""  # what happens before the first trial trains
         self.at_once = 1  # trials, when the last one started
         self.took: list[float] = []  # seconds of each finished trial
-        self.half_way: tuple[float, float] | None = (
-            None  # when half was done, and what was left by then
-        )
+        # When half was done, and what was left by then.
+        self.half_way: tuple[float, float] | None = None
         self.opened = time.monotonic()
         self.first_started: float | None = None
         # What stays is text in Jupyter too, where Rich would make an output of every line.
@@ -215,13 +214,8 @@ class Display(Listener):
             head.append(f", {duration(left)} left")
         rows = Table(box=None, padding=(0, 2), show_header=bool(self.running))
         gpu = any(trial.memory for trial in self.running.values())
-        for column in (
-            "trial",
-            "configuration",
-            "epoch",
-            "error",
-            *(["GPU memory"] if gpu else []),
-        ):
+        columns = ["trial", "configuration", "epoch", "error", *(["GPU memory"] if gpu else [])]
+        for column in columns:
             rows.add_column(column, style="bright_black" if column == "trial" else "")
         for number, trial in sorted(self.running.items())[:SHOWN_RUNNING]:
             error = "" if trial.error is None else f"{trial.error:.3f}"

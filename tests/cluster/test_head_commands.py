@@ -41,9 +41,8 @@ def test_what_was_submitted_is_listed_and_fetched(head, local, tmp_path):
     assert "leaderboard mine" in fetched.stdout
     faults.assert_same_board(faults.board(here, "mine"), local.board)
     assert len(faults.trial_runs(faults.store(here), "sent")) == 2
-    loud = (
-        tmp_path / "loud"
-    )  # a Python that warns, as of a font cache that is built on a slow machine
+    # A Python that warns, as of a font cache that is built on a slow machine.
+    loud = tmp_path / "loud"
     loud.write_text('#!/bin/sh\necho "a warning" >&2\nexec python "$@"\n')
     loud.chmod(0o755)
     words = ["list", "--home", there, "--python", loud, "--format", "json"]
