@@ -59,6 +59,7 @@ class Display(Listener):
         self.took: list[float] = []  # seconds of each finished trial
         # When half was done, and what was left by then.
         self.half_way: tuple[float, float] | None = None
+        self.last_finished = 0.0  # when; the report and the model come after it
         self.opened = time.monotonic()
         self.first_started: float | None = None
         # What stays is text in Jupyter too, where Rich would make an output of every line.
@@ -126,6 +127,7 @@ class Display(Listener):
             self.took.append(time.monotonic() - was.since)
         status, name = record["status"], label(trial.params)
         self.counts[status] = self.counts.get(status, 0) + 1
+        self.last_finished = time.monotonic()
         self._remember_half_way()
         value = record["selection"].get(self.objective)
         if status == "completed" and value is not None and self._better(value):
@@ -182,12 +184,10 @@ class Display(Listener):
         if self.half_way is None:
             return ""
         when, told = self.half_way
-        came = time.monotonic() - when
+        came = self.last_finished - when
         if max(came, told) < 5:
             return ""
-        return (
-            f"at half of the trials {duration(told)} more were expected; it took {duration(came)}"
-        )
+        return f"at half of the trials {duration(told)} more were expected; the others took {duration(came)}"
 
     def _table(self) -> Group:
         done = self.earlier + self.finished
