@@ -22,15 +22,16 @@ class Drops:
 
     clean, noisy: [R, L], accuracy intact - accuracy with that layer taken back, on the replica's own training
     examples with right and with wrong labels (NaN without any); clean_intervals, noisy_intervals,
-    excess_intervals: L intervals each, excess = noisy - clean, paired within replicas; trend: excess in the
+    excess_intervals: L intervals each, excess = noisy - clean, paired within replicas; trends: [R], excess in the
     last half of the layers minus the first half (the middle one left out), per replica: above zero,
-    earlier layers memorize less."""
+    earlier layers memorize less; trend: their mean with its interval."""
 
     clean: Floats
     noisy: Floats
     clean_intervals: list[Interval]
     noisy_intervals: list[Interval]
     excess_intervals: list[Interval]
+    trends: Floats
     trend: Interval
     rank_correlation: float
 
@@ -67,7 +68,7 @@ def drops(
     excess = noisy_drop - clean_drop
     profile = clean_drop if np.isnan(excess).all() else excess
     half = layers // 2
-    trend = (
+    trends = (
         profile[:, layers - half :].mean(axis=1) - profile[:, :half].mean(axis=1)
         if half
         else np.full(runs, math.nan)
@@ -78,7 +79,8 @@ def drops(
         _per_layer(clean_drop, level),
         _per_layer(noisy_drop, level),
         _per_layer(excess, level),
-        intervals.t_interval(trend, level, omit_nan=True),
+        trends,
+        intervals.t_interval(trends, level, omit_nan=True),
         _rank_correlation(profile),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 import torch
 
 from engram import program
+from engram.measures import catalog as measures_catalog
 from engram.measures import intervals
 from engram.sweeps.claims import catalog
-from engram.sweeps.claims.answer import Answer, Record
+from engram.sweeps.claims.answer import Answer, Effect, Record
+from engram.sweeps.claims.claim import Claim, Tried
 from engram.sweeps.commands import line
 from engram.sweeps.results import across
 from engram.sweeps.study import loading
@@ -37,6 +40,8 @@ def record(params: dict, number: int = 0, status: str = "completed", **measures)
         "measures": {},
         "replica_values": {},
     }
+    if "test_error" in measures:  # what is selected by, unless a case says otherwise
+        measures = {"validation_error": measures["test_error"], **measures}
     for name, value in measures.items():
         if not isinstance(value, int | float):
             made[name] = value
@@ -144,14 +149,14 @@ def individuals(share: float, memorization: float) -> list[Record]:
     ]
 
 
-def depths(*trends: float) -> list[Record]:
+def depths(*trends: float, control: float = 0.0) -> list[Record]:
     excess = {f"reinit_layer{k}_excess": 0.1 for k in (1, 2, 3)}
     return [
         record(
             {"model.depth": depth},
             depth,
             reinit_trend=trend,
-            rerandom_trend=0.0,
+            rerandom_trend=control,
             layers=["a", "b", "c"],
             **excess,
         )
@@ -167,7 +172,7 @@ def tasks(drop: float, rehearsed: float, events: float) -> list[Record]:
             retention_lost=0.6,
             rehearsed_retention_drop=rehearsed,
             forgetting_events=events,
-            unforgettable_share=0.9,
+            unforgettable_share=0.9 if events < 1 else 0.4,
         )
     ]
 
@@ -188,9 +193,9 @@ def averaged(*gains: float) -> list[Record]:
     ]
 
 
-def timed(*factors: float) -> list[Record]:
+def timed(*factors: float, random: float | None = None) -> list[Record]:
     noise = (0.0, 0.2, 0.4)[: len(factors)]
-    return [
+    found = [
         {
             **record(
                 {"data.label_noise": rate, "data.random_labels": False}, k, epochs_at_least=20 * f
@@ -199,6 +204,10 @@ def timed(*factors: float) -> list[Record]:
         }
         for k, (rate, f) in enumerate(zip(noise, factors, strict=True))
     ]
+    if random is not None:
+        params = {"data.label_noise": 0.0, "data.random_labels": True}
+        found.append({**record(params, 9, epochs_at_least=20 * random), "convergence_error": 0.05})
+    return found
 
 
 def architectures(accuracies: dict) -> list[Record]:
@@ -216,10 +225,11 @@ def reference(error: float) -> list[Record]:
 # (claim, records, verdict, a word the answer or what it depends on must hold)
 CASES = [
     ("dropout", dropout(r0=(0, 0.5, 0.5), r2=(0.1, 0.3, 0.4), r5=(0.2, 0.2, 0.4)), "supported", "0.5"),
-    ("dropout", dropout(r0=(0, 0.5, 0.5), r2=(0.1, 0.3, 0.4), r10=(0.9, 0, 0.9)), "depends", "0.2"),
+    ("dropout", dropout(r0=(0, 0.5, 0.5), r2=(0.1, 0.3, 0.4), r5=(0.2, 0.5, 0.7)), "depends", "0.2 at no cost"),
+    ("dropout", dropout(r0=(0, 0.5, 0.5), r2=(0.1, 0.3, 0.4), r10=(0.9, 0, 0.9)), "supported", "learns nothing"),
     ("dropout", dropout(r0=(0, 0.5, 0.5), r2=(0, 0.6, 0.6)), "not supported", "+0.1"),
     ("weight_decay", decays([(0.0, 0.0, 0, 0.5, 0.5), (1.0, 0.0, 0.1, 0.3, 0.4), (0.0, 1e-3, 0.1, 0.3, 0.4)]), "supported", "L1 0.001"),
-    ("weight_decay", decays([(0.0, 0.0, 0, 0.5, 0.5), (1.0, 0.0, 0.1, 0.3, 0.4), (0.0, 1e-3, 0.1, 0.5, 0.6)]), "depends", "which of the two"),
+    ("weight_decay", decays([(0.0, 0.0, 0, 0.5, 0.5), (1.0, 0.0, 0.1, 0.3, 0.4), (0.0, 1e-3, 0.1, 0.5, 0.6)]), "depends", "which of the two: weight decay 1"),
     ("weight_decay", decays([(0.0, 0.0, 0, 0.5, 0.5), (1.0, 0.0, 0.2, 0.5, 0.7), (0.0, 1e-3, 0.1, 0.5, 0.6)]), "not supported", ""),
     ("early_stopping", stopping({None: (0, 0.5, 0.5, 3.0), 3: (0.2, 0.2, 0.4, 1.0)}), "supported", "patience 3"),
     ("early_stopping", stopping({None: (0, 0.5, 0.5, 3.0), 3: (0.4, 0.2, 0.6, 1.0)}), "depends", "loss"),
@@ -252,10 +262,12 @@ CASES = [
     ("individual_examples", individuals(0.0, 0.0), "not supported", ""),
     ("layers", depths(0.2, 0.3), "supported", "later minus earlier"),
     ("layers", depths(0.2, -0.3), "depends", "the depth"),
+    ("layers", depths(0.2, 0.3, control=0.3), "not supported", "the control"),
     ("layers", depths(-0.2, -0.3), "not supported", ""),
-    ("retention", tasks(0.4, 0.02, 0.1), "supported", "rehearsal"),
-    ("retention", tasks(0.4, 0.02, 3.0), "depends", "come and go"),
-    ("retention", tasks(0.4, 0.4, 0.1), "not supported", ""),
+    ("retention", tasks(0.4, 0.002, 0.1), "supported", "rehearsal"),
+    ("retention", tasks(0.4, 0.002, 3.0), "depends", "come and go"),
+    ("retention", tasks(0.4, 0.4, 0.1), "not supported", "not shown to be below"),
+    ("retention", tasks(0.0, 0.0, 0.1), "not supported", "drops by 0.0"),
     ("leakage", attacked(0.9, 0.6, 0.7), "supported", "0.9"),
     ("leakage", attacked(0.9, 0.6, 0.95), "depends", "dropout 0.5 lower it"),
     ("leakage", attacked(0.5, 0.5, 0.5), "not supported", ""),
@@ -264,6 +276,8 @@ CASES = [
     ("ensembles", averaged(-0.1), "not supported", ""),
     ("memorization_time", timed(1, 2, 3), "supported", "3."),
     ("memorization_time", timed(1, 2, 1), "depends", "share"),
+    ("memorization_time", timed(1, 2, 3, random=4), "supported", "random labels"),
+    ("memorization_time", timed(1, 2, 3, random=2), "depends", "40% wrong the longest"),
     ("memorization_time", timed(1, 1, 0.5), "not supported", ""),
     ("architectures", architectures({("feedforward", 0): 0.32, ("gru", 1): 0.91}), "supported", "logistic"),
     ("architectures", architectures({("feedforward", 0): 0.32, ("gru", 1): 0.7}), "depends", "architecture"),
@@ -299,6 +313,9 @@ def test_every_claim_has_a_study_and_every_such_study_an_answer():
         assert claim.article, name
         assert claim.expects, name
         assert claim.small, name
+        assert claim.measure, f"{name} does not say what decides"
+        assert claim.comparison, f"{name} does not say what is compared"
+        assert claim.refuted_by, f"{name} does not say what would refute it"
         assert claim.sentence.endswith("."), name
 
 
@@ -306,6 +323,88 @@ def test_every_claim_has_a_study_and_every_such_study_an_answer():
 def home(tmp_path_factory) -> str:
     """One state folder for all: MNIST-1D is built once."""
     return str(tmp_path_factory.mktemp("home"))
+
+
+def test_the_measures_that_decide_are_measures():
+    known = set(measures_catalog.MEASURES)
+    for name in catalog.CLAIMS:
+        words = re.findall(r"[a-z]+2?_?[a-z_]*", loading.load(name).claim.measure)
+        assert known & set(words), name
+
+
+def test_an_arm_has_the_learning_rate_of_its_own_best_validation_error():
+    """Rate 0 does best at 0.01 and dropout 0.5 at 0.001; what the test set says of the others counts for nothing."""
+    rows = [
+        (0.0, 0.01, 0.50, 0.50),
+        (0.0, 0.001, 0.60, 0.10),  # better on the test set, which nothing is chosen by
+        (0.5, 0.01, 0.60, 0.20),
+        (0.5, 0.001, 0.40, 0.40),
+    ]
+    records = [
+        record(
+            {"model.dropout": rate, "training.lr": lr},
+            k,
+            validation_error=validation,
+            test_error=error,
+            train_error=0.1,
+            generalization_gap=error - 0.1,
+        )
+        for k, (rate, lr, validation, error) in enumerate(rows)
+    ]
+    answer = catalog.row("dropout").answer(records)
+    assert [r["params"]["training.lr"] for r in answer.arms] == [0.01, 0.001]
+    assert answer.verdict == "supported"
+    assert answer.effect.found.mean == pytest.approx(-0.1, abs=0.01)
+    assert "dropout 0.5 (lr 0.001)" in answer.sentence
+
+
+def over(*effects: float, verdicts: tuple[str, ...] = ()) -> Claim:
+    """A claim put to as many datasets, with these effects; claimed: a lower one."""
+    study = loading.load("dropout")
+    tried = []
+    for k, mean in enumerate(effects):
+        found = intervals.t_interval(mean + 0.01 * np.random.default_rng(k).normal(size=8))
+        word = verdicts[k] if verdicts else "supported"
+        answer = Answer(word, "Told.", "", (), Effect("change of the gap", found, "lower"))
+        tried.append(Tried(f"set{k}", study, [{}], answer))
+    return Claim("dropout", tried)
+
+
+def test_fewer_than_three_datasets_are_no_verdict_about_the_world():
+    assert over(-0.2).word == "supported here"
+    assert over(-0.2).verdict == "on set0: supported"
+    assert over(-0.2, -0.1).word == "supported here"
+    assert over(-0.2, -0.1).verdict == "supported on set0 and set1"
+    assert over(-0.2, -0.1).pooled is None
+
+
+def test_three_datasets_answer_together():
+    claim = over(-0.2, -0.25, -0.22)
+    assert claim.word == "supported"
+    assert claim.verdict == "supported on all 3 datasets"
+    assert claim.pooled.mean.high < 0
+    assert "on another dataset" in claim.over_datasets
+    assert claim.entry()["pooled"]["datasets"] == 3
+    # One dataset says no: the claim depends on the dataset.
+    mixed = over(-0.2, -0.25, 0.0, verdicts=("supported", "supported", "not supported"))
+    assert mixed.word == "depends"
+    assert (
+        mixed.verdict == "depends on the dataset: supported on set0 and set1, not supported on set2"
+    )
+    # Each says yes, but what they say together cannot be told from nothing.
+    wide = over(-0.02, -0.9, -0.03)
+    assert not wide.pooled.mean.excludes(0)
+    assert wide.word == "depends"
+
+
+def test_every_dataset_of_a_claim_fits_its_study(monkeypatch, home):
+    monkeypatch.setenv("ENGRAM_HOME", home)
+    for name in catalog.CLAIMS:
+        first, *others = catalog.studies(name)
+        assert len(others) == len(first.claim.datasets)
+        for study in others:
+            assert study.data.name != first.data.name
+            assert study.name.startswith(f"{name}-on-")
 
 
 def measured(tested: Study) -> list[Record]:
@@ -346,14 +445,16 @@ def test_claims_run_through_the_command_line(monkeypatch, home, capsys):
     said = capsys.readouterr().out
     assert "not run" in said
     assert f"{program.name()} claims ensembles --run --small" in said
-    assert line.main(["claims", "ensembles", "--small", "--run"]) == 0
+    assert line.main(["claims", "ensembles", "--small", "--run", "--on", "again=mnist1d"]) == 0
     capsys.readouterr()
     assert line.main(["claims", "ensembles", "--small", "--format", "json"]) == 0
     (entry,) = json.loads(capsys.readouterr().out)
     assert entry["claim"] == "ensembles"
     assert entry["verdict"] in ("supported", "not supported", "depends")
     assert entry["answer"]
-    assert entry["trials"] == 2
+    assert [one["dataset"] for one in entry["datasets"]] == ["mnist1d", "digits", "again"]
+    assert [one["trials"] for one in entry["datasets"]] == [2, 2, 2]
+    assert entry["pooled"]["datasets"] == 3
 
     page = Path(home) / "docs" / "gallery.md"
     assert line.main(["claims", "ensembles", "--small", "--gallery", str(page)]) == 0
@@ -369,6 +470,8 @@ def test_claims_run_through_the_command_line(monkeypatch, home, capsys):
 def test_an_unknown_claim_is_refused_with_the_nearest(capsys):
     assert line.main(["claims", "drop_out"]) == 2
     assert "did you mean 'dropout'?" in capsys.readouterr().err
+    assert line.main(["claims", "dropout", "--on", "digits"]) == 2
+    assert "no effect without --run" in capsys.readouterr().err
 
 
 def test_trials_of_other_settings_are_no_evidence(monkeypatch):
@@ -379,8 +482,8 @@ def test_trials_of_other_settings_are_no_evidence(monkeypatch):
     found = type("Execution", (), {"records": [other]})
     monkeypatch.setattr(catalog.executions, "find", lambda name: found)
     claim = catalog.read("ensembles")
-    assert claim.answer is None
-    assert "other settings" in claim.problem
+    assert claim.word is None
+    assert "other settings" in claim.problems[0]
 
 
 # -- what several trials tell ------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engram.measures import equivalence, verdict
+from engram.measures import equivalence, intervals, verdict
 from engram.measures.equivalence import Equivalence
 from engram.measures.intervals import Interval
 from engram.sweeps.results.record import difference
@@ -28,13 +28,30 @@ NOISE, RANDOM = "data.label_noise", "data.random_labels"
 
 
 @dataclass(frozen=True)
+class Effect:
+    """The one number of a dataset by which a claim is pooled over several: what it is, and which way was claimed."""
+
+    words: str
+    found: Interval
+    claimed: Literal["lower", "higher"]
+
+    def borne_out(self, interval: Interval) -> bool:
+        """Whether an interval lies clearly on the claimed side of zero."""
+        return falls(interval) if self.claimed == "lower" else rises(interval)
+
+
+@dataclass(frozen=True)
 class Answer:
-    """The verdict on a claim, the sentence with its numbers, what it depends on, and what a table shows."""
+    """The verdict on a claim on one dataset, the sentence with its numbers, what it depends on, and what a table shows.
+
+    effect: what is pooled over datasets; arms: the trials that are compared, where not all are."""
 
     verdict: Word
     sentence: str
     on: str = ""
     columns: tuple[str, ...] = ("test_error", "generalization_gap")
+    effect: Effect | None = None
+    arms: tuple[Record, ...] = ()
 
     @property
     def words(self) -> str:
@@ -67,6 +84,37 @@ def by(records: Sequence[Record], key: str) -> dict[Any, Record]:
     if not numeric:
         return found
     return dict(sorted(found.items(), key=lambda item: (item[0] is not None, item[0] or 0)))
+
+
+def tuned(records: Sequence[Record], key: str) -> dict[Any, Record]:
+    """Completed trials by one parameter, each at the other settings of its lowest validation error.
+
+    Where nothing was held out there was nothing to choose by: one trial of each value, or Missing."""
+    best: dict[Any, Record] = {}
+    for record in usable(records):
+        value = record["params"].get(key)
+        if value not in best or selected_error(record) < selected_error(best[value]):
+            best[value] = record
+    return {value: best[value] for value in by(list(best.values()), key)}
+
+
+def best(records: Sequence[Record]) -> Record:
+    """The trial of the lowest validation error."""
+    return min(records, key=selected_error)
+
+
+def selected_error(record: Record) -> float:
+    """The mean validation error; Missing where nothing was held out."""
+    return measure(record, "validation_error").mean
+
+
+def of_values(record: Record, name: str, minus: float | str = 0.0) -> Interval:
+    """A measure minus a number or another measure, replica by replica, as an interval with its standard error."""
+    values = record["replica_values"].get(name)
+    other = record["replica_values"].get(minus) if isinstance(minus, str) else minus
+    if not values or other is None or np.size(other) not in (1, len(values)):
+        raise Missing(f"{name} of trial {record.get('trial')}, replica by replica")
+    return intervals.t_interval(np.subtract(values, other), omit_nan=True)
 
 
 def measure(record: Record, name: str) -> Interval:

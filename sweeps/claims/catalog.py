@@ -5,13 +5,15 @@ Reads stored runs. What an answer says is in the file of its kind; this one find
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from engram.problems import Place, Problem, StudyError, nearest
 from engram.sweeps.claims import generalization, memorization, published, regularization
 from engram.sweeps.claims.answer import Answer, Missing, Record
-from engram.sweeps.claims.claim import Claim
+from engram.sweeps.claims.claim import ON, Claim, Tried
 from engram.sweeps.claims.panels import (
     ERRORS,
     GAP,
@@ -68,7 +70,8 @@ CLAIMS: dict[str, Row] = {
         Each((Panel("accuracy on task A lost to task B",
                     ("retention_drop", "rehearsed_retention_drop"),
                     ("B alone", "B with A rehearsed")),
-              Panel("forgetting events an example, on A alone", ("forgetting_events",))))),
+              Panel("forgetting events an example, on A alone", ("forgetting_events",)))),
+        margin=True),
     "leakage": Row(memorization.leakage,
                    Each((Panel("AUC of the attack (0.5: guessing)", ("membership_auc",)), TEST))),
     "ensembles": Row(
@@ -95,19 +98,75 @@ def row(name: str) -> Row:
 
 
 def read(name: str, small: bool = False) -> Claim:
-    """A claim from its stored run, the trials of other configurations left out."""
+    """A claim from its stored runs: on the dataset of its study, on those it names, and on others it was run on."""
     asked = row(name)
-    tested = loading.load(name, small=small)
+    return Claim(name, [_tried(asked, dataset, study) for dataset, study in _studies(name, small)])
+
+
+def studies(name: str, small: bool = False, on: Mapping[str, str] | None = None) -> list[Study]:
+    """The claim's study, and the same on each further dataset: those it names, and `on`, by label, as data.name.
+
+    Raises StudyError for a dataset that the study does not fit."""
+    row(name)
+    found = [loading.load(name, data=True, small=small)]
+    places = dict(found[0].claim.datasets)
+    places |= {label: {"data.name": dataset} for label, dataset in (on or {}).items()}
+    for label, values in places.items():
+        found.append(_elsewhere(found[0].name, name, label, values, small, data=True))
+    return found
+
+
+def _elsewhere(
+    whole: str, name: str, label: str, values: Mapping[str, Any], small: bool, data: bool = False
+) -> Study:
+    """The claim's study on another dataset. What makes it small is put in last, its size above all."""
+    less = loading.load(name).claim.small if small else {}
+    kept = {key: value for key, value in values.items() if key not in less}
+    options = [f"{key}={json.dumps(value)}" for key, value in kept.items()]
+    return loading.load(name, [*options, f"name={whole}{ON}{label}"], small=small, data=data)
+
+
+def _studies(name: str, small: bool) -> list[tuple[str, Study]]:
+    """Label and study of every dataset that the claim names or was run on."""
+    own = loading.load(name, small=small)
+    found = [(own.data.name, own)]
+    for label, values in own.claim.datasets.items():
+        found.append((label, _elsewhere(own.name, name, label, values, small)))
+    known = {study.name for _, study in found}
+    for stored in executions.local():
+        if stored.startswith(f"{own.name}{ON}") and stored not in known:
+            study = _stored(stored)
+            if study is not None and _same(study, own):
+                found.append((stored.removeprefix(f"{own.name}{ON}"), study))
+    return found
+
+
+def _stored(name: str) -> Study | None:
+    """The study that an execution ran; None where it cannot be read."""
+    try:
+        return Study.model_validate(executions.find(name).info["definition"])
+    except (KeyError, ValueError):
+        return None
+
+
+def _same(study: Study, own: Study) -> bool:
+    """Whether it is the claim's study in all but the dataset and what a dataset needs."""
+    free = {"name", "data", "claim", "resources", "tracking"}
+    return study.model_dump(exclude=free) == own.model_dump(exclude=free)
+
+
+def _tried(asked: Row, dataset: str, tested: Study) -> Tried:
+    """The claim's answer on one dataset, the trials of other configurations left out."""
     records, problem = _records(tested)
     if not records:
-        return Claim(name, tested, [], None, problem)
+        return Tried(dataset, tested, [], None, problem)
     try:
         options = {"margin": tested.claim.margin} if asked.margin else {}
-        return Claim(name, tested, records, asked.answer(records, **options), problem)
+        return Tried(dataset, tested, records, asked.answer(records, **options), problem)
     except (ValueError, LookupError, StopIteration) as error:  # Missing, and trials half in
         known = isinstance(error, Missing)
         why = f"the trials do not answer it: {error}" if known else "trials are missing"
-        return Claim(name, tested, records, None, problem or why)
+        return Tried(dataset, tested, records, None, problem or why)
 
 
 def _records(tested: Study) -> tuple[list[Record], str]:

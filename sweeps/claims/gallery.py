@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
 from engram import files
 from engram.sweeps.claims import pictures
-from engram.sweeps.claims.claim import Claim
+from engram.sweeps.claims.answer import signed
+from engram.sweeps.claims.claim import Claim, Tried
 from engram.sweeps.results import evidence as stored
 from engram.sweeps.results import tables
 from engram.sweeps.results.evidence import Evidence
 from engram.sweeps.study.configuration import label
 
+Runs = dict[str, Evidence]  # by the execution's name
 IMAGES = Path("images") / "gallery"
 VERSIONS = ("torch", "numpy", "scipy", "ray", "optuna", "mlflow")
 HEAD = """\
@@ -25,24 +28,32 @@ written by `{command}` from the stored runs;
 `python orchestrate.py claims` prints the answers.
 
 Intervals are 95 % over replicas, and differences are paired: the same subsets and seeds on both sides.
-*Depends* says on what. Where nothing was held out for validation, nothing was selected either.
-A verdict is about the one dataset that is named under its table: *supported* there is no claim about others.
+Each arm of a comparison has the learning rate of its own best validation error, where the study sweeps it.
+What decides, what is compared with what, and what would refute a claim stand in its study file, and were said before
+the run. *Depends* says on what. A verdict counts for the datasets it names; for fewer than three of them it is none
+about the world. From three on the effect is put together over datasets (random effects: restricted maximum
+likelihood, Hartung and Knapp's interval, and where another dataset is to be expected).
 """
 
 
 def write(claims: Sequence[Claim], file: str) -> str:
     """Write the page and its pictures beside it; returns what was written, in a sentence."""
     path = Path(file)
-    held = {claim.name: stored.gather(claim.study.name) for claim in claims if claim.records}
+    held = {
+        one.study.name: stored.gather(one.study.name)
+        for claim in claims
+        for one in claim.tried
+        if one.records
+    }
     parts = [HEAD.format(command=f"python orchestrate.py claims --gallery {path.as_posix()}")]
     parts += [_made_where(list(held.values())), _overview(claims)]
     drawn = 0
     for claim in claims:
-        image = _picture(claim, held[claim.name], path.parent) if claim.answer else None
+        image = _picture(claim, held, path.parent)
         drawn += image is not None
-        parts.append(_section(claim, held.get(claim.name), image))
+        parts.append(_section(claim, held, image))
     files.write(path, "\n".join(parts))
-    return f"{path}: {len(claims)} claims, {sum(c.answer is not None for c in claims)} answered, {drawn} pictures"
+    return f"{path}: {len(claims)} claims, {sum(bool(c.answered) for c in claims)} answered, {drawn} pictures"
 
 
 def _made_where(runs: Sequence[Evidence]) -> str:
@@ -75,34 +86,52 @@ def _overview(claims: Sequence[Claim]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _section(claim: Claim, run: Evidence | None, image: Path | None) -> str:
-    """One claim: sentence, what was expected, the answer, the picture, the table, the command."""
+def _section(claim: Claim, held: Runs, image: Path | None) -> str:
+    """One claim: sentence, what was said before the run, the answers, the picture, the tables, the command."""
     asked = claim.study.claim
     # The heading is the study's name with dashes, so that its anchor is the same everywhere.
     parts = [f"## {claim.name.replace('_', '-')}", f"> {asked.sentence}"]
     parts.append(f"The article: {(asked.article or '').strip()} Expected: {asked.expects}")
-    if claim.answer is None:
-        parts.append(f"**{claim.verdict}**" + (f": {claim.problem}" if claim.problem else ""))
-    else:
-        parts.append(f"**{claim.verdict[0].upper()}{claim.verdict[1:]}.** {claim.answer.sentence}")  # fmt: skip
-        if claim.problem:
-            parts.append(f"*{claim.problem}.*")
+    parts.append(
+        f"Decided by: {asked.measure}. Compared: {asked.comparison} Refuted by: {asked.refuted_by}"
+    )
+    parts.append(
+        f"**{claim.verdict[0].upper()}{claim.verdict[1:]}.** {claim.over_datasets}".strip()
+    )
+    if len(claim.answered) > 1:
+        parts.append(_effects(claim))
     if image is not None:
         parts.append(f"![{asked.sentence}]({image.as_posix()})")
-    if claim.answer is not None and run is not None:
-        parts.append(_table(claim))
-        parts.append(_how(claim, run))
+    for one in claim.answered:
+        parts += [_told(one), _table(one), _how(one, held[one.study.name])]
+    parts += [f"*{problem}.*" for problem in claim.problems]
     parts.append(f"    {claim.how_to_run}")
     return "\n\n".join(parts) + "\n"
 
 
-def _table(claim: Claim) -> str:
-    assert claim.answer is not None
-    columns = claim.answer.columns
+def _told(one: Tried) -> str:
+    """The answer on one dataset."""
+    assert one.answer is not None
+    return f"On {one.dataset}, **{one.verdict}**. {one.answer.sentence}"
+
+
+def _effects(claim: Claim) -> str:
+    """The effect on each dataset."""
+    lines = ["| dataset | verdict | effect | |", "|---|---|---:|---|"]
+    for one in claim.answered:
+        effect = one.answer.effect if one.answer else None
+        shown = (signed(effect.found), effect.words) if effect else ("", "")
+        lines.append(f"| {one.dataset} | {' | '.join(map(_cell, (one.verdict, *shown)))} |")
+    return "\n".join(lines)
+
+
+def _table(one: Tried) -> str:
+    assert one.answer is not None
+    columns = one.answer.columns
     lines = ["| configuration | " + " | ".join(map(tables.title_of, columns)) + " |"]
     lines.append("|---|" + "---:|" * len(columns))
-    axes = list(claim.study.sweep)
-    for record in claim.records:
+    axes = list(one.study.sweep)
+    for record in one.answer.arms or one.records:
         params = {key: record["params"][key] for key in axes if key in record["params"]}
         cells = [tables.cell(record, column) for column in columns]
         if record["status"] != "completed":
@@ -111,22 +140,27 @@ def _table(claim: Claim) -> str:
     return "\n".join(lines)
 
 
-def _how(claim: Claim, run: Evidence) -> str:
+def _how(one: Tried, run: Evidence) -> str:
     """How it was run, in a line."""
-    study, records = claim.study, claim.records
+    study, records = one.study, one.records
     seconds = sum((r.get("seconds") or 0) + (r.get("measure_seconds") or 0) for r in records)
-    data = study.data
     pool = f" of {records[0]['pool_examples']:,}" if records[0].get("pool_examples") else ""
     return (
-        f"{len(records)} trials of {study.replicas.count} replicas on {data.name}, "
+        f"{len(records)} trials of {study.replicas.count} replicas on {one.dataset}, "
         f"{study.replicas.draw} draws{pool} examples; {seconds / 60:.1f} minutes of trial time, {_day(run)}."
     )
 
 
-def _picture(claim: Claim, run: Evidence, folder: Path) -> Path | None:
-    """Draw and save; None where the trials support no picture."""
-    verdict = f"{claim.verdict[0].upper()}{claim.verdict[1:]}."
-    png = pictures.draw(claim.name, run, f"{claim.study.claim.sentence} {verdict}")
+def _picture(claim: Claim, held: Runs, folder: Path) -> Path | None:
+    """Draw the first dataset that answers, and save; None where the trials support no picture."""
+    if not claim.answered:
+        return None
+    one = claim.answered[0]
+    run = held[one.study.name]
+    if one.answer and one.answer.arms:
+        run = dataclasses.replace(run, records=list(one.answer.arms))
+    title = f"{claim.study.claim.sentence} On {one.dataset}: {one.verdict}."
+    png = pictures.draw(claim.name, run, title)
     if png is None:
         return None
     path = folder / IMAGES / f"{claim.name}.png"

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from engram.sweeps.claims.answer import (
     LR,
     SIZE,
     WIDTH,
     Answer,
+    Effect,
     Missing,
     Record,
     accuracy,
+    best,
     by,
     change,
     falls,
     listed,
     measure,
     rises,
+    selected_error,
     signed,
+    tuned,
     usable,
 )
 from engram.sweeps.results import across
@@ -114,8 +119,9 @@ def _epochs(number: float) -> str:
 
 
 def families(records: Sequence[Record]) -> Answer:
-    kinds = by(records, "model.family")
+    kinds = tuned(records, "model.family")
     base = kinds.pop("feedforward")
+    first = best(list(kinds.values()))
     differences = {name: change(record, base, "test_error") for name, record in kinds.items()}
     told = "; ".join(
         f"{name} ({record['parameters']:,} parameters) {signed(differences[name])}"
@@ -128,36 +134,43 @@ def families(records: Sequence[Record]) -> Answer:
     columns = ("test_error", "train_error", "generalization_gap", "bias2", "variance")
     apart = [name for name, found in differences.items() if found.excludes(0)]
     tied = [name for name in differences if name not in apart]
+    family = first["params"]["model.family"]
+    words = f"test error of {family}, chosen on validation, minus feedforward's"
+    shown: dict[str, Any] = {
+        "effect": Effect(words, change(first, base, "test_error"), "lower"),
+        "arms": (base, *kinds.values()),
+    }
     if not apart:
-        return Answer("not supported", sentence, "", columns)
+        return Answer("not supported", sentence, "", columns, **shown)
     on = f"the architecture: {listed(tied)} cannot be told from feedforward" if tied else ""
-    return Answer("depends" if tied else "supported", sentence, on, columns)
+    return Answer("depends" if tied else "supported", sentence, on, columns, **shown)
 
 
 def activations(records: Sequence[Record]) -> Answer:
-    best: dict[str, Record] = {}
-    for record in usable(records):
-        name = record["params"]["model.activation"]
-        here = measure(record, "validation_error").mean
-        if name not in best or here < measure(best[name], "validation_error").mean:
-            best[name] = record
-    if len(best) < 2:
+    arms = tuned(records, "model.activation")
+    if len(arms) < 2:
         raise Missing("at least two activations")
-    ranked = sorted(best, key=lambda name: measure(best[name], "test_error").mean)
+    # Ranked on validation, so that the order owes nothing to the errors that are compared.
+    ranked = sorted(arms, key=lambda name: selected_error(arms[name]))
     told = "; ".join(
-        f"{name} {measure(best[name], 'test_error')} at lr {best[name]['params'][LR]:g}"
+        f"{name} {measure(arms[name], 'test_error')} at lr {arms[name]['params'][LR]:g}"
         for name in ranked
     )
-    behind = change(best[ranked[-1]], best[ranked[0]], "test_error")
-    tied = [n for n in ranked[1:] if not rises(change(best[n], best[ranked[0]], "test_error"))]
+    behind = change(arms[ranked[-1]], arms[ranked[0]], "test_error")
+    tied = [n for n in ranked[1:] if not rises(change(arms[n], arms[ranked[0]], "test_error"))]
     sentence = (
-        f"Each at the learning rate of its best validation error, test errors are: {told}. "
+        f"Each at the learning rate of its best validation error, in the order of that, test errors are: {told}. "
         f"{ranked[-1]} is {signed(behind)} behind {ranked[0]}."
     )
+    words = "test error of the last activation on validation minus the first's"
+    shown: dict[str, Any] = {
+        "effect": Effect(words, behind, "higher"),
+        "arms": tuple(arms.values()),
+    }
     if not rises(behind):
-        return Answer("not supported", sentence)
+        return Answer("not supported", sentence, **shown)
     on = f"the pair: {listed(tied)} cannot be told from {ranked[0]}" if tied else ""
-    return Answer("depends" if tied else "supported", sentence, on)
+    return Answer("depends" if tied else "supported", sentence, on, **shown)
 
 
 def double_descent(records: Sequence[Record]) -> Answer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engram.measures import cost, intervals
+from engram.measures import cost, equivalence, intervals
 from engram.sweeps.claims.answer import (
     DROPOUT,
     NOISE,
@@ -13,6 +13,7 @@ from engram.sweeps.claims.answer import (
     WEIGHT_DECAY,
     WIDTH,
     Answer,
+    Effect,
     Missing,
     Record,
     Word,
@@ -21,11 +22,14 @@ from engram.sweeps.claims.answer import (
     falls,
     listed,
     measure,
+    of_values,
     pick,
     rises,
     signed,
     usable,
 )
+
+MOST = 0.5  # of the examples
 
 
 def signal_before_noise(records: Sequence[Record]) -> Answer:
@@ -51,10 +55,21 @@ def signal_before_noise(records: Sequence[Record]) -> Answer:
         "fitted_wrong",
     )
     sentence = f"Half of the wrong labels fitted against half of the right ones: {'. '.join(told)}."
+    effect = _delay(records)
     if all(later):
-        return Answer("supported", sentence, "", columns)
+        return Answer("supported", sentence, "", columns, effect)
     word: Word = "depends" if any(later) else "not supported"
-    return Answer(word, sentence, "the share of wrong labels" if any(later) else "", columns)
+    on = "the share of wrong labels" if any(later) else ""
+    return Answer(word, sentence, on, columns, effect)
+
+
+def _delay(records: Sequence[Record]) -> Effect | None:
+    """How much later wrong labels are fitted, at the first share of them where that is known."""
+    for rate, record in by(records, NOISE).items():
+        if record["replica_values"].get("noise_delay"):
+            found = of_values(record, "noise_delay")
+            return Effect(f"epochs that {rate:.0%} wrong labels are later", found, "higher")
+    return None
 
 
 def individual_examples(records: Sequence[Record]) -> Answer:
@@ -86,7 +101,9 @@ def individual_examples(records: Sequence[Record]) -> Answer:
         "test_error",
     )
     memorized = rises(measure(clean, "memorization")) and share.low > 0
-    return Answer("supported" if memorized else "not supported", "; ".join(told) + ".", "", columns)
+    effect = Effect("memorization of right labels", of_values(clean, "memorization"), "higher")
+    word: Word = "supported" if memorized else "not supported"
+    return Answer(word, "; ".join(told) + ".", "", columns, effect)
 
 
 def _regularized(record: Record) -> bool:
@@ -103,39 +120,49 @@ def _named(record: Record) -> str:
 def layers(records: Sequence[Record]) -> Answer:
     told, signs = [], []
     for depth, record in by(records, "model.depth").items():
-        trend = measure(record, "reinit_trend")
+        trend, control = of_values(record, "reinit_trend"), of_values(record, "rerandom_trend")
+        beyond = of_values(record, "reinit_trend", minus="rerandom_trend")
         count = len(record["layers"])
         excess = [measure(record, f"reinit_layer{k + 1}_excess").mean for k in range(count)]
         shown = ", ".join(f"{value:+.3f}" for value in excess)
         told.append(
             f"{depth} hidden layers: excess loss on wrong labels {shown} from the first layer to the "
-            f"read-out, later minus earlier half {signed(trend)} "
-            f"({signed(measure(record, 'rerandom_trend'))} where it is drawn anew instead)"
+            f"read-out, later minus earlier half {signed(trend)}; {signed(control)} where it is drawn anew "
+            f"instead, the control, and {signed(beyond)} beyond that"
         )
-        signs.append(1 if rises(trend) else -1 if falls(trend) else 0)
+        sure = rises(trend) and rises(beyond)
+        signs.append(1 if sure else -1 if falls(trend) else 0)
+        effect = Effect("trend over the layers beyond the control's", beyond, "higher")
+    if not told:
+        raise Missing("a completed trial")
     columns = ("reinit_trend", "rerandom_trend", "train_error", "test_error")
     sentence = f"Set back to the start one at a time: {'; '.join(told)}."
     if all(sign > 0 for sign in signs):
-        return Answer("supported", sentence, "", columns)
+        return Answer("supported", sentence, "", columns, effect)
     if not any(sign > 0 for sign in signs):
-        return Answer("not supported", sentence, "", columns)
-    return Answer("depends", sentence, "the depth", columns)
+        return Answer("not supported", sentence, "", columns, effect)
+    return Answer("depends", sentence, "the depth", columns, effect)
 
 
-def retention(records: Sequence[Record]) -> Answer:
-    told, forgets, kept, restless = [], [], [], []
+def retention(records: Sequence[Record], margin: float | None = None) -> Answer:
+    told, forgets, kept, steady = [], [], [], []
     for width, record in by(records, WIDTH).items():
-        drop, control = (measure(record, f"{p}retention_drop") for p in ("", "rehearsed_"))
-        events = measure(record, "forgetting_events")
+        drop, control = (of_values(record, f"{p}retention_drop") for p in ("", "rehearsed_"))
+        within = margin or equivalence.MARGIN_SHARE * record["chance_error"]
+        held = equivalence.not_higher(record["replica_values"]["rehearsed_retention_drop"], within)
+        never = measure(record, "unforgettable_share")
         told.append(
             f"width {width}: accuracy on the first task's test set drops by {drop} after the second, "
-            f"{measure(record, 'retention_lost')} of what was right is lost; by {control} with rehearsal; "
-            f"while training on the first alone, {events} events an example, "
-            f"{measure(record, 'unforgettable_share').mean:.0%} never forgotten once learned"
+            f"{measure(record, 'retention_lost')} of what was right is lost; by {control} with rehearsal "
+            f"({'' if held.shown else 'not '}shown to be below {within:.2g}); while training on the first alone, "
+            f"{measure(record, 'forgetting_events')} events an example, {never} never forgotten once learned"
         )
         forgets.append(rises(drop))
-        kept.append(not rises(control) or control.mean < drop.mean / 4)
-        restless.append(events.low > 0.5)
+        kept.append(held.shown)
+        steady.append(never.low > MOST)
+        effect = Effect("accuracy on the first task lost to the second", drop, "higher")
+    if not told:
+        raise Missing("a completed trial")
     columns = (
         "retention_drop",
         "retention_lost",
@@ -146,14 +173,18 @@ def retention(records: Sequence[Record]) -> Answer:
     )
     sentence = "; ".join(told) + "."
     sentence = sentence[0].upper() + sentence[1:]
-    if not all(forgets) or not all(kept):
-        return Answer("not supported", sentence, "", columns)
-    if any(restless):
+    if not all(forgets) or not any(kept):
+        return Answer("not supported", sentence, "", columns, effect)
+    if not all(kept):
+        return Answer(
+            "depends", sentence, "the width: rehearsal does not keep it at each", columns, effect
+        )
+    if not all(steady):
         on = (
             "what is meant: a task stays until another comes, single examples come and go meanwhile"
         )
-        return Answer("depends", sentence, on, columns)
-    return Answer("supported", sentence, "", columns)
+        return Answer("depends", sentence, on, columns, effect)
+    return Answer("supported", sentence, "", columns, effect)
 
 
 def leakage(records: Sequence[Record]) -> Answer:
@@ -168,13 +199,16 @@ def leakage(records: Sequence[Record]) -> Answer:
         f"Against that: {told}."
     )
     columns = ("membership_auc", "membership_tpr_1", "memorization", "test_error", "train_error")
+    effect = Effect(
+        "AUC of the attack above guessing", of_values(base, "membership_auc", 0.5), "higher"
+    )
     if not auc.low > 0.5:
-        return Answer("not supported", sentence, "", columns)
+        return Answer("not supported", sentence, "", columns, effect)
     lower = [name for name, found in changes.items() if falls(found)]
     if len(lower) == len(changes):
-        return Answer("supported", sentence, "", columns)
+        return Answer("supported", sentence, "", columns, effect)
     help_ = f"{listed(lower)} lower it" if lower else "none lowers it"
-    return Answer("depends", sentence, f"the regularizer: it leaks, and {help_}", columns)
+    return Answer("depends", sentence, f"the regularizer: it leaks, and {help_}", columns, effect)
 
 
 def ensembles(records: Sequence[Record]) -> Answer:
@@ -193,11 +227,12 @@ def ensembles(records: Sequence[Record]) -> Answer:
         f"{len(gains)} settings: by {worst[1]} ({_setting(worst[0])}) to {best[1]} ({_setting(best[0])})."
     )
     columns = ("test_error", "ensemble_error", "variance", "bias2")
+    where = f"error that the average saves ({_setting(gains[0][0])})"
+    effect = Effect(where, gains[0][1], "higher")
     if count == len(gains):
-        return Answer("supported", sentence, "", columns)
-    return Answer(
-        "depends" if count else "not supported", sentence, "the setting" if count else "", columns
-    )
+        return Answer("supported", sentence, "", columns, effect)
+    word: Word = "depends" if count else "not supported"
+    return Answer(word, sentence, "the setting" if count else "", columns, effect)
 
 
 def _setting(record: Record) -> str:
@@ -207,7 +242,7 @@ def _setting(record: Record) -> str:
 
 def memorization_time(records: Sequence[Record]) -> Answer:
     base = pick(records, data__label_noise=0.0, data__random_labels=False)
-    told, slower = [], []
+    told, slower, effect, ratios = [], [], None, {}
     for record in usable(records):
         if record is base:
             continue
@@ -218,6 +253,9 @@ def memorization_time(records: Sequence[Record]) -> Answer:
         least = "at least " if record["censored_replicas"] else ""
         told.append(f"{name} {least}{found.mean:.2f} times ({found.low:.2f} to {found.high:.2f})")
         slower.append(found.known and found.low > 1)
+        ratios[name] = found.mean
+        longer = change(record, base, "epochs_at_least")
+        effect = Effect(f"more epochs with {name}", longer, "higher")
     if not told:
         raise Missing("a trial with wrong labels")
     sentence = (
@@ -225,7 +263,12 @@ def memorization_time(records: Sequence[Record]) -> Answer:
         f"train error; against that: {'; '.join(told)}."
     )
     columns = ("epochs_to_convergence", "epochs_at_least", "train_error", "memorization")
-    if all(slower):
-        return Answer("supported", sentence, "", columns)
-    word: Word = "depends" if any(slower) else "not supported"
-    return Answer(word, sentence, "the share of wrong labels" if any(slower) else "", columns)
+    if not any(slower):
+        return Answer("not supported", sentence, "", columns, effect)
+    if not all(slower):
+        return Answer("depends", sentence, "the share of wrong labels", columns, effect)
+    most = max(ratios, key=lambda name: ratios[name])
+    if "random labels" in ratios and most != "random labels":
+        on = f"what is expected: all wrong labels take longer, but {most} the longest, not random ones"
+        return Answer("depends", sentence, on, columns, effect)
+    return Answer("supported", sentence, "", columns, effect)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from engram.sweeps.claims.claim import Claim
+from engram.sweeps.claims.claim import Claim, counted
 
 
 def show(claims: Sequence[Claim], console: Console) -> None:
@@ -17,31 +17,26 @@ def show(claims: Sequence[Claim], console: Console) -> None:
     table.add_column()
     for claim in claims:
         lines = [f"“{claim.study.claim.sentence}”", f"[bold]{_escaped(claim.verdict)}[/bold]"]
-        if claim.answer is not None:
-            lines.append(_escaped(claim.answer.sentence))
-        if claim.problem:
-            lines.append(f"[yellow]{_escaped(claim.problem)}[/yellow]")
-        if claim.answer is None and not claim.records:
+        several = len(claim.answered) > 1
+        for one in claim.answered:
+            before = f"{one.dataset}: " if several else ""
+            lines.append(_escaped(f"{before}{one.answer.sentence if one.answer else ''}"))
+        if claim.over_datasets:
+            lines.append(_escaped(claim.over_datasets))
+        lines += [f"[yellow]{_escaped(problem)}[/yellow]" for problem in claim.problems]
+        if any(not one.records for one in claim.tried):
             lines.append(f"[bright_black]{claim.how_to_run}[/bright_black]")
         table.add_row(claim.name, "\n".join(lines))
     console.print(table, highlight=False)
-    told = [claim for claim in claims if claim.answer is not None]
-    counts = [
-        f"{sum(c.answer is not None and c.answer.verdict == word for c in told)} {word}"
-        for word in ("supported", "not supported", "depends")
-    ]
-    missing = len(claims) - len(told)
-    console.print(
-        f"{len(claims)} claims: {', '.join(counts)}"
-        + (f", {missing} without an answer" if missing else "")
-    )
+    console.print(counted(claims))
 
 
 def markdown(claims: Sequence[Claim]) -> str:
     """The table for documents."""
     lines = ["| claim | verdict | measured |", "|---|---|---|"]
     for claim in claims:
-        measured = claim.answer.sentence if claim.answer else f"`{claim.how_to_run}`"
+        told = [one.answer.sentence for one in claim.answered if one.answer]
+        measured = " ".join([*told, claim.over_datasets]).strip() or f"`{claim.how_to_run}`"
         cells = (f"{claim.study.claim.sentence} (`{claim.name}`)", claim.verdict, measured)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)

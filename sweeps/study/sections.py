@@ -260,6 +260,10 @@ class ClaimConfig(Section):
     refuted_by: str | None = Field(
         None, description="what would refute the claim, said before the run"
     )
+    datasets: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="further datasets that the claim is put to: by label, the values that differ there, by dotted key",
+    )
     small: dict[str, Any] = Field(
         default_factory=dict,
         description="values that --small puts in, by dotted key as in --set: the same study in seconds, for tests",

@@ -112,7 +112,7 @@ def layers(
             if not np.isnan(found.noisy).any():
                 note.values(f"{kind}_layer{number + 1}_noisy", found.noisy[:, number])
                 note.values(f"{kind}_layer{number + 1}_excess", found.excess[:, number])
-        note.interval(f"{kind}_trend", found.trend)
+        note.interval(f"{kind}_trend", found.trend, found.trends)
 
 
 def _layers(cohort: Cohort | PlainCohort) -> dict[str, list[str]]:
