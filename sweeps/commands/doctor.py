@@ -17,7 +17,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from engram import program
 from engram.sweeps.state import paths
@@ -235,9 +235,7 @@ def store() -> Finding:
     import sqlite3
 
     try:
-        with closing(
-            sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=5)
-        ) as connection:
+        with closing(embedded.opened(path)) as connection:
             runs = connection.execute("select count(*) from runs").fetchone()[0]
     except sqlite3.Error as error:
         fix = f"put {path} back from a backup, or move it away to begin a new store"

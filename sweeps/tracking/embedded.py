@@ -45,14 +45,16 @@ def database(uri: str) -> Path | None:
 
 
 def condition(path: Path) -> Condition:
-    """What a file is as a store of the MLflow that is installed. Reads only.
+    """What a file is as a store of the MLflow that is installed. Writes nothing of its own.
 
+    A process that was killed amid a transaction leaves its journal, and whoever opens the database next takes that
+    transaction back: a connection that may only read cannot, and fails as if the database were damaged.
     half-made: its tables were never finished, and it holds no run; foreign: another version's.
     """
     if not path.exists():
         return "absent"
     try:
-        with contextlib.closing(_open(path, "ro")) as connection:
+        with contextlib.closing(opened(path)) as connection:
             found = connection.execute("select name from sqlite_master where type = 'table'")
             tables = {name for (name,) in found}
             revisions = _column(connection, tables, "alembic_version", "version_num")
@@ -84,9 +86,13 @@ def prepare(path: Path) -> None:
     if found == "half-made":
         log.warning("%s was never finished and holds nothing: it is made anew", path)
         os.replace(path, path.with_name(f"{path.name}.half-made"))
-        for rest in ("-journal", "-wal", "-shm"):  # they belong to the one set aside
-            path.with_name(path.name + rest).unlink(missing_ok=True)
     if found in ("absent", "half-made"):
+        for rest in (
+            "-journal",
+            "-wal",
+            "-shm",
+        ):  # of a database that is gone: SQLite would play them into the new one
+            path.with_name(path.name + rest).unlink(missing_ok=True)
         _make(path)
     else:
         _bring_home(path)
@@ -142,7 +148,7 @@ def _make(path: Path) -> None:
 def _bring_home(path: Path) -> None:
     """Where the folder was copied or moved with its files, let the places in it be here."""
     here = path.absolute().parent
-    with contextlib.closing(_open(path, "rw")) as connection, connection:
+    with contextlib.closing(opened(path)) as connection, connection:
         for old in _former_homes(connection, here):
             new = here.as_uri() if old.startswith("file:") else str(here)
             log.warning("%s came from %s: its files are read and written here now", path, old)
@@ -171,8 +177,9 @@ def _former_homes(connection: sqlite3.Connection, here: Path) -> set[str]:
     return found
 
 
-def _open(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True, timeout=10)
+def opened(path: Path) -> sqlite3.Connection:
+    """A connection to a database that is there; it is not made. A file that may only be read is opened for that."""
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=10)
 
 
 def _count(connection: sqlite3.Connection, table: str) -> int:

@@ -85,6 +85,50 @@ def test_killed_while_it_is_made_it_is_made_by_the_next(tmp_path):
     assert not list(home.glob(".mlflow.db.*"))
 
 
+AMID = """
+import os, sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+database.execute("pragma cache_size = 1")  # pages are written before the transaction ends
+database.execute("begin")
+for k in range(2000):
+    database.execute("insert into experiments (experiment_id, name) values (?, ?)", (1000 + k, f"{k}" * 50))
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_killed_amid_a_transaction_it_is_taken_back_and_nothing_is_damaged(tmp_path, monkeypatch):
+    home = tmp_path / "runs"
+    client = store.connect(uri_of(home))
+    experiment = store.experiment(client, "x", None)
+    for look in ("connect", "doctor"):
+        subprocess.run([sys.executable, "-c", AMID, home / "mlflow.db"], check=False)
+        assert (home / "mlflow.db-journal").stat().st_size > 512, "it was amid a transaction"
+        if look == "doctor":
+            monkeypatch.setattr(paths, "home", lambda: home)
+            assert doctor.store().verdict == "ok"
+        else:
+            store.connect(uri_of(home))
+        with closing(sqlite3.connect(home / "mlflow.db")) as database:
+            assert database.execute("pragma integrity_check").fetchall() == [("ok",)]
+            (extra,) = database.execute(
+                "select count(*) from experiments where experiment_id >= 1000"
+            ).fetchone()
+            assert extra == 0
+    assert client.create_run(experiment).info.run_id
+
+
+def test_the_journal_of_a_database_that_is_gone_does_not_reach_the_next(tmp_path):
+    home = tmp_path / "runs"
+    connect = [sys.executable, "-c", CONNECT, uri_of(home)]
+    subprocess.run(connect, cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-c", AMID, home / "mlflow.db"], check=False)
+    (home / "mlflow.db").unlink()
+    subprocess.run(connect, cwd=ROOT, check=True)
+    assert embedded.condition(home / "mlflow.db") == "whole"
+    with closing(sqlite3.connect(home / "mlflow.db")) as database:
+        assert database.execute("pragma integrity_check").fetchall() == [("ok",)]
+
+
 @pytest.mark.faults
 def test_first_runs_killed_at_forty_moments(tmp_path):
     """Of their first seconds, in one state folder after the other: the next run always records everything."""
