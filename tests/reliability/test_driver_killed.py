@@ -57,13 +57,15 @@ def test_a_signal_stops_cleanly_and_says_how_to_go_on(grid, tmp_path, number):
     study, home = faults.write(tmp_path), tmp_path / "runs"
     run = faults.Run(study, home)
     run.until_logged("is committed", 2)
+    saved = "studies/grid/checkpoints/trial-*/0*.ckpt"
+    run.until(lambda: bool(list(home.glob(saved))))  # one is amid its training, and not between two
     run.kill(number)
     assert run.wait() == 130
     assert f"run {study}" in run.text
     assert "Traceback" not in run.text
     runs = faults.trial_runs(faults.store(home))
     assert {r.info.status for r in runs} <= {"FINISHED", "KILLED"}
-    assert list(home.glob("studies/grid/checkpoints/trial-*/0*.ckpt")), "running trials were saved"
+    assert list(home.glob(saved)), "running trials were saved"
     faults.finish(study, home)
     assert "goes on from a checkpoint" in faults.log(home)
     faults.assert_same_board(faults.board(home), grid.board)
