@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from engram.measures.measure import (
     AGAIN,
+    AROUND,
     FREE,
     HELD_OUT,
     LAYERS,
@@ -128,6 +129,16 @@ TRAINING = (
     Measure("fitted_wrong", "wrong labels fitted", SHARE, "min", LOOKS,
             "share of the wrong labels predicted at the end", switch="wrong labels"),
 )
+LANDSCAPE = (
+    Measure("weight_norm", "norm of the weights", "L2", "", FREE,
+            "square root of the sum of squares of all weights at the end of training",
+            switch="measures.flatness"),
+    Measure("weight_distance", "distance from the start", "L2", "", FREE,
+            "L2 distance of the weights from where they began", switch="measures.flatness"),
+    Measure("sharpness", "sharpness", LOSS, "min", AROUND,
+            "rise of the train loss, on average, where every weight moves at random by a tenth of its size",
+            switch="measures.flatness"),
+)
 AFTER = tuple(
     measure
     for kind, done in (("reinit", "set back to its initial weights"), ("rerandom", "drawn anew"))
@@ -210,7 +221,7 @@ SIZES = (
 
 MEASURES: dict[str, Measure] = {
     measure.name: measure
-    for group in (ALWAYS, EXAMPLES, TRAINING, AFTER, METRIC, SIZES)
+    for group in (ALWAYS, EXAMPLES, TRAINING, LANDSCAPE, AFTER, METRIC, SIZES)
     for measure in group
 }
 HEADLINES = ("test_error", "generalization_gap", "bias2", "variance")  # in every table

@@ -19,6 +19,7 @@ FREE = "nothing"
 TEST = "one prediction of the test set"
 POOL = "one prediction of the pool"
 LOOKS = "one of the pool at each evaluation"
+AROUND = "six evaluations of the training sets"
 LAYERS = "two of the pool for each layer"
 AGAIN = "training four times as long"
 

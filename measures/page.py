@@ -36,6 +36,12 @@ GROUPS: tuple[tuple[str, str, tuple[Measure, ...]], ...] = (
         "Needs a look at the pool at each evaluation (`training.evaluate_every: 1` for every epoch).",
         catalog.TRAINING,
     ),
+    (
+        "Where training ended",
+        "`measures.flatness`. Each weight moves by a normal number of a tenth of its own size, five times, so that a "
+        "rescaling of layers changes nothing (Jiang et al. 2020; Keskar et al. 2017).",
+        catalog.LANDSCAPE,
+    ),
     ("After training", "Each leaves the networks as they were.", catalog.AFTER),
     ("Sizes", "Columns without an interval.", catalog.SIZES),
 )

@@ -188,7 +188,13 @@ def attacked(base: float, *others: float) -> list[Record]:
 
 def averaged(*gains: float) -> list[Record]:
     return [
-        record({"model.dropout": 0.0}, k, test_error=0.5, ensemble_error=0.5 - gain)
+        record(
+            {"model.dropout": 0.0},
+            k,
+            test_error=0.5,
+            ensemble_error=0.5 - gain,
+            variance=0.2 + gain,
+        )
         for k, gain in enumerate(gains)
     ]
 
@@ -220,6 +226,45 @@ def architectures(accuracies: dict) -> list[Record]:
 def reference(error: float) -> list[Record]:
     params = {"data.train_size": 4000, "model.dropout": 0.2}
     return [record(params, test_error=error)]
+
+
+def epochs(rows: dict) -> list[Record]:
+    return trials("training.epochs", rows, "bias2", "variance", "test_error")
+
+
+def regularized(base: tuple, dropout: tuple, smoothing: tuple) -> list[Record]:
+    """(calibration error, test error) without, with dropout and with label smoothing."""
+    keys = ((0.0, 0.0), (0.5, 0.0), (0.0, 0.1))
+    return [
+        record(
+            {
+                "model.dropout": rate,
+                "training.label_smoothing": smooth,
+                "training.weight_decay": 0.0,
+            },
+            k,
+            calibration_error=calibration,
+            test_error=error,
+        )
+        for k, ((rate, smooth), (calibration, error)) in enumerate(
+            zip(keys, (base, dropout, smoothing), strict=True)
+        )
+    ]
+
+
+def minima(sharp: float, norm: float) -> list[Record]:
+    """Gaps that rise with the rate and the width, and what the two measures do meanwhile."""
+    return [
+        record(
+            {"training.lr": lr, "model.width": width},
+            k,
+            train_error=0.0,
+            generalization_gap=0.2 + 0.1 * k,
+            sharpness=1 + sharp * k,
+            weight_norm=5 + norm * k,
+        )
+        for k, (lr, width) in enumerate(((0.001, 50), (0.001, 100), (0.01, 50), (0.01, 100)))
+    ]
 
 
 # (claim, records, verdict, a word the answer or what it depends on must hold)
@@ -273,12 +318,25 @@ CASES = [
     ("leakage", attacked(0.5, 0.5, 0.5), "not supported", ""),
     ("ensembles", averaged(0.1, 0.2), "supported", "2 of 2"),
     ("ensembles", averaged(0.1, 0.0), "depends", "1 of 2"),
+    ("ensembles", averaged(0.1, 0.15, 0.2, 0.25, 0.3), "supported", "rank correlation 1.00"),
     ("ensembles", averaged(-0.1), "not supported", ""),
     ("memorization_time", timed(1, 2, 3), "supported", "3."),
     ("memorization_time", timed(1, 2, 1), "depends", "share"),
     ("memorization_time", timed(1, 2, 3, random=4), "supported", "random labels"),
     ("memorization_time", timed(1, 2, 3, random=2), "depends", "40% wrong the longest"),
     ("memorization_time", timed(1, 1, 0.5), "not supported", ""),
+    ("epochwise", epochs({1: (0.8, 0.1, 0.7), 10: (0.4, 0.2, 0.4), 100: (0.3, 0.4, 0.5)}), "supported", "lowest at 10"),
+    ("epochwise", epochs({1: (0.8, 0.1, 0.8), 10: (0.4, 0.2, 0.4), 50: (0.3, 0.4, 0.6), 100: (0.3, 0.3, 0.5)}), "depends", "past 50"),
+    ("epochwise", epochs({1: (0.8, 0.4, 0.8), 10: (0.4, 0.2, 0.4), 100: (0.3, 0.1, 0.3)}), "not supported", ""),
+    ("samplewise", trials("data.train_size", {50: (0.8,), 100: (0.6,), 200: (0.4,)}, "test_error"), "supported", "100 -0.2"),
+    ("samplewise", trials("data.train_size", {50: (0.6,), 100: (0.8,), 200: (0.4,)}, "test_error"), "depends", "the step to 100"),
+    ("samplewise", trials("data.train_size", {50: (0.4,), 100: (0.6,)}, "test_error"), "not supported", ""),
+    ("calibration", regularized((0.3, 0.4), (0.1, 0.35), (0.1, 0.35)), "supported", "dropout 0.5 -0.2"),
+    ("calibration", regularized((0.3, 0.4), (0.1, 0.35), (0.1, 0.5)), "depends", "dropout at no cost"),
+    ("calibration", regularized((0.3, 0.4), (0.5, 0.35), (0.1, 0.5)), "not supported", ""),
+    ("flatness", minima(1.0, 1.0), "supported", "sharpness 1.0"),
+    ("flatness", minima(1.0, -1.0), "depends", "sharpness only"),
+    ("flatness", minima(-1.0, -1.0), "not supported", "4 of 4"),
     ("architectures", architectures({("feedforward", 0): 0.32, ("gru", 1): 0.91}), "supported", "logistic"),
     ("architectures", architectures({("feedforward", 0): 0.32, ("gru", 1): 0.7}), "depends", "architecture"),
     ("architectures", architectures({("gru", 1): 0.7}), "not supported", "gru"),

@@ -14,9 +14,10 @@ from engram.data import catalog
 from engram.data.dataset import Dataset, assemble
 from engram.measures import catalog as measures_catalog
 from engram.measures import forgetting
+from engram.models import streams
 from engram.sweeps.study.configuration import Configuration
 from engram.sweeps.study.sections import MeasuresConfig
-from engram.sweeps.trial import measuring, preparing, trial, watch
+from engram.sweeps.trial import landscape, measuring, preparing, trial, watch
 
 CPU = torch.device("cpu")
 
@@ -137,6 +138,54 @@ def test_taking_layers_back_costs_what_they_learned_and_is_undone(mnist1d):
         assert mean(result, f"reinit_layer{number}_excess") == pytest.approx(excess)
         assert mean(result, f"rerandom_layer{number}_clean") > 0.2
     json.dumps(result.record, allow_nan=False)
+
+
+def test_flatness_is_what_a_plain_loop_over_one_network_finds_and_leaves_it_alone(mnist1d):
+    wanted = MeasuresConfig(flatness=True)
+    running = trained(mnist1d, wanted, **QUICK)
+    trainer = running.trainer
+    before = trainer.cohort.state_dict()
+    result = measuring.measure(running, wanted)
+    assert same(before, trainer.cohort.state_dict())
+
+    replica, began = 1, running.untrained().state_dict()
+    inputs = trainer.pool.inputs[trainer.members[replica]]
+    targets = trainer.pool.targets[trainer.members[replica]]
+    weights = {name: p[replica].double() for name, p in before.items()}
+    norm = torch.cat([p.flatten() for p in weights.values()]).norm()
+    way = torch.cat([(p - began[name][replica]).flatten() for name, p in weights.items()]).norm()
+
+    def loss(of: dict) -> float:
+        hidden = inputs.double().flatten(1)
+        for layer in ("layers.0", "layers.2"):
+            hidden = (hidden @ of[f"{layer}.weight"].T + of[f"{layer}.bias"]).relu()
+        logits = hidden @ of["readout.weight"].T + of["readout.bias"]
+        return float(torch.nn.functional.cross_entropy(logits, targets))
+
+    rises = []
+    for draw in range(landscape.DRAWS):
+        numbers = streams.generator(trainer.keys[replica], "flatness", draw)
+        moved = {
+            name: p * (1 + landscape.SHARE * torch.randn(p.shape, generator=numbers))
+            for name, p in weights.items()
+        }
+        rises.append(loss(moved) - loss(weights))
+    found = result.record["replica_values"]
+    assert found["weight_norm"][replica] == pytest.approx(float(norm), rel=1e-5)
+    assert found["weight_distance"][replica] == pytest.approx(float(way), rel=1e-5)
+    assert found["sharpness"][replica] == pytest.approx(np.mean(rises), rel=1e-3)
+    assert mean(result, "sharpness") > 0
+
+
+def test_flatness_of_a_replica_is_the_same_in_any_company(mnist1d):
+    wanted = MeasuresConfig(flatness=True)
+    alone, among = (
+        measuring.measure(trained(mnist1d, wanted, **QUICK, replicas={"count": n}), wanted)
+        for n in (2, 4)
+    )
+    for name in ("weight_norm", "weight_distance", "sharpness"):
+        few, many = (r.record["replica_values"][name] for r in (alone, among))
+        assert few == pytest.approx(many[:2], rel=1e-4)
 
 
 def test_untrained_layers_lose_nothing_when_taken_back(mnist1d):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engram.problems import Place, Problem, StudyError, nearest
-from engram.sweeps.claims import generalization, memorization, published, regularization
+from engram.sweeps.claims import beyond, generalization, memorization, published, regularization
 from engram.sweeps.claims.answer import Answer, Missing, Record
 from engram.sweeps.claims.claim import ON, Claim, Tried
 from engram.sweeps.claims.panels import (
@@ -42,7 +42,7 @@ class Row:
     margin: bool = False  # whether the answer takes the study's margin
 
 
-# In the order of the article; a study of the same name puts each to the test.
+# In the order of the article, then what goes beyond it; a study of the same name puts each to the test.
 # fmt: off
 CLAIMS: dict[str, Row] = {
     "dropout": Row(regularization.dropout, Along("model.dropout", (ERRORS, GAP, PARTS)),
@@ -81,6 +81,15 @@ CLAIMS: dict[str, Row] = {
     "memorization_time": Row(
         memorization.memorization_time,
         Each((Panel("epochs to 5 % train error", ("epochs_at_least",)), MEMORIZATION))),
+    "epochwise": Row(beyond.epochwise, Along("training.epochs", (ERRORS, PARTS))),
+    "samplewise": Row(beyond.samplewise, Along(SIZE, (ERRORS, PARTS))),
+    "calibration": Row(
+        beyond.calibration,
+        Each((Panel("calibration error", ("calibration_error",)), TEST)), margin=True),
+    "flatness": Row(
+        beyond.flatness,
+        Along(RATE, (Panel("sharpness", ("sharpness",)), Panel("norm", ("weight_norm",)), GAP),
+              split="training.batch_size")),
     "architectures": Row(published.architectures, Each((TEST, PARTS))),
     "reference": Row(published.reference, Each((TEST, PARTS))),
 }

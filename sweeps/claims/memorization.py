@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engram.measures import cost, equivalence, intervals
+from engram.measures.intervals import Interval
 from engram.sweeps.claims.answer import (
     DROPOUT,
     NOISE,
@@ -30,6 +31,7 @@ from engram.sweeps.claims.answer import (
 )
 
 MOST = 0.5  # of the examples
+FEWEST_SETTINGS = 5  # of which a rank correlation can be told from none at all
 
 
 def signal_before_noise(records: Sequence[Record]) -> Answer:
@@ -224,7 +226,7 @@ def ensembles(records: Sequence[Record]) -> Answer:
     count = sum(rises(gain) for _, gain in gains)
     sentence = (
         f"The average of {best[0]['replicas']} networks is clearly better than its average member in {count} of "
-        f"{len(gains)} settings: by {worst[1]} ({_setting(worst[0])}) to {best[1]} ({_setting(best[0])})."
+        f"{len(gains)} settings: by {worst[1]} ({_setting(worst[0])}) to {best[1]} ({_setting(best[0])}).{_diversity(gains)}"
     )
     columns = ("test_error", "ensemble_error", "variance", "bias2")
     where = f"error that the average saves ({_setting(gains[0][0])})"
@@ -233,6 +235,21 @@ def ensembles(records: Sequence[Record]) -> Answer:
         return Answer("supported", sentence, "", columns, effect)
     word: Word = "depends" if count else "not supported"
     return Answer(word, sentence, "the setting" if count else "", columns, effect)
+
+
+def _diversity(gains: Sequence[tuple[Record, Interval]]) -> str:
+    """Whether the average saves more where members differ more. Of the Brier score it saves exactly that, (R - 1)/R of the
+    variance (Wood et al. 2023, arXiv:2301.03962); of the error it need not."""
+    from scipy import stats
+
+    if len(gains) < FEWEST_SETTINGS:
+        return ""
+    apart, saved = [measure(r, "variance").mean for r, _ in gains], [g.mean for _, g in gains]
+    tau = stats.kendalltau(apart, saved)
+    return (
+        f" What members differ by (variance) orders what the average saves of the error: rank correlation "
+        f"{tau.statistic:.2f} (p = {tau.pvalue:.2g})."
+    )
 
 
 def _setting(record: Record) -> str:

@@ -328,6 +328,10 @@ class MeasuresConfig(Section):
     forgetting: StrictBool = Field(
         False, description="examples learned and lost again while training"
     )
+    flatness: StrictBool = Field(
+        False,
+        description="norm of the weights, their distance from the start, and how much the train loss rises around them",
+    )
     layers: StrictBool = Field(
         False,
         description="accuracy lost when one layer is set back to its start or drawn anew, on clean and on wrong labels",

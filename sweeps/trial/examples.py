@@ -14,7 +14,7 @@ from engram.data import subsets
 from engram.measures import intervals, membership, memorization
 from engram.measures.intervals import Interval
 from engram.sweeps.study.sections import MeasuresConfig
-from engram.sweeps.trial import probes
+from engram.sweeps.trial import landscape, probes
 from engram.sweeps.trial.record_writer import RecordWriter
 from engram.sweeps.trial.trial import Trial
 
@@ -46,6 +46,8 @@ def measure_examples(
             probes.noise_fitting(trial.watch, wrong, member, alive, epochs, note)
     if trial.trainer.cohort.way == "learner":
         return
+    if wanted.flatness:
+        landscape.flatness(trial, alive, note)
     if classes and wanted.layers:
         probes.layers(trial, ids, member, alive, note)
     if classes and wanted.retention:

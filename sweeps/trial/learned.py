@@ -43,7 +43,7 @@ class LearnedTrial(Trial):
                 "it gives classes and no probabilities: losses in nats are not known, and the squared parts (bias2, "
                 "variance) are those of answers without doubt"
             )
-        for name in ("forgetting", "layers", "retention"):
+        for name in ("forgetting", "flatness", "layers", "retention"):
             if getattr(wanted, name):
                 yield f"measures.{name} was not taken: it looks into a network, and this is a learner"
         if self.wrong.any() and self.dataset.classes is not None:

@@ -104,7 +104,7 @@ def layers(
         fresh = trial.untrained(purpose).state_dict()
         taken_back = []
         for names in groups.values():
-            with _replaced(cohort, {name: fresh[name] for name in names}):
+            with replaced(cohort, {name: fresh[name] for name in names}):
                 taken_back.append((predicted(trainer, inputs) == given)[alive])
         found = layer_measures.drops(intact, np.stack(taken_back, axis=1), wrong, member)
         for number in range(len(groups)):
@@ -124,7 +124,7 @@ def _layers(cohort: Cohort | PlainCohort) -> dict[str, list[str]]:
 
 
 @contextmanager
-def _replaced(cohort: Cohort | PlainCohort, state: State) -> Iterator[None]:
+def replaced(cohort: Cohort | PlainCohort, state: State) -> Iterator[None]:
     """Other values for some parameters, for a while; in place, since parts are views of the storage."""
     kept = {name: cohort.parameters[name].detach().clone() for name in state}
     try:
