@@ -11,7 +11,7 @@ from engram.data import sources
 Draw = Literal["disjoint", "subset", "bootstrap", "fresh", "complementary"]
 # The kinds of data that each augmentation is for.
 AUGMENTATION_KINDS: dict[str, tuple[str, ...]] = {
-    "none": ("vector", "sequence", "image"),
+    "none": ("vector", "sequence", "image", "tokens"),
     "shift": ("sequence",),
     "scale": ("sequence",),
     "noise": ("vector", "sequence", "image"),
@@ -117,6 +117,16 @@ class DataConfig(BaseModel):
     )
     test: str | None = Field(
         None, description="a second file with the test rows, read as the first one is"
+    )
+    tokens: Literal["characters", "words", "bpe"] = Field(
+        "characters",
+        description="of text: characters, words (and marks), or bpe, byte pairs learned from the pool (needs the package tokenizers)",
+    )
+    window: StrictInt = Field(64, ge=1, le=100_000, description="of text: tokens in one example")
+    vocabulary: StrictInt | None = Field(
+        None,
+        ge=2,
+        description="of text: most tokens that are told apart, the commonest of the pool; the others are one unknown token. null: all of them, of bpe 1000",
     )
     task: Literal["auto", "classification", "regression"] = Field(
         "auto", description="auto: whole-number or text targets are classes, others are values"

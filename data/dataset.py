@@ -6,14 +6,15 @@ Knows nothing of files, names or subsets.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
-Kind = Literal["vector", "sequence", "image"]
-KINDS: tuple[Kind, ...] = ("vector", "sequence", "image")
+Kind = Literal["vector", "sequence", "image", "tokens"]
+KINDS: tuple[Kind, ...] = ("vector", "sequence", "image", "tokens")
 
 
 class DataError(ValueError):
@@ -50,10 +51,23 @@ class Division:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """What inputs that are whole numbers stand for.
+
+    words: the text of each number; number 0 is whatever the pool does not have. every_step: targets are tokens
+    too, one at each position. padded: some examples are shorter than others, and have -1 after their end.
+    """
+
+    words: tuple[str, ...]
+    every_step: bool = False
+    padded: bool = False
+
+
+@dataclass(frozen=True)
 class Facts:
     """Sizes and kinds, known before any training. `pool` None: as many examples as wanted.
 
-    notes: what was decided while reading, a sentence each. division: as the Dataset has it.
+    notes: what was decided while reading, a sentence each. division, tokens: as the Dataset has them.
     """
 
     pool: int | None
@@ -64,20 +78,37 @@ class Facts:
     generated: bool
     notes: tuple[str, ...] = field(default=(), compare=False)
     division: Division | None = field(default=None, compare=False, repr=False)
+    tokens: Tokens | None = field(default=None, repr=False)
+
+    @property
+    def every_step(self) -> bool:
+        """Whether an example has a target at each of its positions."""
+        return self.tokens is not None and self.tokens.every_step
+
+    @property
+    def answers(self) -> int:
+        """Targets of one example that are counted one by one: its positions, or 1."""
+        return math.prod(self.shape) if self.every_step else 1
+
+    @property
+    def bytes_each(self) -> int:
+        """Memory of one example: inputs of 4 bytes (tokens: 8), targets of 8."""
+        return (4 if self.tokens is None else 8) * math.prod(self.shape) + 8 * self.answers
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A pool, out of which subsets are drawn, and a test set, which nothing is chosen on.
 
-    inputs: float32 [n, features] vectors, [n, T] sequences, [n, H, W] or [n, C, H, W] images.
-    targets: int64 [n] labels in 0..classes-1, or float32 [n] or [n, K] values (classes is None).
+    inputs: float32 [n, features] vectors, [n, T] sequences, [n, H, W] or [n, C, H, W] images; int64 [n, T] tokens.
+    targets: int64 [n] labels in 0..classes-1, or float32 [n] or [n, K] values (classes is None); int64 [n, T], where
+    each position has one (tokens.every_step).
     digest: sha256 (hex) of the dtype, shape and bytes of the four arrays in order.
     unit: mean and standard deviation by which the targets were standardized; None where they were not.
     ids, test_ids: [n] the person's own name of each example, int64 or text: the values of an index
     column, the path of a picture, otherwise its position (from 0) in what was given.
     class_names: the person's own name of each class; notes: what was decided while reading.
-    division: what keeps examples together or apart.
+    division: what keeps examples together or apart. tokens: what inputs that are whole numbers stand for.
     """
 
     name: str
@@ -95,6 +126,7 @@ class Dataset:
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     division: Division | None = None
+    tokens: Tokens | None = None
 
     def __post_init__(self) -> None:
         for name, examples in (("ids", self.targets), ("test_ids", self.test_targets)):
@@ -129,7 +161,13 @@ class Dataset:
             self.generated,
             self.notes,
             self.division,
+            self.tokens,
         )
+
+    @property
+    def every_step(self) -> bool:
+        """Whether an example has a target at each of its positions."""
+        return self.tokens is not None and self.tokens.every_step
 
 
 def digest(arrays: Sequence[np.ndarray]) -> str:
@@ -153,10 +191,11 @@ def assemble(
 ) -> Dataset:
     """A Dataset of arrays already checked: cast to the house's types, with its digest."""
     dtype = np.float32 if classes is None else np.int64
+    read = np.int64 if kind == "tokens" else np.float32
     arrays = (
-        np.ascontiguousarray(pool[0], np.float32),
+        np.ascontiguousarray(pool[0], read),
         np.ascontiguousarray(pool[1], dtype),
-        np.ascontiguousarray(test[0], np.float32),
+        np.ascontiguousarray(test[0], read),
         np.ascontiguousarray(test[1], dtype),
     )
     return Dataset(name, *arrays, classes, kind, digest(arrays), generated)

@@ -22,9 +22,9 @@ def corrupt(
     deviations of the target itself; every example is moved then, and `wrong` marks all of them.
     """
     count = len(targets)
+    if rate == 0:
+        return targets.copy(), np.zeros(count, dtype=bool)
     if classes is None:
-        if rate == 0:
-            return targets.copy(), np.zeros(count, dtype=bool)
         deviates = _generator(seed, _GAUSSIAN).standard_normal(targets.shape)
         noisy = targets + rate * targets.std(axis=0, dtype=np.float64) * deviates
         return noisy.astype(targets.dtype), np.ones(count, dtype=bool)

@@ -62,6 +62,7 @@ class Source:
 
 _COLUMNS = ("groups", "order", "split")
 _TABLE = ("test", "index", "missing", "categories")
+_TEXT = ("tokens", "window", "vocabulary")
 SOURCES: tuple[Source, ...] = (
     Source(
         "mnist1d",
@@ -75,6 +76,12 @@ SOURCES: tuple[Source, ...] = (
         "published:mnist1d_stream",
         "published:mnist1d_stream_facts",
         generated=True,
+    ),
+    Source(
+        "sentences",
+        "simple sentences made by a grammar, to predict the next token",
+        "text:sentences",
+        takes=_TEXT,
     ),
     Source("digits", "scikit-learn's 8x8 digits", "published:digits"),
     Source(
@@ -111,6 +118,13 @@ SOURCES: tuple[Source, ...] = (
         "tables:parquet",
         files=True,
         takes=(*_COLUMNS, *_TABLE, "channels", "image_size"),
+    ),
+    Source(
+        "text:FILE",
+        "a text, to predict the next token",
+        "text:text",
+        files=True,
+        takes=(*_TEXT, "test", "encoding"),
     ),
     Source(
         "images:DIR",

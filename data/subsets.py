@@ -210,6 +210,14 @@ def check(data: DataConfig, replicas: ReplicasConfig, facts: Facts) -> None:
     own = ":" in data.augmentation
     if not own and facts.kind not in AUGMENTATION_KINDS[data.augmentation]:
         raise wrong_kind(data.augmentation, facts.kind)
+    if facts.every_step and (data.label_noise or data.random_labels):
+        key = "random_labels" if data.random_labels else "label_noise"
+        raise DataError(
+            f"data.{key}",
+            getattr(data, key),
+            "changes labels, and here each target is the next token's input",
+            "leave it out",
+        )
     if replicas.draw == "fresh" and not facts.generated:
         raise DataError(
             "replicas.draw",

@@ -116,6 +116,7 @@ def cut(whole: Dataset, pool_size: int | None, test_size: int | None) -> Dataset
         class_names=whole.class_names,
         notes=whole.notes,
         division=whole.division and whole.division.first(pool_size or pool),
+        tokens=whole.tokens,
     )
     _two_classes(made, pool)
     return made

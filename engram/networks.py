@@ -19,7 +19,7 @@ from engram.sweeps.results.evidence import Evidence
 from engram.sweeps.results.record import Record
 from engram.sweeps.study import own_code
 from engram.sweeps.study.configuration import Configuration
-from engram.sweeps.trial import checkpoint, datasets
+from engram.sweeps.trial import checkpoint, datasets, tokens
 
 FROM_WEIGHTS = "computed from the final weights"
 AS_TRAINED = "as the learner gave them"
@@ -34,7 +34,7 @@ class Predictions:
     values: [R, N, C], probabilities of the classes, or predicted values; targets: labels [N], or values [N, C].
     Values are in the unit that was trained in (a table's target is standardized), as on the leaderboard.
     ids: [N], your own ids of the rows: the values of an index column, names of files, else positions in what you
-    gave. replicas: [R], their numbers: those that diverged are left out. source: where the values are from.
+    gave. Of a text, N are its tokens, and ids their places in the test text. replicas: [R], their numbers: those that diverged are left out. source: where the values are from.
     """
 
     trial: int
@@ -138,7 +138,9 @@ class Networks:
         kept = self.evidence.arrays(record).get("test_predictions")
         state = self._state(record)
         dataset = self.dataset(record)
-        targets = dataset.test_targets
+        targets, ids = dataset.test_targets, dataset.test_ids
+        if dataset.every_step:
+            targets, ids = tokens.answers(dataset, self._configuration(record).replicas)
         if dataset.classes is None and targets.ndim == 1:
             targets = targets[:, None]
         values, source = kept, RECORDED
@@ -156,7 +158,7 @@ class Networks:
             record["trial"],
             values.astype(np.float32),
             targets,
-            dataset.test_ids,
+            ids,
             np.array(self._alive(record, state)[: len(values)]),
             source,
             dataset,
@@ -169,7 +171,8 @@ class Networks:
         why = "give other predictions than those that were recorded"
         try:
             made = self._rebuilt(record, state, dataset)
-            outputs = made.outputs("test")[~state["trainer"]["diverged"]].double()
+            said = tokens.by_token(made, "test")[0] if dataset.every_step else made.outputs("test")
+            outputs = said[~state["trainer"]["diverged"]].double()
             found = (outputs.softmax(-1) if made.trainer.classification else outputs).numpy()
             if kept is None or np.allclose(found, kept, rtol=HALF, atol=HALF):
                 return found

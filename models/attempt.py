@@ -17,7 +17,7 @@ from engram.models import attributes, streams
 from engram.models.config import ModelConfig, TrainingConfig
 from engram.models.explain import in_their_code
 from engram.models.families import ModelError, Shape
-from engram.models.family import build
+from engram.models.family import Words, build
 from engram.models.named import listed
 from engram.models.plain import PlainCohort
 from engram.models.training import Augment, Examples, Trainer
@@ -53,12 +53,13 @@ class Case:
     train_size: int
     device: torch.device = CPU
     augment: Augment | None = None
+    tokens: Words | None = None  # inputs are whole numbers
 
     def make(self, replica: int) -> nn.Module:
         """Fresh networks by number: the same number gives the same network."""
         with streams.forked():
             streams.seed_all(streams.key("rehearsal", replica))
-            return build(self.model, self.shape, self.outputs, self.image)
+            return build(self.model, self.shape, self.outputs, self.image, self.tokens)
 
     @property
     def kind(self) -> tuple:
@@ -68,7 +69,7 @@ class Case:
             *(bool(getattr(self.training, name)) for name in ANY_OF),
         )
         last = self.train_size % self.training.step_size % self.training.batch_size
-        sizes = self.shape, self.outputs, self.image, last
+        sizes = self.shape, self.outputs, self.image, last, self.tokens and len(self.tokens.words)
         return self.model.model_dump_json(), asked, sizes, self.device.type, self.augment is None
 
     @property

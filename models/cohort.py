@@ -59,6 +59,7 @@ class Cohort:
     """
 
     notes: tuple[str, ...] = ()
+    every_step = False  # whether outputs are to be [B, T, C], for a target at each position
 
     def __init__(
         self,

@@ -51,7 +51,7 @@ class ModelConfig(BaseModel):
         description="further arguments of your own class, as {heads: 4}; swept as model.options.heads. Keys of this "
         "section that a study neither sets nor sweeps are left to the class's own defaults. Of the families, residual takes "
         "norm (group, batch, none) and stages, transformer heads, patch (side of an image's squares), vocabulary (inputs are "
-        "whole numbers below it) and causal",
+        "whole numbers below it; known of text) and causal, rnn, gru and lstm vocabulary",
     )
     start: str | None = Field(
         None,

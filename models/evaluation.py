@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from engram.models.cohort import Cohort, Part
 from engram.models.examples import Examples
-from engram.models.losses import example_losses
+from engram.models.losses import by_token, example_losses
 from engram.models.plain import PlainCohort
 
 EVALUATION_FLOATS = 2**22  # activations per evaluation pass: bounds memory, not results
@@ -38,10 +38,13 @@ class Evaluation:
         count = len(examples) if members is None else members.shape[1]
         kind = torch.float32 if self.device.type == "mps" else torch.float64  # MPS has no doubles
         total = torch.zeros(2, self.cohort.replicas, dtype=kind, device=self.device)
+        if examples.every_step:
+            count *= examples.targets.shape[1]
         for part, outputs, index in self._passes(examples, members, seed):
             targets = examples.targets[index]
             if members is None:
                 targets = targets.expand(outputs.shape[0], *targets.shape)
+            outputs, targets = by_token(outputs, targets)
             losses = example_losses(outputs, targets)
             wrong = (outputs.argmax(-1) != targets).float() if examples.classification else losses
             total[:, part.replicas] += torch.stack([wrong.sum(1), losses.sum(1)])

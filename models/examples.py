@@ -10,7 +10,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Examples:
-    """inputs [N, ...] float32 and targets [N] int64 (classes) or [N, K] float32 (values)."""
+    """inputs [N, ...] float32 (or int64 tokens) and targets [N] int64 (classes) or [N, K] float32 (values).
+
+    int64 targets [N, T] are of tokens: each position has one."""
 
     inputs: Tensor
     targets: Tensor
@@ -21,6 +23,11 @@ class Examples:
     @property
     def classification(self) -> bool:
         return not self.targets.is_floating_point()
+
+    @property
+    def every_step(self) -> bool:
+        """Whether each position of an example has a target of its own."""
+        return self.classification and self.targets.dim() > 1
 
     def to(self, device: torch.device) -> Examples:
         return Examples(self.inputs.to(device), self.targets.to(device))

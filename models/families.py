@@ -24,6 +24,7 @@ class Family:
     least_depth: hidden layers that it needs; uses: about how often one example uses a weight;
     one_by_one: whether a CPU trains its replicas faster one by one, given that the inputs are images;
     short: other names that people write for it; options: further arguments, those of model.options;
+    tokens: whether it reads whole numbers, as the options vocabulary, every_step and padded say;
     alone(options): why replicas with these cannot be stacked, None where they can;
     over_time: it takes its steps in time one after another.
     """
@@ -37,6 +38,7 @@ class Family:
     options: tuple[str, ...] = ()
     alone: Callable[[dict[str, Any]], str | None] = lambda options: None
     over_time: bool = False
+    tokens: bool = False
 
 
 def _feedforward(shape: Shape, outputs: int, image: bool, options: dict[str, Any]) -> Any:
@@ -119,18 +121,40 @@ TABLE: dict[str, Family] = {
         lambda shape: _positions(shape) if len(shape) > 1 else _time_steps(shape),
         short=("attention", "vit"),
         options=("heads", "patch", "vocabulary", "causal"),
+        tokens=True,
     ),
-    "rnn": Family("plain recurrent cells", _recurrent("rnn"), 1, _time_steps, over_time=True),
-    "gru": Family("gated recurrent units", _recurrent("gru"), 1, _time_steps, over_time=True),
+    "rnn": Family(
+        "plain recurrent cells",
+        _recurrent("rnn"),
+        1,
+        _time_steps,
+        options=("vocabulary",),
+        over_time=True,
+        tokens=True,
+    ),
+    "gru": Family(
+        "gated recurrent units",
+        _recurrent("gru"),
+        1,
+        _time_steps,
+        options=("vocabulary",),
+        over_time=True,
+        tokens=True,
+    ),
     "lstm": Family(
         "long short-term memory",
         _recurrent("lstm"),
         1,
         _time_steps,
         lambda image: True,
+        options=("vocabulary",),
         over_time=True,
+        tokens=True,
     ),
 }
+
+
+BY_TOKENS = ("vocabulary", "every_step", "padded")  # options that tokens set
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import inspect
 import typing
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -14,18 +14,37 @@ from torch.nn.parameter import is_lazy
 from engram.models import start
 from engram.models.config import SHAPE_KEYS, ModelConfig
 from engram.models.explain import in_their_code
-from engram.models.families import ModelError, Shape, family, is_own
+from engram.models.families import BY_TOKENS, TABLE, ModelError, Shape, family, is_own
 from engram.models.named import named
 from engram.problems import nearest
 
-__all__ = ["ModelError", "build", "built_with", "misfit", "user_class"]
+__all__ = ["ModelError", "build", "built_with", "for_tokens", "misfit", "user_class"]
 
 
-def build(config: ModelConfig, shape: Shape, outputs: int, image: bool = False) -> nn.Module:
+class Words(Protocol):
+    """What is known of inputs that are whole numbers (data.dataset.Tokens)."""
+
+    @property
+    def words(self) -> tuple[str, ...]: ...
+    @property
+    def every_step(self) -> bool: ...
+    @property
+    def padded(self) -> bool: ...
+
+
+def build(
+    config: ModelConfig,
+    shape: Shape,
+    outputs: int,
+    image: bool = False,
+    tokens: Words | None = None,
+) -> nn.Module:
     """One freshly initialized network from torch's current random state, started and frozen as the study says.
 
-    shape: of one example; outputs: classes, or values to predict; image: inputs are [H, W] or [C, H, W].
+    shape: of one example; outputs: classes, or values to predict; image: inputs are [H, W] or [C, H, W]; tokens:
+    inputs are whole numbers.
     """
+    config = for_tokens(config, tokens)
     if is_own(config.family):
         module = _user_module(config, shape, outputs)
     else:
@@ -34,7 +53,8 @@ def build(config: ModelConfig, shape: Shape, outputs: int, image: bool = False) 
             raise ModelError(
                 f"model.depth = {config.depth}: {config.family} needs at least one layer"
             )
-        unknown = [name for name in config.options if name not in row.options]
+        takes_too = BY_TOKENS if row.tokens else ()
+        unknown = [name for name in config.options if name not in (*row.options, *takes_too)]
         if unknown:
             takes = ", ".join(row.options) or "none"
             raise ModelError(
@@ -49,6 +69,36 @@ def build(config: ModelConfig, shape: Shape, outputs: int, image: bool = False) 
         start.load(module, config.start, config.fresh)
     _freeze(module, config.freeze)
     return module
+
+
+def for_tokens(config: ModelConfig, tokens: Words | None) -> ModelConfig:
+    """The same network for such inputs, None: for numbers; ModelError where it cannot read them."""
+    if tokens is None:
+        return config
+    count, options = len(tokens.words), dict(config.options)
+    if is_own(config.family):
+        if "vocabulary" in arguments_of(user_class(config.family)):
+            options.setdefault("vocabulary", count)
+        return config.model_copy(update={"options": options})
+    if not family(config.family).tokens:
+        able = ", ".join(name for name, row in TABLE.items() if row.tokens)
+        raise ModelError(
+            f"model.family = {config.family} reads numbers, and the inputs are tokens: take one of {able}"
+        )
+    if options.get("vocabulary", count) != count:
+        raise ModelError(
+            f"model.options.vocabulary = {options['vocabulary']}, and the data has {count} tokens: leave it out"
+        )
+    options["vocabulary"] = count
+    if tokens.every_step:
+        options["every_step"] = True
+        if config.family == "transformer" and options.setdefault("causal", True) is not True:
+            raise ModelError(
+                "model.options.causal = False lets each position see the token that it is to predict: leave it out"
+            )
+    if tokens.padded:
+        options["padded"] = True
+    return config.model_copy(update={"options": options})
 
 
 def user_class(path: str) -> type[nn.Module]:

@@ -22,6 +22,13 @@ from engram.models.named import named
 Loss = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor | None]]
 
 
+def by_token(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs [R, B, T, C] and targets [R, B, T] of tokens as those of B * T examples; others as they are."""
+    if outputs.dim() == 3:
+        return outputs, targets
+    return outputs.flatten(1, 2), targets.flatten(1, 2)
+
+
 def example_losses(outputs: Tensor, targets: Tensor) -> Tensor:
     """Loss of each example [R, B]: cross-entropy of logits [R, B, C], or squared error averaged over values."""
     if targets.is_floating_point():

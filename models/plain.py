@@ -34,6 +34,7 @@ class PlainCohort:
     way = "plain"
     stack = 1
     direct = False
+    every_step = False  # whether outputs are to be [B, T, C], for a target at each position
     notes: tuple[str, ...] = ()
 
     def __init__(
@@ -138,7 +139,7 @@ class PlainCohort:
             layer.calls = turn * MOST_CALLS
         own = inputs if shared else inputs[0]
         with in_their_code(type(module), f"forward(inputs {list(own.shape)})"):
-            return checked(module(own), own, type(module))[None]
+            return checked(module(own), own, type(module), self.every_step)[None]
 
     def train(self, mode: bool) -> None:
         """Switch dropout and batch statistics on (training) or off (evaluation)."""
@@ -201,8 +202,8 @@ def _aligned(tensor: Tensor) -> Tensor:
     return view.copy_(tensor)
 
 
-def checked(outputs: Any, inputs: Tensor, cls: type) -> Tensor:
-    """The outputs, where they are one row of numbers an example; ModelError that says what they are instead."""
+def checked(outputs: Any, inputs: Tensor, cls: type, every_step: bool = False) -> Tensor:
+    """The outputs, where they are one row of numbers an example (or a position); ModelError that says what they are instead."""
     where = f"{cls.__module__}:{cls.__qualname__}"
     if not isinstance(outputs, Tensor):
         raise ModelError(f"{where} returns {_said(outputs)}")
@@ -215,6 +216,13 @@ def checked(outputs: Any, inputs: Tensor, cls: type) -> Tensor:
             f"{where} returns whole numbers ({outputs.dtype}), and a loss needs floating-point outputs: return the "
             "logits, not argmax"
         )
+    if every_step:
+        if outputs.dim() != 3 or outputs.shape[:2] != inputs.shape[:2]:
+            raise ModelError(
+                f"{where} returns outputs of shape {list(outputs.shape)} for tokens {list(inputs.shape)}: return "
+                "a row for each position, [B, T, outputs]"
+            )
+        return outputs
     if outputs.dim() != 2 or len(outputs) != len(inputs):
         fix = "return one row an example, [B, outputs]"
         if outputs.shape == inputs.shape[:1]:

@@ -13,7 +13,7 @@ from engram.models import memory, ways
 from engram.models.cohort import default_stack
 from engram.models.config import ModelConfig, TrainingConfig
 from engram.models.families import Way, is_own
-from engram.models.family import build
+from engram.models.family import Words, build
 from engram.models.training import Examples, Trainer
 
 STEPS, WARM_UP_STEPS = 6, 2
@@ -35,10 +35,11 @@ def seconds_per_step(
     how: Way = ways.STACKED,
     device: torch.device | None = None,
     clock: Callable[[], float] = time.perf_counter,
+    tokens: Words | None = None,
 ) -> float:
     """Seconds of one optimizer step of a whole cohort, without evaluations, on one thread.
 
-    outputs: classes, or None for one value to predict; how: the way that the networks run; clock: time.thread_time counts, on a CPU, what the
+    outputs: classes, or None for one value to predict; tokens: inputs are whole numbers; how: the way that the networks run; clock: time.thread_time counts, on a CPU, what the
     step itself took and not what other programs took meanwhile. Measured on at most LONGEST_S of steps, so
     good to a few tens of per cent on a busy machine.
     """
@@ -46,7 +47,16 @@ def seconds_per_step(
     batch = min(training.batch_size, train_size)
     training = training.model_copy(update={"batch_size": batch})
     trainer = made_up(
-        model, training, replicas, shape, outputs, image=image, stack=stack, how=how, device=device
+        model,
+        training,
+        replicas,
+        shape,
+        outputs,
+        image=image,
+        stack=stack,
+        how=how,
+        device=device,
+        tokens=tokens,
     )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -69,18 +79,24 @@ def made_up(
     device: torch.device,
     batches: int = 1,
     capture: bool = False,
+    tokens: Words | None = None,
 ) -> Trainer:
     """A cohort on made-up examples, so many batches an epoch: the same one each time."""
     size = batches * training.step_size
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(size, *shape, generator=generator)
     words = None if is_own(model.family) else model.options.get("vocabulary")
+    if tokens is not None:
+        words = len(tokens.words)
     if isinstance(words, int):
-        inputs = torch.randint(words, inputs.shape, generator=generator).float()
+        inputs = torch.randint(words, inputs.shape, generator=generator)
+        inputs = inputs if tokens is not None else inputs.float()
     targets = torch.arange(size) % outputs if outputs else torch.zeros(size, 1)
+    if tokens is not None and tokens.every_step:
+        targets = inputs
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        modules = [build(model, shape, outputs or 1, image) for _ in range(replicas)]
+        modules = [build(model, shape, outputs or 1, image, tokens) for _ in range(replicas)]
     stack = stack or default_stack(model.family, device, replicas, image)
     cohort = ways.cohort(modules, device, stack, how)
     members = torch.arange(size).expand(replicas, size)

@@ -23,7 +23,7 @@ from engram.models.config import TrainingConfig
 from engram.models.early_stopping import EarlyStopping
 from engram.models.evaluation import Evaluation, Networks
 from engram.models.examples import Examples
-from engram.models.losses import mean_loss, training_loss
+from engram.models.losses import by_token, mean_loss, training_loss
 from engram.models.optimizer import Optimizer
 from engram.models.optimizers import optimizer
 from engram.models.orders import Orders
@@ -82,6 +82,7 @@ class Trainer:
                 f"{cohort.replicas} replicas need as many keys ({len(keys)}) and subsets ({members.shape[0]})"
             )
         self.cohort, self.config, self.device = cohort, config, cohort.device
+        cohort.every_step = pool.every_step
         self.pool = pool.to(self.device)
         self.members = members.to(self.device)
         self.sets = {
@@ -236,7 +237,7 @@ class Trainer:
             self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
         ):
             outputs = self.cohort.forward(part, inputs, turn=turn)
-        outputs = outputs.float()
+        outputs, targets = by_token(outputs.float(), targets)
         alone = self.cohort.way == "plain"
         loss = mean_loss(self.loss, outputs, targets, part.replicas, mixed, alone).sum()
         if self.config.l1 > 0:

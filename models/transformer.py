@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from engram.models.dropout import Dropout
 from engram.models.feedforward import ACTIVATIONS, Linear
+from engram.models.positions import Each, Embedding, last_of, mean_of
 
 WIDER = 4  # times the width inside a layer's perceptron
 
@@ -26,15 +27,6 @@ class LayerNorm(nn.LayerNorm):
         return plain * self.weight.view(shape) + self.bias.view(shape)
 
 
-class Each(Linear):
-    """A linear layer at every position: [B, T, in] -> [B, T, out], stacked [R, B, T, in] -> [R, B, T, out]."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        if self.weight.dim() == 2:
-            return functional.linear(inputs, self.weight, self.bias)
-        return super().forward(inputs.flatten(1, -2)).unflatten(1, inputs.shape[1:-1])
-
-
 class Keys(nn.Linear):
     """Keys of attention, without a bias: one would change no attention, and have nothing but rounding for a gradient."""
 
@@ -44,18 +36,6 @@ class Keys(nn.Linear):
     def forward(self, inputs: Tensor) -> Tensor:
         weight = self.weight if self.weight.dim() == 2 else self.weight[:, None]  # [R, 1, D, D]
         return inputs @ weight.transpose(-1, -2)
-
-
-class Embedding(nn.Embedding):
-    """Rows of a table for whole numbers [B, T]; stacked, of each replica's own table for [R, B, T]."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        if self.weight.dim() == 2:
-            return functional.embedding(inputs, self.weight)
-        # One table of all replicas' rows: a replica's begin at its number times the size of one.
-        count, size = self.weight.shape[:2]
-        first = torch.arange(count, device=inputs.device).view(-1, 1, 1) * size
-        return functional.embedding(inputs + first, self.weight.flatten(0, 1))
 
 
 class Layer(nn.Module):
@@ -77,12 +57,12 @@ class Layer(nn.Module):
             Dropout(dropout) if dropout > 0 else nn.Identity() for _ in range(2)
         )
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        hidden = hidden + self.dropouts[0](self.attention(self.norms[0](hidden)))
+    def forward(self, hidden: Tensor, there: Tensor | None = None) -> Tensor:
+        hidden = hidden + self.dropouts[0](self.attention(self.norms[0](hidden), there))
         return hidden + self.dropouts[1](self.perceptron(self.norms[1](hidden)))
 
-    def attention(self, hidden: Tensor) -> Tensor:
-        """[..., T, D] -> [..., T, D]: each position a mean of all values, or of those up to it where causal."""
+    def attention(self, hidden: Tensor, there: Tensor | None = None) -> Tensor:
+        """[..., T, D] -> [..., T, D]: each position a mean of all values that are `there`, or of those up to it where causal."""
         asked = self.asked(hidden).chunk(2, -1)
         query, key, value = (
             part.unflatten(-1, (self.heads, -1)).transpose(-3, -2)  # [..., heads, T, d]
@@ -92,6 +72,8 @@ class Layer(nn.Module):
         if self.causal:
             time = torch.arange(hidden.shape[-2], device=hidden.device)
             scores = scores.masked_fill(time[None, :] > time[:, None], -math.inf)
+        if there is not None:  # the first position always is
+            scores = scores.masked_fill(~there[..., None, None, :], -math.inf)
         return self.told((scores.softmax(-1) @ value).transpose(-3, -2).flatten(-2))
 
 
@@ -101,7 +83,8 @@ class Transformer(nn.Module):
     A vector or a [T] sequence is read one number a step, a [C, T] sequence one column a step, an image [H, W] or
     [C, H, W] in squares of `patch`. vocabulary: inputs are whole numbers below it, each with a row of its own.
     causal: a position sees those before it alone, and the last one is read out. Positions are learned.
-    inputs [B, ...shape] -> [B, outputs]; stacked, [R, B, ...shape] -> [R, B, outputs].
+    every_step: each position is read out. padded: positions below 0 come after an example's end, and take no part.
+    inputs [B, ...shape] -> [B, outputs] or [B, T, outputs]; stacked, [R, B, ...shape] -> [R, B, ...].
     """
 
     takes_stacked_parameters = True  # [R, ...] as they are, without vmap
@@ -119,6 +102,8 @@ class Transformer(nn.Module):
         patch: int = 4,
         vocabulary: int | None = None,
         causal: bool = False,
+        every_step: bool = False,
+        padded: bool = False,
     ):
         super().__init__()
         for name, value in (("heads", heads), ("patch", patch), ("vocabulary", vocabulary or 1)):
@@ -136,6 +121,7 @@ class Transformer(nn.Module):
                 f"model.options.patch = {patch} does not divide images of {shape[-2]} x {shape[-1]}"
             )
         self.vocabulary, self.causal = vocabulary, causal
+        self.every_step, self.padded = every_step, padded
         if image:
             positions = (shape[-2] // patch) * (shape[-1] // patch)
             features = prod(shape) // positions
@@ -147,19 +133,29 @@ class Transformer(nn.Module):
             self.read = Each(features, width)
         else:
             self.read = Embedding(vocabulary, width)
+            nn.init.normal_(self.read.weight, std=0.02)  # as large as positions, or these go unseen
         self.position = nn.Parameter(torch.randn(positions, width) * 0.02)
         self.layers = nn.Sequential(
             *[Layer(width, heads, activation, dropout, causal) for _ in range(depth)]
         )
         self.norm = LayerNorm(width)
-        self.readout = Linear(width, outputs)
+        self.readout = (Each if every_step else Linear)(width, outputs)
 
     def forward(self, inputs: Tensor) -> Tensor:
         position: Tensor = self.position
         if position.dim() == 3:
             position = position[:, None]  # [R, 1, T, D]
-        hidden = self.norm(self.layers(self.read(self._steps(inputs)) + position))
-        return self.readout(hidden[..., -1, :] if self.causal else hidden.mean(-2))
+        steps = self._steps(inputs)
+        there = steps >= 0 if self.padded else None  # [..., B, T]
+        hidden = self.read(steps if there is None else steps.clamp(min=0)) + position
+        for layer in self.layers:
+            hidden = layer(hidden, there)
+        hidden = self.norm(hidden)
+        if self.every_step:
+            return self.readout(hidden)
+        if there is None:
+            return self.readout(hidden[..., -1, :] if self.causal else hidden.mean(-2))
+        return self.readout(last_of(hidden, there) if self.causal else mean_of(hidden, there))
 
     def _steps(self, inputs: Tensor) -> Tensor:
         """[..., B, T, features], or whole numbers [..., B, T]."""

@@ -220,6 +220,7 @@ class CohortTrainable(tune.Trainable):
             dataset.kind == "image",
             device,
             cohorts.way(configuration, dataset, device),
+            dataset.tokens,
         )
         stack = configuration.replicas.stack
         if stack == "auto":

@@ -94,7 +94,13 @@ class Saver:
             return Saving(self.folder / MODEL, tag, replica, None)
         self.prepare()
         outputs = data.classes or int(np.prod(data.targets.shape[1:], dtype=int))
-        network = configuration.model, data.inputs.shape[1:], outputs, data.kind == "image"
+        network = (
+            configuration.model,
+            data.inputs.shape[1:],
+            outputs,
+            data.kind == "image",
+            data.tokens,
+        )
         self._tell((tag, data.test_inputs[:EXAMPLES], network, weights, replica))
         return Saving(self.folder / MODEL, tag, replica, self._process)
 

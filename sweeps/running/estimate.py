@@ -93,13 +93,14 @@ class Plan:
     def data_bytes(self) -> float:
         """The examples, twice: as they are made, and in the memory that all trials share."""
         facts = self.loads[0].facts
-        values = math.prod(facts.shape) + 2  # a target takes 8 bytes
-        return 2 * 4.0 * values * (max(pool for pool, _ in self.pools) + facts.test)
+        return 2.0 * facts.bytes_each * (max(pool for pool, _ in self.pools) + facts.test)
 
     @property
     def artifact_bytes(self) -> float:
         """Stored per trial: predictions in half precision, history, rows of the stores."""
-        outputs = max(load.facts.test * (load.facts.classes or 1) for load in self.loads)
+        outputs = max(
+            load.facts.test * load.facts.answers * (load.facts.classes or 1) for load in self.loads
+        )
         kept = 2 * self.study.replicas.count * outputs if self.study.measures.predictions else 0
         return kept + 100_000
 
@@ -124,8 +125,8 @@ def bytes_of_trial(study: Study, configuration: Configuration | None = None) -> 
 def _with_data(study: Study, loads: Sequence[Load]) -> float:
     """Bytes of the largest of these, and of the data."""
     pools = max(_pool(study, load)[0] for load in loads)
-    each = 4.0 * (math.prod(loads[0].facts.shape) + 2)
-    return max(load.bytes for load in loads) + each * (pools + loads[0].facts.test)
+    facts = loads[0].facts
+    return max(load.bytes for load in loads) + facts.bytes_each * (pools + facts.test)
 
 
 def _configurations(study: Study) -> Iterator[Configuration]:
@@ -242,7 +243,7 @@ def _network(model: str, training: str, data: str, facts: Facts) -> _Network:
             how = LATER
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        module = build(config, facts.shape, facts.classes or 1, image)
+        module = build(config, facts.shape, facts.classes or 1, image, facts.tokens)
     count = sum(parameter.numel() for parameter in module.parameters())
     reuse = int(families.uses(config.family, facts.shape))
     stacks = [torch.stack([p.detach()] * 3) for p in module.parameters() if p.requires_grad]

@@ -54,6 +54,7 @@ def step_s(configuration: Configuration, facts: Facts, stack: int, how: Way, whe
         how=how,
         device=torch.device("cuda" if where == "gpu" else "cpu"),
         clock=time.perf_counter,
+        tokens=facts.tokens,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engram.data.config import DataConfig
 from engram.problems import Problem
@@ -19,6 +19,7 @@ from engram.sweeps.study.sections import Scalar, Values
 
 if TYPE_CHECKING:
     from engram.data.dataset import DataError, Facts
+    from engram.models.config import ModelConfig
     from engram.models.learners.kinds import Kind
 
 # How a dataset is used, which leaves its files and shapes alone.
@@ -50,7 +51,8 @@ def check_data(study: Study) -> list[Problem]:
         except catalog.DataError as error:
             problems.append(_problem(study, config, error))
     facts = next((facts for facts in described.values() if facts is not None), None)
-    problems += _check_family(study, facts)
+    unread = _check_tokens(study, facts)
+    problems += unread or _check_family(study, facts)
     return problems + list(metric_checks.problems(study, facts))
 
 
@@ -80,6 +82,45 @@ def _data_configurations(study: Study) -> Iterator[DataConfig]:
     names = [key.removeprefix("data.") for key in axes]
     for values in dict.fromkeys(itertools.islice(chosen, LARGEST_GRID)):
         yield DataConfig(**{**base, **dict(zip(names, values, strict=True))})
+
+
+def _check_tokens(study: Study, facts: Facts | None) -> list[Problem]:
+    """Families and measures that mean nothing to tokens."""
+    if facts is None or facts.tokens is None:
+        return []
+    from engram.models import family
+    from engram.models.learners import kinds
+    from engram.sweeps.study.trying import configurations
+
+    found: dict[str, Problem] = {}
+    for configuration in configurations(study):
+        model = configuration.model
+        try:
+            if kinds.of(model.family) is None:
+                family.for_tokens(model, facts.tokens)
+            elif facts.every_step:
+                raise family.ModelError(
+                    f"model.family = {model.family} gives one answer an example, and here each position has a "
+                    "target: take a network"
+                )
+        except family.ModelError as error:
+            key, _, rest = str(error).partition(" = ")
+            rule, _, fix = rest.partition(" ")[2].rpartition(": ")
+            value = {"model.family": model.family, **_options(model)}[key]
+            found.setdefault(str(error), Problem(study.place(key, value), rule, fix, key, value))
+    if facts.every_step:
+        for name in ("forgetting", "layers", "retention"):
+            if getattr(study.measures, name):
+                key = f"measures.{name}"
+                rule = (
+                    "counts whole examples as right or wrong, and here each position has a target"
+                )
+                found[key] = Problem(study.place(key), rule, "set it to false", key, True)
+    return list(found.values())
+
+
+def _options(model: ModelConfig) -> dict[str, Any]:
+    return {f"model.options.{name}": value for name, value in model.options.items()}
 
 
 def _check_family(study: Study, facts: Facts | None) -> Iterator[Problem]:
@@ -154,7 +195,8 @@ def _class_misfit(
         first, _, fix = str(error).partition(": ")
         said = first.partition(" is ")[2] or first
         return (f"is {said}", fix or "name a subclass of torch.nn.Module"), "model.family"
-    given = study.model.model_copy(update={"family": path}).given()
+    own = study.model.model_copy(update={"family": path})
+    given = family.for_tokens(own, facts.tokens if facts else None).given()
     swept: dict[str, tuple[Scalar, ...]] = {}
     for key, axis in study.sweep.items():
         section, _, name = key.partition(".")

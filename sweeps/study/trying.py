@@ -13,6 +13,7 @@ from typing import Any
 
 from engram.data import augmentation, catalog
 from engram.data.config import DataConfig
+from engram.data.dataset import Tokens
 from engram.models import trouble, ways
 from engram.models.config import ModelConfig, TrainingConfig
 from engram.models.families import ModelError, is_own
@@ -40,6 +41,7 @@ class Some:
     shape: tuple[int, ...]
     outputs: int
     image: bool
+    tokens: Tokens | None = None
 
 
 def examples(config: DataConfig) -> Some:
@@ -66,6 +68,7 @@ def _loaded(source: str) -> Some:
         tuple(data.inputs.shape[1:]),
         data.classes or targets[0].numel(),
         data.kind == "image",
+        data.tokens,
     )
 
 
@@ -88,7 +91,15 @@ def case(model: ModelConfig, training: TrainingConfig, data: DataConfig, some: S
     """What a configuration says, as the kind of network and training that it is."""
     augment = _own_augmentation(data.augmentation)
     sizes = some.shape, some.outputs, some.image
-    return ways.Case(model, training, *sizes, some.examples, data.train_size, augment=augment)
+    return ways.Case(
+        model,
+        training,
+        *sizes,
+        some.examples,
+        data.train_size,
+        augment=augment,
+        tokens=some.tokens,
+    )
 
 
 def _own_augmentation(name: str) -> Augment | None:

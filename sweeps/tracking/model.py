@@ -37,7 +37,7 @@ def save(folder: Path, module: Any, example: np.ndarray) -> str:
     import torch
     from mlflow.models import infer_signature
 
-    inputs = example.astype(np.float32)
+    inputs = example if example.dtype.kind in "iu" else example.astype(np.float32)
     with torch.no_grad():
         outputs = module.eval()(torch.from_numpy(inputs)).numpy()
     options = {

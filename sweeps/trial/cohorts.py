@@ -33,7 +33,7 @@ def make_cohort(
         with streams.forked():
             streams.seed_all(streams.key(replicas.seed, purpose, replica))
             shape = dataset.inputs.shape[1:]
-            modules.append(build(configuration.model, shape, outputs, image))
+            modules.append(build(configuration.model, shape, outputs, image, dataset.tokens))
     automatic = default_stack(configuration.model.family, device, replicas.count, image)
     stack = automatic if replicas.stack == "auto" else replicas.stack
     return ways.cohort(modules, device, stack, way(configuration, dataset, device))
@@ -59,6 +59,7 @@ def way(configuration: Configuration, dataset: Dataset, device: torch.device) ->
         configuration.data.train_size,
         device,
         augment_of(configuration, dataset),
+        dataset.tokens,
     )
     return ways.way(case)
 

@@ -14,7 +14,7 @@ from engram.data import subsets
 from engram.measures import intervals, membership, memorization
 from engram.measures.intervals import Interval
 from engram.sweeps.study.sections import MeasuresConfig
-from engram.sweeps.trial import landscape, probes
+from engram.sweeps.trial import landscape, probes, tokens
 from engram.sweeps.trial.record_writer import RecordWriter
 from engram.sweeps.trial.trial import Trial
 
@@ -64,6 +64,10 @@ def _memorization_and_membership(
         what = "the whole pool" if member.all() else "the same examples"
         note.warn(f"every replica saw {what}: memorization and membership are undefined")
         return
+    if trial.dataset.every_step:
+        score, confidence = (values[alive] for values in tokens.windows(trial))
+        _keep_and_measure(trial, wanted, score, confidence, member, note)
+        return
     outputs = trial.outputs("measured")[torch.from_numpy(alive)]
     if trial.trainer.classification:
         score = (outputs.argmax(-1) == torch.from_numpy(trial.targets[ids])).numpy()
@@ -74,6 +78,18 @@ def _memorization_and_membership(
         targets = trial.targets[ids].reshape(len(ids), -1)
         square = np.square(outputs.double().numpy() - targets).sum(-1)
         score, confidence = -square, -np.log(np.maximum(square, SMALLEST_SQUARE))
+    _keep_and_measure(trial, wanted, score, confidence, member, note)
+
+
+def _keep_and_measure(
+    trial: Trial,
+    wanted: MeasuresConfig,
+    score: np.ndarray,
+    confidence: np.ndarray,
+    member: np.ndarray,
+    note: RecordWriter,
+) -> None:
+    """score: how right each replica is on each example [R, N]; confidence: what an attacker goes by."""
     note.keep("member", np.packbits(member, axis=1))
     if wanted.memorization:
         _memorization(trial, score, member, note)
@@ -131,6 +147,15 @@ def _keep_memorization(trial: Trial, found: memorization.Memorization, note: Rec
     ranked = np.argsort(-np.nan_to_num(found.per_example, nan=-np.inf), kind="stable")
     chosen = ids[ranked[:MOST_MEMORIZED]]
     note.keep("most_memorized_ids", chosen)
-    note.keep("most_memorized_inputs", trial.dataset.inputs[chosen])
+    note.keep("most_memorized_inputs", _shown(trial, chosen))
     note.keep("most_memorized_targets", trial.targets[chosen])
     note.keep("pool_wrong", trial.wrong[ids])
+
+
+def _shown(trial: Trial, ids: np.ndarray) -> np.ndarray:
+    """Examples as people look at them: arrays, or texts."""
+    found, inputs = trial.dataset.tokens, trial.dataset.inputs[ids]
+    if found is None:
+        return inputs
+    between = "" if max(map(len, found.words[1:])) == 1 else " "
+    return np.array([between.join(found.words[k] for k in row if k >= 0) for row in inputs])

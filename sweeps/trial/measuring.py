@@ -16,7 +16,7 @@ from engram.measures import bias_variance, convergence, cost, ensemble, interval
 from engram.measures.new_data import Sampling
 from engram.models import families
 from engram.sweeps.study.sections import MeasuresConfig
-from engram.sweeps.trial import predicted, probes
+from engram.sweeps.trial import predicted, probes, tokens
 from engram.sweeps.trial.examples import measure_examples
 from engram.sweeps.trial.predicted import Predicted
 from engram.sweeps.trial.record_writer import RecordWriter
@@ -90,10 +90,11 @@ def _measure_alive(
     final = trainer.evaluate() if trainer.early_stopping else trial.history[-1]
     error = {name: values.numpy()[alive] for name, values in final.error.items()}
     loss = {name: values.numpy()[alive] for name, values in final.loss.items()}
-    outputs = {name: _outputs(trial, name, alive) for name in error if name != "train"}
+    said = {name: _said(trial, name, alive) for name in error if name != "train"}
+    outputs = {name: found for name, (found, _) in said.items()}
     unit = note.unit_of(int(alive.sum()))
     sampled = {"train": (new_data.NONE, new_data.NONE)} | {
-        name: _sampling(found, trial.targets_of(name), unit) for name, found in outputs.items()
+        name: _sampling(found, right, unit) for name, (found, right) in said.items()
     }
     for name in error:
         note.values(f"{name}_error", error[name], sampled[name][0])
@@ -102,14 +103,18 @@ def _measure_alive(
         for name in loss:
             note.values(f"{name}_loss", loss[name], sampled[name][1])
         note.values("generalization_gap_loss", loss["test"] - loss["train"], sampled["test"][1])
+    if trial.dataset.every_step:
+        note.values("perplexity", np.exp(loss["test"]))
+        _looked_at(trial, said, note)
     selection.update(
         train_error=float(error["train"].mean()), train_loss=float(loss["train"].mean())
     )
     test = _probabilities(trial, outputs["test"])
-    sets = {predicted.TEST: Predicted(test, trial.dataset.test_targets)}
-    _bias_variance(trial, test, trial.dataset.test_targets, note, alive)
+    test_targets = said["test"][1]
+    sets = {predicted.TEST: Predicted(test, test_targets)}
+    _bias_variance(trial, test, test_targets, note, alive)
     if trainer.classification:
-        _other_decompositions(trial, outputs["test"], trial.dataset.test_targets, note)
+        _other_decompositions(trial, outputs["test"], test_targets, note)
     if "validation" in error:
         selection.update(
             validation_error=float(error["validation"].mean()),
@@ -117,7 +122,7 @@ def _measure_alive(
             generalization_gap=float((error["validation"] - error["train"]).mean()),
         )
         validation = _probabilities(trial, outputs["validation"])
-        targets = trial.targets_of("validation")
+        targets = said["validation"][1]
         selection.update(_selection_bias_variance(validation, targets))
         sets[predicted.VALIDATION] = Predicted(validation, targets)
     if trainer.classification and test.shape[-1] <= MOST_CLASSES:
@@ -135,7 +140,7 @@ def _chance_error(trial: Trial) -> float:
     """Error of the constant answer on the pool: the commonest class, or the mean."""
     targets = trial.targets[trial.pool_ids]
     if trial.trainer.classification:
-        return float(1 - np.bincount(targets).max() / len(targets))
+        return float(1 - np.bincount(targets.reshape(-1)).max() / targets.size)
     return float(np.var(targets, axis=0, dtype=np.float64).mean())
 
 
@@ -175,6 +180,8 @@ def _design_warnings(trial: Trial, note: RecordWriter) -> None:
 def _pool_share(trial: Trial) -> float:
     """What replicas tell of other pools; NaN where examples hang together and what is new would be a group or a time."""
     division = trial.dataset.division
+    if trial.dataset.every_step:  # tokens of a window hang together
+        return math.nan
     if division is not None and (division.groups is not None or division.times is not None):
         return math.nan
     draw = trial.configuration.replicas.draw
@@ -195,9 +202,25 @@ def _sampling(outputs: torch.Tensor, targets: np.ndarray, unit: int) -> tuple[Sa
     return new_data.crossed(wrong, unit), new_data.crossed(losses, unit)
 
 
-def _outputs(trial: Trial, name: str, alive: np.ndarray) -> torch.Tensor:
-    """Logits or values [R, N, C] of the replicas that did not diverge."""
-    return trial.outputs(name)[torch.from_numpy(alive)].double()
+def _said(trial: Trial, name: str, alive: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+    """Logits or values [R, N, C] of the replicas that did not diverge, and what is right; of windows, token by token."""
+    if trial.dataset.every_step:
+        outputs, targets = tokens.by_token(trial, name)
+    else:
+        outputs, targets = trial.outputs(name), trial.targets_of(name)
+    return outputs[torch.from_numpy(alive)].double(), targets
+
+
+def _looked_at(
+    trial: Trial, said: dict[str, tuple[torch.Tensor, np.ndarray]], note: RecordWriter
+) -> None:
+    """Whether measures of predictions saw all tokens."""
+    for name, (_, targets) in said.items():
+        if targets.size < (all_ := trial.targets_of(name).size):
+            note.warn(
+                f"bias, variance and other measures of {name} predictions look at {targets.size:,} of its "
+                f"{all_:,} tokens, in windows chosen at random; error and loss are of all"
+            )
 
 
 def _probabilities(trial: Trial, outputs: torch.Tensor) -> np.ndarray:

@@ -20,6 +20,7 @@ from engram.models import memory, trouble
 from engram.models.cohort import default_stack
 from engram.models.config import ModelConfig, TrainingConfig
 from engram.models.families import Way
+from engram.models.family import Words
 from engram.models.probe import made_up, recorded, seconds_per_step
 from engram.models.training import Trainer
 from engram.models.ways import STACKED
@@ -47,6 +48,7 @@ class Cohort:
     image: bool
     device: torch.device
     how: Way = STACKED
+    tokens: Words | None = None
 
     @property
     def rule(self) -> int:
@@ -67,11 +69,14 @@ class Cohort:
             "batch": self.training.batch_size,
             "replicas": self.measured,
         }
-        rounded = [f"{name} {2 ** round(math.log2(size))}" for name, size in sizes.items()]
         dropout = "dropout" if self.model.dropout else "no dropout"
         depth = f"depth {self.model.depth}"
         options = [f"{name} {value}" for name, value in sorted(self.model.options.items())]
         network = [self.model.family, depth, dropout, *options]
+        if self.tokens is not None:
+            network += ["tokens" if self.tokens.every_step else "a text"]
+            sizes["vocabulary"] = len(self.tokens.words)
+        rounded = [f"{name} {2 ** round(math.log2(size))}" for name, size in sizes.items()]
         return ", ".join([*network, *rounded, machine, torch.__version__])
 
 
@@ -128,6 +133,7 @@ def _pays(cohort: Cohort, stack: int) -> bool:
             device=cohort.device,
             batches=BATCHES,
             capture=capture,
+            tokens=cohort.tokens,
         )
 
     try:
@@ -174,6 +180,7 @@ def _seconds(cohort: Cohort, stack: int) -> float | None:
             how=cohort.how,
             device=cohort.device,
             clock=time.thread_time if cohort.device.type == "cpu" else time.perf_counter,
+            tokens=cohort.tokens,
         )
     except Exception as error:
         if trouble.kind(error) != "memory":

@@ -57,7 +57,7 @@ class Trial:
         return report
 
     def outputs(self, name: str) -> Tensor:
-        """Logits or values [R, N, C] on "validation", on "test", or on the "measured" examples of the pool."""
+        """Logits or values [R, N, C] (of tokens [R, N, T, C]) on "validation", on "test", or on the "measured" examples of the pool."""
         trainer = self.trainer
         if name != "measured":
             return trainer.predict(trainer.sets[name])
@@ -65,7 +65,7 @@ class Trial:
         return trainer.predict(Examples(trainer.pool.inputs[index], trainer.pool.targets[index]))
 
     def targets_of(self, name: str) -> np.ndarray:
-        """Labels [N] or values [N, K] of validation or test, as they were trained on."""
+        """Labels [N] (of tokens [N, T]) or values [N, K] of validation or test, as they were trained on."""
         if name == "test":
             return self.dataset.test_targets
         return self.trainer.sets[name].targets.cpu().numpy()

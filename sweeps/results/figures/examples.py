@@ -22,6 +22,7 @@ from engram.sweeps.results.tables import cell
 from engram.sweeps.study.configuration import label
 
 SHOWN_EXAMPLES = 12
+LONGEST_TEXT = 84  # characters of a line
 MEMORIZED = 0.5  # an example counts as memorized above this
 LEAST_RATE = 1e-4
 DOZENS = 24  # replicas below which single examples say little
@@ -110,6 +111,8 @@ def most_memorized(evidence: Evidence) -> Drawing | None:
     if best is None or "most_memorized_inputs" not in arrays:
         return None
     inputs = arrays["most_memorized_inputs"][:SHOWN_EXAMPLES]
+    if inputs.dtype.kind == "U":
+        return _texts(best, arrays, inputs)
     if len(inputs) < 4 or inputs[0].ndim > 3:
         return None
     labels = arrays["most_memorized_targets"]
@@ -140,6 +143,26 @@ def most_memorized(evidence: Evidence) -> Drawing | None:
     caption = "Above each example its label and its memorization (1: always right when trained on, never when held out)."
     if best["replicas"] < DOZENS:
         caption += f" With {best['replicas']} replicas, which of the many at the top are shown is partly chance."
+    return Drawing("most_memorized", title, caption, made)
+
+
+def _texts(best: Record, arrays: Arrays, texts: np.ndarray) -> Drawing:
+    """The same of text: a line each."""
+    values = np.sort(arrays["memorization"][np.isfinite(arrays["memorization"])])[::-1]
+    made, axes = figure(1, 1, 0.24 * len(texts) + 0.2)
+    panel = axes[0, 0]
+    panel.set_axis_off()
+    panel.set_ylim(len(texts), 0)
+    for k, text in enumerate(texts):
+        line = " ".join(str(text).split())
+        said = line if len(line) <= LONGEST_TEXT else f"{line[: LONGEST_TEXT - 1]}…"
+        panel.text(0, k + 0.5, f"{values[k]:.2f}", fontsize=8, family="monospace", va="center")
+        panel.text(0.08, k + 0.5, said, fontsize=8, family="monospace", va="center")
+    title = f"What {label(best['params'])} knows only from training on it: the {len(texts)} most memorized windows"
+    caption = (
+        "Before each its memorization: the share of its tokens that are right when trained on it, less that when "
+        "held out."
+    )
     return Drawing("most_memorized", title, caption, made)
 
 
