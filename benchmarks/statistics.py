@@ -16,8 +16,9 @@ import numpy as np
 from scipy import stats
 
 from benchmarks import null_studies
-from engram.measures import bias_variance, comparison, intervals, new_data, scaling
+from engram.measures import bias_variance, comparison, intervals, left_out, new_data, scaling
 from engram.measures.intervals import Interval
+from engram.measures.left_out import Groups
 from engram.sweeps.nightly import noise as nightly
 from engram.sweeps.nightly.series import BETTER, REGRESSION, Series
 
@@ -208,11 +209,10 @@ def _intervals(
     error, sampling = wrong.mean(axis=1), new_data.crossed(wrong)
     values = {"error": (error, sampling), "gap": (error - train, sampling)}
 
-    def parts(p: np.ndarray) -> dict[str, np.ndarray]:
-        found = bias_variance.squared(p, labels).per_example
-        return {"bias²": found["bias2"], "variance": found["variance"]}
-
-    values |= new_data.jackknifed(parts, probabilities)
+    groups = Groups.of(replicas)
+    rows = left_out.squared(probabilities, labels, groups)
+    parts = {"bias²": rows["bias2"], "variance": rows["variance"]}
+    values |= new_data.jackknifed(parts, groups)
     found = {}
     for name, (each, sampled) in values.items():
         plain = intervals.t_interval(each)

@@ -11,19 +11,19 @@ from typing import Any, Literal
 
 import numpy as np
 from scipy.integrate import trapezoid
-from scipy.special import log_ndtr, logsumexp
+from scipy.special import log_ndtr
 
 from engram.measures import arrays, intervals
 from engram.measures.arrays import Bools, Floats
 from engram.measures.intervals import Interval
+from engram.measures.left_out import Groups
+from engram.measures.shadows import Side
 
 Mode = Literal["online", "offline", "global"]
 Center = Literal["median", "mean"]
 
 # Below this many models the variance per example is noise: Carlini et al. 2022, arXiv:2112.03570.
 POOLED_BELOW = 64
-# A side whose shadows all agree would make any other confidence infinitely surprising.
-SD_FLOOR_SHARE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,14 @@ class Attack:
         if models // max(inits, 1) < 3 or math.isnan(self.auc):
             return np.full(models, math.nan)
 
-        def auc(confidence: Floats, member: Bools) -> float:
-            return lira(
-                confidence, member, self.mode, fixed_variance=self.pooled, center=self.center
-            ).auc
-
-        return intervals.jackknife(auc, (self.confidence, self.member), groups, inits=inits)
+        made = _Scores(self.confidence, self.member, self.mode, self.center, self.pooled)
+        apart = Groups.of(models, inits, groups)
+        rows = [self.auc]
+        for some in apart.slices():
+            kept = np.ones(models, bool)
+            kept[some] = False
+            rows.append(_area(made.of(kept), self.member.T[:, kept]))
+        return apart.pseudo_values(np.array(rows))
 
     def auc_bootstrap(self, level: float = 0.95, *, samples: int = 1000, seed: int = 0) -> Interval:
         """Bootstrap by model: whole models are resampled, their scores kept as they are.
@@ -183,9 +185,12 @@ def phi(log_probabilities: Any, labels: Any) -> Floats:
         )
     examples, classes = values.shape[-2:]
     target = arrays.labels(labels, "labels", examples=examples, classes=classes)
-    right = np.eye(classes, dtype=bool)[target]  # [N, C]
-    others = np.where(right, -np.inf, values)
-    return values[..., np.arange(examples), target] - logsumexp(others, axis=-1)
+    rows = np.arange(examples)
+    apart = np.moveaxis(values, -1, 0).copy()  # [C, ..., N]: long rows are quicker than rows of C
+    apart[target, ..., rows] = -np.inf
+    top = apart.max(axis=0)
+    np.exp(np.subtract(apart, top, out=apart), out=apart)
+    return values[..., rows, target] - np.log(apart.sum(axis=0)) - top
 
 
 def lira(
@@ -213,18 +218,52 @@ def lira(
     if center not in ("median", "mean"):
         raise ValueError(f"center = {center!r}; it must be 'median' or 'mean'")
     pooled = values.shape[0] < POOLED_BELOW if fixed_variance is None else fixed_variance
-    if mode == "global":
-        scores = values
-    else:
-        out_center, out_sd = _shadows(values, ~inside, center, pooled)
-        if mode == "offline":
-            scores = log_ndtr((values - out_center) / out_sd)
-        else:
-            in_center, in_sd = _shadows(values, inside, center, pooled)
-            scores = _log_density(values, in_center, in_sd) - _log_density(
-                values, out_center, out_sd
-            )
+    made = _Scores(values, inside, mode, center, pooled)
+    scores = np.ascontiguousarray(made.of(np.ones(len(values), bool)).T)
     return Attack(scores, inside, roc(scores, inside), values, mode, pooled, center)
+
+
+class _Scores:
+    """The scores of an attack on R models, whichever of them are kept: as targets, and as shadows of the others."""
+
+    def __init__(self, values: Floats, inside: Bools, mode: Mode, center: Center, pooled: bool):
+        self.values = np.ascontiguousarray(values.T)  # [N, R]: what is sorted lies together
+        members = np.ascontiguousarray(inside.T)
+        sides = {"online": (members, ~members), "offline": (~members,), "global": ()}[mode]
+        self.sides = [Side(self.values, side, center, pooled) for side in sides]
+
+    def of(self, kept: Bools) -> Floats:
+        """[N, kept], larger = more likely a member, NaN where a shadow is missing."""
+        values = self.values[:, kept]
+        if not self.sides:
+            return values
+        if len(self.sides) == 1:
+            center, sd = self.sides[0].seen_by(kept)
+            return log_ndtr((values - center) / sd)
+        ours, others = (_log_density(values, *side.seen_by(kept)) for side in self.sides)
+        return ours - others
+
+
+def _log_density(values: Floats, center: Floats, sd: Floats) -> Floats:
+    found = (values - center) / sd
+    found *= found
+    found /= -2
+    found -= np.log(sd)
+    found -= math.log(2 * math.pi) / 2
+    return found
+
+
+def _area(scores: Floats, inside: Bools) -> float:
+    """`roc(scores, inside).auc` by ranks alone: P(a member's score > another's) + ½ P(equal)."""
+    known = ~np.isnan(scores)
+    ours, others = np.sort(scores[inside & known]), np.sort(scores[~inside & known])
+    if not ours.size or not others.size:
+        return math.nan
+    below = np.searchsorted(others, ours)
+    wins = float(below.sum())
+    if (others[np.minimum(below, others.size - 1)] == ours).any():  # ties count half
+        wins = (wins + float(np.searchsorted(others, ours, side="right").sum())) / 2
+    return wins / (ours.size * others.size)
 
 
 def roc(scores: Any, member: Any) -> Roc:
@@ -244,45 +283,3 @@ def roc(scores: Any, member: Any) -> Roc:
     tpr = np.concatenate([[0.0], hits[ends] / hits[-1]])
     fpr = np.concatenate([[0.0], alarms[ends] / alarms[-1]])
     return Roc(fpr, tpr, float(trapezoid(tpr, fpr)))
-
-
-def _shadows(values: Floats, side: Bools, center: str, pooled: bool) -> tuple[Floats, Floats]:
-    """Center and sd of one side as model r sees them, itself left out: [R, N] each, NaN without shadows.
-
-    All R leave-one-outs at once: sums lose one term, sorted columns lose one rank."""
-    count = side.sum(axis=0)  # [N]
-    left = count - side  # [R, N]
-    some = np.where(left > 0, left, 1)
-    mean = np.where(side, values, 0).sum(axis=0) / np.maximum(count, 1)
-    residual = np.where(side, values - mean, 0)  # [R, N]
-    squares = (residual**2).sum(axis=0) - residual**2 * np.where(
-        left > 0, count / some, 1
-    )  # about the mean of the rest
-    squares = np.maximum(squares, 0)  # round-off only: a sum of squares
-    total = left.sum(axis=1, keepdims=True)
-    common = np.sqrt(squares.sum(axis=1, keepdims=True) / np.maximum(total, 1))  # [R, 1]
-    floor = np.maximum(common * SD_FLOOR_SHARE, 1e-12)
-    sd = np.broadcast_to(common, values.shape) if pooled else np.sqrt(squares / some)
-    middle = mean - residual / some if center == "mean" else _medians(values, side, left)
-    return np.where(left > 0, middle, math.nan), np.maximum(sd, floor)
-
-
-def _medians(values: Floats, side: Bools, left: np.ndarray) -> Floats:
-    """Median of each column's `side` with row r left out, for every r: [R, N]."""
-    padded = np.where(side, values, np.inf)
-    order = np.argsort(padded, axis=0)
-    ranked = np.take_along_axis(padded, order, axis=0)
-    rank = np.empty_like(order)
-    np.put_along_axis(rank, order, np.arange(len(values))[:, None], axis=0)
-
-    def at(k: np.ndarray) -> Floats:
-        k = np.clip(k, 0, None)
-        shifted = k + (side & (k >= rank))  # step over the row that is left out
-        return np.take_along_axis(ranked, np.minimum(shifted, len(values) - 1), axis=0)
-
-    middle = at((left - 1) // 2), at(left // 2)
-    return np.where(left > 0, middle[0] / 2 + middle[1] / 2, math.nan)
-
-
-def _log_density(values: Floats, center: Floats, sd: Floats) -> Floats:
-    return -(((values - center) / sd) ** 2) / 2 - np.log(sd) - math.log(2 * math.pi) / 2

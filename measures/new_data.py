@@ -19,6 +19,7 @@ import numpy as np
 from engram.measures import arrays, between_nights, intervals
 from engram.measures.arrays import Floats
 from engram.measures.intervals import Interval
+from engram.measures.left_out import Groups
 
 PARTS = (
     10  # of the examples, one of which is left out at a time where a measure is no mean over them
@@ -113,28 +114,15 @@ def crossed(values: Any, inits: int = 1) -> Sampling:
     return made.sampling
 
 
-def jackknifed(
-    statistic: Callable[..., Mapping[str, Floats]],
-    replicas: Any,
-    groups: int = 32,
-    *,
-    inits: int = 1,
-) -> dict[str, tuple[Floats, Sampling]]:
+def jackknifed(rows: Mapping[str, Floats], groups: Groups) -> dict[str, tuple[Floats, Sampling]]:
     """Pseudo-values [G] of measures of all replicas that are means over examples, and what the examples add.
 
-    statistic: (replicas) -> {name: [N]}. The pseudo-values are those of `intervals.jackknife`, for each example too."""
-    whole: dict[str, Floats] = {}
-    rows: dict[str, Crossing] = {}
-    for share, found in intervals.left_out(statistic, replicas, groups, inits=inits):
-        if not whole:
-            whole, rows = dict(found), {name: Crossing() for name in found}
-            continue
-        for name, values in found.items():
-            rows[name].add(share * whole[name] - (share - 1) * values)
+    rows: {name: [1 + G, N]} as `left_out` makes them. The pseudo-values are those of `intervals.jackknife`, for each
+    example too."""
     results = {}
-    for name, row in rows.items():
-        pseudo = np.asarray(row.means)
-        results[name] = pseudo - pseudo.mean() + float(whole[name].mean()), row.sampling
+    for name, values in rows.items():
+        means = groups.pseudo_values(values.mean(axis=1))
+        results[name] = means, crossed(groups.pseudo(values))
     return results
 
 

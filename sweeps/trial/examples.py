@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from engram.data import subsets
-from engram.measures import intervals, membership, memorization
+from engram.measures import intervals, left_out, membership, memorization
 from engram.measures.intervals import Interval
+from engram.measures.left_out import Groups
 from engram.sweeps.study.sections import MeasuresConfig
 from engram.sweeps.trial import landscape, probes, tokens
 from engram.sweeps.trial.record_writer import RecordWriter
@@ -68,11 +69,14 @@ def _memorization_and_membership(
         score, confidence = (values[alive] for values in tokens.windows(trial))
         _keep_and_measure(trial, wanted, score, confidence, member, note)
         return
-    outputs = trial.outputs("measured")[torch.from_numpy(alive)]
+    outputs = trial.outputs("measured")
+    if not alive.all():
+        outputs = outputs[torch.from_numpy(alive)]
     if trial.trainer.classification:
         score = (outputs.argmax(-1) == torch.from_numpy(trial.targets[ids])).numpy()
-        logs = torch.log_softmax(outputs.double(), -1).numpy()
-        confidence = membership.phi(logs, trial.targets[ids])
+        confidence = np.stack(
+            [membership.phi(each.double(), trial.targets[ids]) for each in outputs]
+        )
         note.keep("correct", np.packbits(score, axis=1))
     else:
         targets = trial.targets[ids].reshape(len(ids), -1)
@@ -107,7 +111,8 @@ def _memorization(trial: Trial, score: np.ndarray, member: np.ndarray, note: Rec
     if not trial.trainer.classification:
         return
     if len(member) >= ENOUGH_REPLICAS:
-        note.statistic("memorized_share", _memorized_share, score, member)
+        groups = Groups.of(len(member), unit)
+        note.statistic("memorized_share", _memorized_share(score, member, groups), groups)
     if wrong.any() and not wrong.all():
         for name, some in (("wrong", wrong), ("clean", ~wrong)):
             part = memorization.summary(score[:, some], member[:, some], inits=unit)
@@ -121,10 +126,10 @@ def _mean_memorization(
     note.interval(name, found.mean, intervals.units(found.per_replica, unit) if known else None)
 
 
-def _memorized_share(score: np.ndarray, member: np.ndarray) -> float:
-    """Share of the examples with a defined memorization whose memorization is at least MEMORIZED."""
-    values = memorization.memorization(score, member)
-    return float((values[~np.isnan(values)] >= MEMORIZED).mean())
+def _memorized_share(score: np.ndarray, member: np.ndarray, groups: Groups) -> np.ndarray:
+    """Share of the examples with a defined memorization whose memorization is at least MEMORIZED: [1 + G]."""
+    values = left_out.memorization(score, member, groups)
+    return np.array([(row[~np.isnan(row)] >= MEMORIZED).mean() for row in values])
 
 
 def _membership(confidence: np.ndarray, member: np.ndarray, note: RecordWriter) -> None:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from engram.measures import bias_variance, convergence, cost, ensemble, intervals, new_data
+from engram.measures import convergence, cost, intervals, left_out, new_data
+from engram.measures.left_out import Groups, Rows
 from engram.measures.new_data import Sampling
 from engram.models import families
 from engram.sweeps.study.sections import MeasuresConfig
@@ -90,11 +91,14 @@ def _measure_alive(
     final = trainer.evaluate() if trainer.early_stopping else trial.history[-1]
     error = {name: values.numpy()[alive] for name, values in final.error.items()}
     loss = {name: values.numpy()[alive] for name, values in final.loss.items()}
-    said = {name: _said(trial, name, alive) for name in error if name != "train"}
-    outputs = {name: found for name, (found, _) in said.items()}
     unit = note.unit_of(int(alive.sum()))
+    sets = {
+        name: _said(trial, name, alive)
+        for name in (predicted.TEST, predicted.VALIDATION)
+        if name in error
+    }
     sampled = {"train": (new_data.NONE, new_data.NONE)} | {
-        name: _sampling(found, right, unit) for name, (found, right) in said.items()
+        name: _sampling(found, unit) for name, found in sets.items()
     }
     for name in error:
         note.values(f"{name}_error", error[name], sampled[name][0])
@@ -105,34 +109,24 @@ def _measure_alive(
         note.values("generalization_gap_loss", loss["test"] - loss["train"], sampled["test"][1])
     if trial.dataset.every_step:
         note.values("perplexity", np.exp(loss["test"]))
-        _looked_at(trial, said, note)
+        _looked_at(trial, sets, note)
     selection.update(
         train_error=float(error["train"].mean()), train_loss=float(loss["train"].mean())
     )
-    test = _probabilities(trial, outputs["test"])
-    test_targets = said["test"][1]
-    sets = {predicted.TEST: Predicted(test, test_targets)}
-    _bias_variance(trial, test, test_targets, note, alive)
-    if trainer.classification:
-        _other_decompositions(trial, outputs["test"], test_targets, note)
+    _bias_variance(trial, sets["test"], note, alive)
     if "validation" in error:
         selection.update(
             validation_error=float(error["validation"].mean()),
             validation_loss=float(loss["validation"].mean()),
             generalization_gap=float((error["validation"] - error["train"]).mean()),
         )
-        validation = _probabilities(trial, outputs["validation"])
-        targets = said["validation"][1]
-        selection.update(_selection_bias_variance(validation, targets))
-        sets[predicted.VALIDATION] = Predicted(validation, targets)
-    if trainer.classification and test.shape[-1] <= MOST_CLASSES:
-        note.record["class_recall"] = {
-            name: _class_recall(found.predictions, found.targets) for name, found in sets.items()
-        }
+        selection.update(_selection_bias_variance(sets["validation"]))
+    if trainer.classification and sets["test"].outputs.shape[-1] <= MOST_CLASSES:
+        note.record["class_recall"] = {name: _class_recall(found) for name, found in sets.items()}
     predicted.take(wanted.own, sets, trial.dataset, note)
     _convergence(trial, wanted.convergence_error, alive, note)
-    if wanted.predictions:
-        note.keep("test_predictions", test.astype(np.float16))
+    if wanted.predictions and note.room("test_predictions", 2 * sets["test"].outputs.numel()):
+        note.arrays["test_predictions"] = sets["test"].predictions(np.float16)
     measure_examples(trial, wanted, alive, note)
 
 
@@ -152,11 +146,14 @@ def _noise_error(trial: Trial) -> float:
     return float(((given - right) ** 2).mean(dtype=np.float64))
 
 
-def _class_recall(outputs: np.ndarray, labels: np.ndarray) -> list[float | None]:
+def _class_recall(found: Predicted) -> list[float | None]:
     """Share of each class's examples that are found, mean over replicas; None for a class without examples."""
-    right = outputs.argmax(-1) == labels  # [R, N]
-    found = [right[:, labels == k] for k in range(outputs.shape[-1])]
-    return [round(float(f.mean()), 5) if f.size else None for f in found]
+    right, classes = found.votes == found.targets, found.outputs.shape[-1]  # [R, N]
+    share = np.bincount(found.targets, right.mean(axis=0), classes)
+    return [
+        round(float(some / count), 5) if count else None
+        for some, count in zip(share, np.bincount(found.targets, minlength=classes), strict=True)
+    ]
 
 
 def _design_warnings(trial: Trial, note: RecordWriter) -> None:
@@ -191,117 +188,88 @@ def _pool_share(trial: Trial) -> float:
 # -- errors and their parts -------------------------------------------------------------------------
 
 
-def _sampling(outputs: torch.Tensor, targets: np.ndarray, unit: int) -> tuple[Sampling, Sampling]:
-    """What a finite sample adds to the variance of its error and of its loss; outputs: logits or values [R, N, C]."""
-    if targets.dtype.kind == "f":
-        squares = ((outputs.numpy() - _shaped(targets)) ** 2).reshape(*outputs.shape[:2], -1)
-        both = new_data.crossed(squares.mean(axis=2), unit)
-        return both, both
-    wrong = outputs.numpy().argmax(-1) != targets
-    losses = -torch.log_softmax(outputs, -1).numpy()[:, np.arange(len(targets)), targets]
-    return new_data.crossed(wrong, unit), new_data.crossed(losses, unit)
+def _sampling(found: Predicted, unit: int) -> tuple[Sampling, Sampling]:
+    """What a finite sample adds to the variance of its error and of its loss."""
+    losses = new_data.crossed(found.losses(), unit)
+    return new_data.crossed(found.votes != found.targets, unit) if found.classes else losses, losses
 
 
-def _said(trial: Trial, name: str, alive: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
-    """Logits or values [R, N, C] of the replicas that did not diverge, and what is right; of windows, token by token."""
+def _said(trial: Trial, name: str, alive: np.ndarray) -> Predicted:
+    """What the replicas that did not diverge say of a set; of windows, token by token."""
     if trial.dataset.every_step:
         outputs, targets = tokens.by_token(trial, name)
     else:
         outputs, targets = trial.outputs(name), trial.targets_of(name)
-    return outputs[torch.from_numpy(alive)].double(), targets
+    some = outputs if alive.all() else outputs[torch.from_numpy(alive)]
+    return Predicted(some, targets, trial.trainer.classification)
 
 
-def _looked_at(
-    trial: Trial, said: dict[str, tuple[torch.Tensor, np.ndarray]], note: RecordWriter
-) -> None:
+def _looked_at(trial: Trial, sets: dict[str, Predicted], note: RecordWriter) -> None:
     """Whether measures of predictions saw all tokens."""
-    for name, (_, targets) in said.items():
-        if targets.size < (all_ := trial.targets_of(name).size):
+    for name, found in sets.items():
+        if found.targets.size < (all_ := trial.targets_of(name).size):
             note.warn(
-                f"bias, variance and other measures of {name} predictions look at {targets.size:,} of its "
+                f"bias, variance and other measures of {name} predictions look at {found.targets.size:,} of its "
                 f"{all_:,} tokens, in windows chosen at random; error and loss are of all"
             )
 
 
-def _probabilities(trial: Trial, outputs: torch.Tensor) -> np.ndarray:
-    """Probabilities [R, N, C], or values as they are."""
-    return (outputs.softmax(-1) if trial.trainer.classification else outputs).numpy()
-
-
-def _bias_variance(
-    trial: Trial,
-    predictions: np.ndarray,
-    targets: np.ndarray,
-    note: RecordWriter,
-    alive: np.ndarray,
-) -> None:
-    targets = _shaped(targets)
-    if len(predictions) >= 2:
-        # Networks of one draw are not independent; where some were lost, each counts for itself.
-        shared = trial.configuration.replicas.inits if alive.all() else 1
-        shared = shared if len(predictions) >= 2 * shared else 1
-        decomposed = bias_variance.squared(predictions, targets, shared)
-
-        def parts(p: np.ndarray) -> dict[str, np.ndarray]:
-            found = bias_variance.squared(p, targets, shared).per_example
-            return {name: found[name] for name in ("bias2", "variance")}
-
-        note.of_examples(parts, predictions)
-        sampling = intervals.test_sampling_se(decomposed.per_example["risk"])
-        note.record["test_sampling_se"] = {"squared_risk": sampling}
-    inits = trial.configuration.replicas.inits
-    if inits > 1 and alive.all():
-        split = predictions.reshape(-1, inits, *predictions.shape[1:])
-
-        def split_parts(p: np.ndarray) -> dict[str, np.ndarray]:
-            found = bias_variance.components(p).per_example
-            return {name: found[name] for name in ("variance_data", "variance_init")}
-
-        note.of_examples(split_parts, split, unit=1)
-    if len(predictions) > 1:
-        note.of_examples(
-            lambda p: {"ensemble_error": ensemble.ensemble(p, targets).per_example["error"]},
-            predictions,
-        )
-    else:
+def _bias_variance(trial: Trial, found: Predicted, note: RecordWriter, alive: np.ndarray) -> None:
+    """Of the squared error with data and initialization apart, of the ensemble, and of the other two losses."""
+    count, examples = found.outputs.shape[:2]
+    if count < 2:
         note.record["measures"]["ensemble_error"] = None
-
-
-def _other_decompositions(
-    trial: Trial, outputs: torch.Tensor, labels: np.ndarray, note: RecordWriter
-) -> None:
-    """Bias and variance of the 0-1 loss (Domingos) and of the cross-entropy in nats, on test."""
-    if len(outputs) < 2:
         return
-    votes = outputs.argmax(-1).numpy()
-    logs = torch.log_softmax(outputs, -1).numpy()
-    kinds: list[tuple[str, Any, np.ndarray]] = [("01", bias_variance.zero_one, votes)]
+    inits = trial.configuration.replicas.inits if alive.all() else 1
+    # Networks of one draw are not independent; where some were lost, each counts for itself.
+    shared = inits if count >= 2 * inits else 1
+    groups = Groups.of(count, note.unit_of(count))
+    floats = found.outputs[:, 0].numel()
+
+    def squared(some: slice) -> Rows:
+        return left_out.squared(found.block(some), found.shaped[some], groups, shared)
+
+    rows = left_out.in_blocks(squared, examples, floats)
+    error = rows.pop("ensemble_error")
+    risk = rows["bias2"][0] + rows["variance"][0]
+    note.record["test_sampling_se"] = {"squared_risk": intervals.test_sampling_se(risk)}
+    note.of_examples(rows, groups)
+    if inits > 1:
+        draws = Groups.of(count, inits)
+
+        def split(some: slice) -> Rows:
+            predictions = found.block(some)
+            return left_out.components(
+                predictions.reshape(-1, inits, *predictions.shape[1:]), draws, inits
+            )
+
+        note.of_examples(left_out.in_blocks(split, examples, floats), draws)
+    note.of_examples({"ensemble_error": error}, groups)
+    if not found.classes:
+        return
+    note.of_examples(
+        left_out.zero_one(found.votes, found.targets, found.outputs.shape[-1], groups), groups
+    )
     if trial.gives_probabilities:
-        kinds.append(("ce", bias_variance.cross_entropy, logs))
-    for kind, function, values in kinds:
 
-        def parts(v: np.ndarray, kind: str = kind, function: Any = function) -> dict[str, Any]:
-            found = function(v, labels).per_example
-            return {f"{name}_{kind}": found[name] for name in ("bias", "variance")}
+        def nats(some: slice) -> Rows:
+            return left_out.cross_entropy(found.logs(some), found.targets[some], groups)
 
-        note.of_examples(parts, values)
+        note.of_examples(left_out.in_blocks(nats, examples, floats), groups)
 
 
-def _selection_bias_variance(predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+def _selection_bias_variance(found: Predicted) -> dict[str, float]:
     """What a search may select by, on the validation set."""
-    if len(predictions) < 2:
+    count, examples = found.outputs.shape[:2]
+    if count < 2:
         return {}
-    decomposed = bias_variance.squared(predictions, targets)
-    return {
-        "bias2": decomposed.bias2,
-        "variance": decomposed.variance,
-        "ensemble_error": ensemble.ensemble(predictions, targets).error,
-    }
+    whole = Groups.of(count, count)
 
+    def squared(some: slice) -> Rows:
+        return left_out.squared(found.block(some), found.shaped[some], whole)
 
-def _shaped(targets: np.ndarray) -> np.ndarray:
-    """Values as [N, K]; labels as they are."""
-    return targets[:, None] if targets.dtype.kind == "f" and targets.ndim == 1 else targets
+    rows = left_out.in_blocks(squared, examples, found.outputs[:, 0].numel())
+    return {name: float(values.mean()) for name, values in rows.items()}
 
 
 # -- time and cost ----------------------------------------------------------------------------------

@@ -6,9 +6,14 @@ A measure that cannot be taken is left out of the record, which then says whose 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from engram.data.dataset import Dataset
 from engram.measures import catalog, metrics, new_data
@@ -19,8 +24,58 @@ from engram.sweeps.trial.record_writer import RecordWriter
 TEST, VALIDATION = "test", "validation"
 
 
-class Predicted(NamedTuple):
-    """What the replicas say of a set and what is right: [R, N, C] and [N], or values [R, N, K] and [N, K]."""
+@dataclass(frozen=True)
+class Predicted:
+    """What the replicas say of a set and what is right: logits [R, N, C] and labels [N], or values [R, N, K] and [N, K].
+
+    In single precision as networks give it; what is made of it is made in double, of some examples at a time."""
+
+    outputs: Tensor
+    targets: np.ndarray
+    classes: bool
+
+    @property
+    def shaped(self) -> np.ndarray:
+        """Values as [N, K]; labels as they are."""
+        return self.targets if self.classes else self.targets.reshape(len(self.targets), -1)
+
+    @cached_property
+    def votes(self) -> np.ndarray:
+        """The likeliest classes [R, N]."""
+        return self.outputs.argmax(-1).numpy()
+
+    def block(self, some: slice) -> np.ndarray:
+        """Probabilities [R, n, C] of some examples, or values as they are."""
+        found = self.outputs[:, some].double()
+        return (found.softmax(-1) if self.classes else found).numpy()
+
+    def logs(self, some: slice) -> np.ndarray:
+        """Logarithms of the probabilities [R, n, C] of some examples."""
+        return self.outputs[:, some].double().log_softmax(-1).numpy()
+
+    def predictions(self, kind: type[np.floating] = np.float64) -> np.ndarray:
+        """Probabilities or values of all examples [R, N, C]."""
+        found = np.empty(self.outputs.shape, kind)
+        for replica, outputs in enumerate(self.outputs):
+            values = outputs.double()
+            found[replica] = values.softmax(-1) if self.classes else values
+        return found
+
+    def losses(self) -> np.ndarray:
+        """[R, N]: nats of each example, or its squared error, mean over K."""
+        targets = torch.from_numpy(np.asarray(self.shaped))
+        found = np.empty(self.outputs.shape[:2])
+        for replica, outputs in enumerate(self.outputs):
+            values = outputs.double()
+            if self.classes:
+                found[replica] = cross_entropy(values, targets.long(), reduction="none")
+            else:
+                found[replica] = ((values - targets) ** 2).mean(-1)
+        return found
+
+
+class _Told(NamedTuple):
+    """Predictions [R, N, C] and targets [N], or values [R, N, K] and [N, K]: what a measure is called with."""
 
     predictions: np.ndarray
     targets: np.ndarray
@@ -34,7 +89,9 @@ def take(
     On `test` it has its own name; on `validation`, where a search may select by it, its mean is in the
     record's selection and it has a column validation_NAME."""
     classification = data.classes is not None
-    for measure in catalog.of_predictions(asked):
+    measures = catalog.of_predictions(asked)
+    told = {name: _in_own_unit(found, data) for name, found in sets.items()} if measures else {}
+    for measure in measures:
         if not measure.fits(classification):
             kind = "classification" if classification else "regression"
             note.warn(f"{measure.name} was not taken: it means nothing for {kind}")
@@ -42,45 +99,42 @@ def take(
         if measure.own:
             facts = {"path": str(measure.of), "better": measure.better}
             note.record.setdefault("own_measures", {})[measure.name] = facts
-        for name, found in sets.items():
+        for name, found in told.items():
             if name != TEST and not measure.objective:
                 continue
             column = measure.name if name == TEST else f"{HELD_OUT}{measure.name}"
-            values = _values(measure, found, data, f"{column} was not taken: ", note)
+            values = _values(measure, found, f"{column} was not taken: ", note)
             if values is None:
                 note.record["measures"][column] = None
                 continue
-            note.values(column, values, _sampling(measure, found, data))
+            note.values(column, values, _sampling(measure, found))
             if name == VALIDATION:
                 note.record["selection"][measure.name] = float(values.mean())
 
 
-def _sampling(measure: Measure, found: Predicted, data: Dataset) -> Sampling | None:
+def _sampling(measure: Measure, told: _Told) -> Sampling | None:
     """What the finite sample adds; a person's own function is not called again for it."""
     if not measure.new_data:
         return None
-    predictions, targets = _in_own_unit(found, data)
+    predictions, targets = told
     function = measure.function()
     return new_data.in_parts(
         lambda kept: float(np.mean(function(predictions[:, kept], targets[kept]))), len(targets)
     )
 
 
-def _in_own_unit(found: Predicted, data: Dataset) -> Predicted:
+def _in_own_unit(found: Predicted, data: Dataset) -> _Told:
     """Regression is measured in the target's own unit."""
-    predictions, targets = found
-    if data.classes is not None:
-        return found
-    shape = (len(targets), predictions.shape[-1])
-    values = data.in_own_unit(targets.reshape(shape).astype(np.float64))
-    return Predicted(data.in_own_unit(predictions), values)
+    predictions = found.predictions()
+    if found.classes:
+        return _Told(predictions, found.targets)
+    values = data.in_own_unit(found.shaped.astype(np.float64))
+    return _Told(data.in_own_unit(predictions), values)
 
 
-def _values(
-    measure: Measure, found: Predicted, data: Dataset, prefix: str, note: RecordWriter
-) -> np.ndarray | None:
+def _values(measure: Measure, told: _Told, prefix: str, note: RecordWriter) -> np.ndarray | None:
     """[R], or None where any of it is undefined."""
-    predictions, targets = _in_own_unit(found, data)
+    predictions, targets = told
     function = measure.function()
     if measure.own:
         try:

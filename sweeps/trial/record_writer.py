@@ -6,13 +6,14 @@ Knows intervals and the record's layout; must not know how anything is measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from engram.measures import intervals, new_data
 from engram.measures.intervals import Interval
+from engram.measures.left_out import Groups
 from engram.measures.new_data import Sampling
 
 # Memory for one array kept with a trial; larger ones are left out and the record says so.
@@ -84,37 +85,24 @@ class RecordWriter:
         """A measure whose interval is not known."""
         self.interval(name, Interval(float(value), math.nan, math.nan, math.nan, 1))
 
-    def statistic(self, name: str, statistic: Callable[..., float], *arrays: np.ndarray) -> None:
-        """A measure of all replicas at once: jackknife pseudo-values give its interval."""
-        count = len(arrays[0])
-        unit = self.unit_of(count)
-        if count // unit >= 3:
-            pseudo = intervals.jackknife(statistic, arrays, inits=unit)
+    def statistic(self, name: str, rows: np.ndarray, groups: Groups) -> None:
+        """A measure of all replicas at once, [1 + G] as `left_out` has it: jackknife pseudo-values give its interval."""
+        if len(groups):
+            pseudo = groups.pseudo_values(rows)
             self.interval(name, intervals.t_interval(pseudo), pseudo)
-        elif count >= 2:
-            self.number(name, statistic(*arrays))
         else:
-            self.record["measures"][name] = None
+            self.number(name, rows[0])
 
-    def of_examples(
-        self,
-        statistic: Callable[..., Mapping[str, np.ndarray]],
-        *arrays: np.ndarray,
-        unit: int | None = None,
-    ) -> None:
-        """Measures of all replicas at once that are means over held-out examples; statistic: -> {name: [N]}."""
-        count = len(arrays[0])
-        unit = unit or self.unit_of(count)
-        if count // unit >= 3:
-            for name, (pseudo, sampling) in new_data.jackknifed(
-                statistic, arrays, inits=unit
-            ).items():
-                found = intervals.t_interval(pseudo)
-                self.interval(name, found, pseudo)
-                self.new_data(name, found, sampling, count // unit)
+    def of_examples(self, rows: Mapping[str, np.ndarray], groups: Groups) -> None:
+        """Measures of all replicas at once that are means over held-out examples: {name: [1 + G, N]}."""
+        if not len(groups):
+            for name, values in rows.items():
+                self.number(name, values[0].mean())
             return
-        for name, values in statistic(*arrays).items():
-            self.number(name, float(values.mean()))
+        for name, (pseudo, sampling) in new_data.jackknifed(rows, groups).items():
+            found = intervals.t_interval(pseudo)
+            self.interval(name, found, pseudo)
+            self.new_data(name, found, sampling, groups.count // groups.unit)
 
     def warn(self, text: str) -> None:
         """Something a reader must know to trust the record."""
@@ -122,7 +110,11 @@ class RecordWriter:
 
     def keep(self, name: str, array: np.ndarray) -> None:
         """An array for pictures and later questions, unless it is too large."""
-        if array.nbytes > LARGEST_KEPT_BYTES:
-            self.warn(f"{name} would take {array.nbytes / 2**20:.0f} MiB and was not kept")
-        else:
+        if self.room(name, array.nbytes):
             self.arrays[name] = array
+
+    def room(self, name: str, size: int) -> bool:
+        """Whether an array of so many bytes is kept; the record says so where it is not."""
+        if size > LARGEST_KEPT_BYTES:
+            self.warn(f"{name} would take {size / 2**20:.0f} MiB and was not kept")
+        return size <= LARGEST_KEPT_BYTES

@@ -23,6 +23,7 @@ from engram.measures import (
     metrics,
     noise,
     pareto,
+    shadows,
 )
 from engram.measures import verdict as rules
 from engram.measures.intervals import Interval, Needed
@@ -468,8 +469,8 @@ def test_an_attack_on_means_keeps_its_way():
     assert by_row.pseudo_values() == pytest.approx(pseudo - pseudo.mean() + by_row.auc)
     density = membership._log_density(np.array([[0.5]]), np.array([[0.2]]), np.array([[2.0]]))
     assert density[0, 0] == pytest.approx(stats.norm.logpdf(0.5, 0.2, 2.0))
-    columns = membership._medians(scores[:1], np.ones((1, 20), bool), np.zeros((1, 20), int))
-    assert np.isnan(columns).all()
+    alone = shadows.Side(scores[:1].T, np.ones((20, 1), bool), "median", pooled=True)
+    assert np.isnan(alone.seen_by(np.ones(1, bool))[0]).all()
 
 
 def test_settings_share_one_level():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engram.measures import bias_variance, intervals, new_data
+from engram.measures import bias_variance, intervals, left_out, new_data
 
 
 def two_way(values: np.ndarray) -> float:
@@ -95,10 +95,9 @@ def test_pseudo_values_are_those_of_the_jackknife(replicas, inits):
     random = np.random.default_rng(2)
     predictions, targets = random.normal(size=(replicas, 20)), random.normal(size=20)
 
-    def parts(p):
-        return {"variance": bias_variance.squared(p, targets, inits).per_example["variance"]}
-
-    found, sampling = new_data.jackknifed(parts, predictions, inits=inits)["variance"]
+    groups = left_out.Groups.of(replicas, inits)
+    rows = left_out.squared(predictions, targets, groups, inits)
+    found, sampling = new_data.jackknifed(rows, groups)["variance"]
     plain = intervals.jackknife(
         lambda p: bias_variance.squared(p, targets, inits).variance, predictions, inits=inits
     )
