@@ -177,6 +177,16 @@ def test_plan_tells_the_numbers():
     assert made.total_s < 120
 
 
+def test_plan_says_what_a_long_search_looks_at():
+    def trials(count: int) -> str:
+        sets = ["search.sampler=tpe", f"search.trials={count}"]
+        sets.append('sweep={"training.lr": {"loguniform": [1.0e-4, 1.0]}}')
+        return "\n".join(plan.lines(estimate.make(loading.load("quickstart", sets))))
+
+    assert "the latest 500 to 600 trials and the 25 best before them" in trials(900)
+    assert "latest" not in trials(500)
+
+
 def test_plan_says_how_many_replicas_show_that_trials_are_alike():
     made = estimate.make(loading.load("quickstart"))
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import optuna
 import pytest
+from optuna.samplers import RandomSampler, TPESampler
 
+from engram.sweeps.search import window
 from engram.sweeps.search.committed import read_records
 from engram.sweeps.search.ledger import LedgerError
+from engram.sweeps.search.recent import Recent
 from engram.sweeps.search.search import Search
 from engram.sweeps.study.configuration import Study
 from engram.sweeps.study.loading import load
@@ -166,3 +170,90 @@ def test_an_objective_that_finished_trials_were_not_measured_by_is_refused(tmp_p
     with pytest.raises(LedgerError, match="f1 was not measured in 2 finished trials"):
         Search(study(tmp_path, "random", objective="{f1: max}"), tmp_path / "journal")
     Search(study(tmp_path, "random", objective="{variance: min}"), tmp_path / "journal")
+
+
+# -- long searches ----------------------------------------------------------------------------------
+
+SPACE = {"x": optuna.distributions.FloatDistribution(0, 1)}
+
+
+def ledger(directions: list[str], count: int) -> optuna.Study:
+    """A study of finished trials; some failed, were pruned or diverged, the last two run."""
+    made = optuna.create_study(directions=directions, sampler=RandomSampler(0))
+    for number in range(count):
+        trial = made.ask(fixed_distributions=SPACE)
+        values = [(trial.params["x"] - k / 3) ** 2 for k in range(len(directions))]
+        if number < count - 2:
+            kind = number % 7
+            if kind == 5 and len(directions) == 1:
+                trial.report(values[0], 1)
+                made.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            elif kind == 6:
+                made.tell(trial, state=optuna.trial.TrialState.FAIL)
+            else:
+                made.tell(trial, [float("inf")] * len(values) if kind == 4 else values)
+    return made
+
+
+def follower(of: optuna.Study) -> Recent:
+    def trials():
+        return of.get_trials(deepcopy=False)
+
+    return Recent(SPACE, of.directions, lambda number: trials()[number], trials)
+
+
+class Seeing(TPESampler):
+    """What a question looks at."""
+
+    def sample_relative(self, study, trial, search_space):
+        self.seen = [t.params["x"] for t in study.get_trials(deepcopy=False)[:-1]]
+        return super().sample_relative(study, trial, search_space)
+
+
+@pytest.mark.parametrize("directions", [["minimize"], ["maximize"], ["minimize", "maximize"]])
+def test_a_short_search_is_asked_as_by_tpe_alone(directions):
+    of = ledger(directions, 40)
+    wanted = {"seed": 5, "multivariate": True, "constant_liar": True}
+    found = follower(of).propose(40, TPESampler(**wanted))
+    of.sampler = TPESampler(**wanted)
+    assert found == of.ask(fixed_distributions=SPACE).params
+
+
+@pytest.mark.parametrize("directions", [["minimize"], ["minimize", "maximize"]])
+def test_a_long_search_looks_at_the_latest_and_the_best(directions, monkeypatch):
+    monkeypatch.setattr(window, "LATEST", 20)
+    monkeypatch.setattr(window, "STEP", 5)
+    of = ledger(directions, 133)
+    seeing = Seeing(seed=0, multivariate=True, constant_liar=True)
+    follower(of).propose(133, seeing)
+    trials = of.get_trials(deepcopy=False)
+    latest = [t.params["x"] for t in trials[110:]]
+    assert seeing.seen[-len(latest) :] == latest
+    best = seeing.seen[: -len(latest)]
+    assert 0 < len(best) <= window.BEST
+    if len(directions) == 1:
+        done = sorted(
+            (t for t in trials[:110] if t.state.name == "COMPLETE"), key=lambda t: t.value
+        )
+        assert set(best) == {t.params["x"] for t in done[: window.BEST]}
+
+
+def test_a_long_search_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
+    monkeypatch.setattr(window, "LATEST", 12)
+    monkeypatch.setattr(window, "STEP", 4)
+    asked = study(tmp_path, "tpe", trials=40)
+    whole = run(Search(asked, tmp_path / "whole"))
+    first = run(Search(asked, tmp_path / "cut"), limit=26)
+    assert first + run(Search(asked, tmp_path / "cut")) == whole
+
+
+def test_what_ran_when_it_was_seen_is_followed():
+    """A value that comes between two questions counts in the second."""
+    of = ledger(["minimize"], 30)
+    recent = follower(of)
+    how = {"seed": 1, "multivariate": True, "constant_liar": True}
+    recent.propose(30, TPESampler(**how))
+    of.add_trial(optuna.trial.create_trial(params={"x": 0.5}, distributions=SPACE, value=0.3))
+    for number in (28, 29):
+        of.tell(number, 0.0)
+    assert recent.propose(31, TPESampler(**how)) == follower(of).propose(31, TPESampler(**how))

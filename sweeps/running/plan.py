@@ -12,6 +12,7 @@ from engram.data.dataset import Facts
 from engram.measures import equivalence
 from engram.sweeps.running import speed
 from engram.sweeps.running.estimate import GIB, PROCESS_BYTES, Plan
+from engram.sweeps.search import window
 from engram.sweeps.state import paths
 from engram.sweeps.study.configuration import Study, label
 from engram.sweeps.study.sections import several
@@ -71,6 +72,8 @@ def _trials(made: Plan) -> list[str]:
         limits = (search.trials, study.budget.trials, study.budget.hours, study.budget.gpu_hours)
         default = search.sampler != "grid" and not any(limits) and total != made.trials
         count += ", the default: search.trials sets another number)" if default else ")"
+    if search.sampler == "tpe" and (made.trials is None or made.trials > window.LATEST):
+        count += f"; {window.SAID}"
     if study.prunes:
         count += (
             f"; {study.scheduler.name} may stop them early, from epoch {study.scheduler.grace} on"

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from engram.sweeps.search import stored
 from engram.sweeps.search.committed import RECORD, RUN
 from engram.sweeps.search.ledger import LedgerFile
+from engram.sweeps.search.recent import Recent
 from engram.sweeps.search.space import Point, distribution, sampler, suggest
 from engram.sweeps.search.stored import (
     ATTEMPTS,
@@ -88,6 +89,7 @@ class Search:
         self._file.back_up()
         self._by_hash: dict[str, int] = {}
         self._grid = iter(study.grid()) if study.search.sampler == "grid" else None
+        self._recent = self._follower() if study.search.sampler == "tpe" else None
         self._unfinished: list[int] = []
         self._unsettled: list[int] = []
         self._committed = self._asked = self._outside = 0
@@ -300,6 +302,14 @@ class Search:
                 suggest(trial, name, axis)
         return self._frozen(frozen.number)
 
+    def _follower(self) -> Recent:
+        return Recent(
+            self._distributions,
+            self._optuna.directions,
+            self._frozen,
+            lambda: self._optuna.get_trials(deepcopy=False),
+        )
+
     def _configuration(self, params: dict[str, Any]) -> Configuration:
         return self.study.configure(params)
 
@@ -326,6 +336,8 @@ class Search:
 
     def _sampler(self, number: int) -> BaseSampler | None:
         """The sampler for one trial; None when a grid has no point left."""
+        if self._recent is not None:
+            return Point(self._recent.propose(number, sampler(self.study, number)))
         if self._grid is None:
             return sampler(self.study, number)
         new = (p for p in self._grid if self._configuration(p).hash not in self._by_hash)
