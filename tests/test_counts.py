@@ -30,7 +30,7 @@ from engram.sweeps.search.search import Search
 from engram.sweeps.study.configuration import Configuration
 from engram.sweeps.study.sections import CheckpointConfig, MeasuresConfig
 from engram.sweeps.tracking import recorder as recording
-from engram.sweeps.tracking import sender, store
+from engram.sweeps.tracking import rows, sender, store
 from tests import fake_records
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -228,15 +228,15 @@ def new_recorder(folder: Path) -> recording.Recorder:
     return recording.Recorder(store_uri, folder, "counted", "counted", artifacts, lambda *_: None)
 
 
-def test_mlflow_is_called_five_times_for_a_trial(tmp_path, monkeypatch):
+def record_trials(folder: Path, trials: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """What a store is asked for while trials are recorded."""
     calls: collections.Counter[str] = collections.Counter()
     monkeypatch.setattr(sender, "connect", lambda uri: Calls(store.connect(uri), calls))
     monkeypatch.setattr(recording, "GATHER_S", 1.0)
-    recorder = new_recorder(tmp_path)
-    trials = 6
+    recorder = new_recorder(folder)
     recorder.study({}, {"search.sampler": "grid"})
     for number in range(trials):
-        path = tmp_path / f"trial-{number}" / "arrays.npz"
+        path = folder / f"trial-{number}" / "arrays.npz"
         path.parent.mkdir()
         path.write_bytes(b"0")
         recorder.trial(
@@ -252,6 +252,13 @@ def test_mlflow_is_called_five_times_for_a_trial(tmp_path, monkeypatch):
         recorder.end(number)
     recorder.end(recording.STUDY)
     assert recorder.close(60)
+    return calls
+
+
+def test_mlflow_is_called_five_times_for_a_trial(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "of", lambda *_: None)  # as for any store but the embedded one
+    trials = 6
+    calls = record_trials(tmp_path, trials, monkeypatch)
     assert {name: calls[name] for name in MLFLOW_CALLS} == {
         "create_run": trials + 1,
         "log_batch": trials + 1,
@@ -260,7 +267,24 @@ def test_mlflow_is_called_five_times_for_a_trial(tmp_path, monkeypatch):
         "set_terminated": trials + 1,
     }
     assert calls["search_runs"] <= 1  # the parent alone is looked for
-    assert calls.total() <= 5 * (trials + 1) + 5
+    assert sum(calls.values()) <= 5 * (trials + 1) + 5
+
+
+def test_the_embedded_store_is_called_for_the_study_alone(tmp_path, monkeypatch):
+    written: list[int] = []
+    write = rows.Rows.write
+    monkeypatch.setattr(
+        rows.Rows, "write", lambda self, some: written.append(len(some)) or write(self, some)
+    )
+    calls = record_trials(tmp_path, 6, monkeypatch)
+    assert {name: calls[name] for name in MLFLOW_CALLS if calls[name]} == {
+        "create_run": 1,
+        "log_batch": 1,
+        "set_terminated": 1,
+    }
+    assert sum(calls.values()) <= 10
+    assert sum(written) == 6
+    assert len(written) <= 2  # one transaction, or two where the second came late
 
 
 def test_a_recorder_that_is_told_to_end_waits_for_no_further_message(tmp_path):

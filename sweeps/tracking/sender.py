@@ -9,13 +9,17 @@ from __future__ import annotations
 import functools
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from engram.sweeps.tracking import batches
+from engram.sweeps.tracking import batches, embedded, rows
+from engram.sweeps.tracking.contents import Contents, contents
 from engram.sweeps.tracking.outbox import Message
 from engram.sweeps.tracking.refusals import Refusals, hopeless
+from engram.sweeps.tracking.rows import Entry, Rows
 from engram.sweeps.tracking.store import connect, every_run, experiment
 
 STUDY = -1  # the parent run, where a trial number is expected
@@ -51,14 +55,17 @@ class Sender:
         self._on_run, self._trials, self._again = on_run, trials, again
         self._refusals = refusals
         self._alone = False  # whether every run of this execution was made by this process
+        self._there: dict[Key, Any] | None = None  # those that others made, once all are known
         self._runs: dict[Key, str] = {}
         self._begun: dict[Key, int] = {}  # when each run started
         self._sent: dict[
             tuple[Key, str], set[tuple]
         ] = {}  # points of a run's metric that are known to be there
+        self._names: dict[Key, list[str]] = {}  # of those metrics
         self._new: set[Key] = set()  # runs that have nothing but what this process sent
         self._params: dict[Key, dict[str, str]] = {}  # those that a run is known to have
         self._client: Any = None
+        self._rows: Rows | None = None
 
     @property
     def study_run_id(self) -> str | None:
@@ -67,8 +74,9 @@ class Sender:
     def forget(self) -> None:
         """After a failure nobody knows what has arrived: the server is asked."""
         self._client = self.experiment_id = None
-        self.in_doubt, self._alone = True, False
+        self.in_doubt, self._alone, self._there = True, False, None
         self._sent.clear()
+        self._names.clear()
         self._new.clear()
         self._params.clear()
 
@@ -78,12 +86,17 @@ class Sender:
         groups: dict[Key, list[Message]] = {}
         for message in messages:
             groups.setdefault((message["trial"], message.get("hash", "")), []).append(message)
-        for key in sorted(groups):  # the parent first
-            try:
-                self._send_run(key, groups[key])
-            except Exception as error:
-                for message in groups[key]:
-                    self._refusals.judge(message, error, functools.partial(self._check, key))
+        if (parent := groups.pop((STUDY, ""), None)) is not None:  # first
+            self._send_group((STUDY, ""), parent)
+        for key in self._write({key: groups[key] for key in sorted(groups)}):
+            self._send_group(key, groups[key])
+
+    def _send_group(self, key: Key, messages: list[Message]) -> None:
+        try:
+            self._send_run(key, messages)
+        except Exception as error:
+            for message in messages:
+                self._refusals.judge(message, error, functools.partial(self._check, key))
 
     def reserve(self, name: str) -> None:
         """Make a registered model's name the execution's own, where nobody has it."""
@@ -95,7 +108,8 @@ class Sender:
     def settle(self, closing: bool) -> None:
         """Compare MLflow's runs with what is committed: none missing, none double, none left running."""
         self._connect()
-        trials, seen, unsettled = self._trials(), set(), []
+        trials, unsettled = self._trials(), []
+        seen: dict[Key, Any] = {}
         self._check((STUDY, ""))
         parent = self._client.get_run(self._run((STUDY, ""), []))
         for run in self._children():
@@ -108,7 +122,7 @@ class Sender:
                     run.info.run_id
                 )  # made by a request that was answered too late
                 continue
-            seen.add((number, found))
+            seen[number, found] = SimpleNamespace(info=run.info)
             config_hash, committed = trials.get(number, (found, False))
             if found != config_hash:
                 self._client.set_tag(run.info.run_id, "engram.kind", "superseded")
@@ -124,7 +138,7 @@ class Sender:
         unsettled += [
             n for n, (config_hash, done) in trials.items() if done and (n, config_hash) not in seen
         ]
-        self.in_doubt = False
+        self.in_doubt, self._there = False, seen
         if not parent.data.params:
             unsettled.insert(0, STUDY)
         if unsettled:
@@ -136,41 +150,87 @@ class Sender:
             self._client, [str(self.experiment_id)], query, "attributes.start_time ASC"
         )
 
+    # -- many runs of the embedded store ---------------------------------------------------------
+
+    def _write(self, groups: dict[Key, list[Message]]) -> list[Key]:
+        """Write what can be written as rows; returns the runs that are left to MLflow's calls."""
+        entries = {}
+        for key, messages in groups.items():
+            if (entry := self._entry(key, contents(messages))) is not None:
+                entries[key] = entry
+        if self._rows is not None and entries:
+            self._put(self._rows, entries, groups)
+        return [key for key in groups if key not in entries]
+
+    def _put(self, to: Rows, entries: dict[Key, Entry], groups: dict[Key, list[Message]]) -> None:
+        for key, entry in entries.items():
+            for message in groups[key]:
+                if message["kind"] == "artifact" and Path(message["path"]).exists():
+                    to.file(entry.run_id, message)
+        gone = to.write(list(entries.values()))
+        for key, entry in entries.items():
+            if entry.run_id in gone:
+                del self._runs[key]
+        if gone:
+            raise Gone(f"runs were deleted: {', '.join(gone)}")
+        for key, entry in entries.items():
+            if entry.begun is not None:
+                self._made(key, entry.run_id, entry.begun)
+            if entry.ended is not None:
+                self._finished(key)
+
+    def _entry(self, key: Key, found: Contents) -> Entry | None:
+        """Rows of a run that nobody but this process has written to; None for others, and for what only MLflow judges."""
+        new = key not in self._runs
+        alone = self._alone or (self._there is not None and key not in self._there)
+        ours = alone and found.begins if new else key in self._new
+        if self._rows is None or not ours or not found.kinds <= rows.KINDS:
+            return None
+        entry = Entry(self._runs.get(key) or uuid.uuid4().hex)
+        if new:
+            start = found.start or {"name": "", "time": now_ms()}
+            entry.name, entry.begun = start["name"], start["time"]
+        own = self._own(key) if new else {}
+        entry.tags = {**own, **{k: str(v) for k, v in found.tags.items()}}
+        entry.datasets, entry.metrics = found.datasets, found.metrics
+        entry.params = {k: batches.word(v) for k, v in found.params.items()}
+        if not entry.plain:
+            return None
+        if new:
+            self._new.add(key)
+            self._params[key] = {}
+        if found.ends and found.last is not None:
+            begun = entry.begun or self._begun.get(key, 0)
+            entry.ended = found.last["status"], max(found.last["time"], begun)
+        entry.params, changed = self._new_params(key, entry.run_id, found.params)
+        entry.tags |= changed
+        entry.metrics = self._new_metrics(key, entry.run_id, found.metrics)
+        return entry
+
     # -- one run ---------------------------------------------------------------------------------
 
     def _send_run(self, key: Key, messages: list[Message]) -> None:
         run_id = self._run(key, messages)
         if run_id is None:
             return
-        metrics, params, tags = [], {}, {}
-        for message in messages:
-            if message["kind"] == "metrics":
-                metrics += [
-                    (k, v, message["time"], message["step"]) for k, v in message["metrics"].items()
-                ]
-            elif message["kind"] == "start":
-                params.update(message["params"])
-                tags.update(message["tags"])
-            elif message["kind"] == "tags":
-                tags.update(message["tags"])
+        found = contents(messages)
+        tags = found.tags
         tables = [Path(m["path"]).name for m in messages if m["kind"] == "table"]
         if tables:
             tags["mlflow.loggedArtifacts"] = self._tables(run_id, tables)
-        params, changed = self._new_params(key, run_id, params)
-        points = self._new_metrics(key, run_id, metrics)
+        params, changed = self._new_params(key, run_id, found.params)
+        points = self._new_metrics(key, run_id, found.metrics)
         self._log(key, run_id, points, params, {**tags, **changed})
         for message in messages:
             try:
                 self._send_described(run_id, message)
             except Exception as error:
                 self._refusals.judge(message, error, lambda: self._check(key))
-        last = next((m for m in reversed(messages) if m["kind"] in ("start", "end")), None)
-        if last is not None and last["kind"] == "end":
+        last = found.last
+        if last is not None and found.ends:
             end = max(last["time"], self._begun.get(key, 0))
             self._client.set_terminated(run_id, last["status"], end)
-            self._sent = {k: points for k, points in self._sent.items() if k[0] != key}
-            self._params.pop(key, None)
-            self._new.discard(key)
+            self._finished(key)
         elif last is not None and key not in self._new:
             # A run that goes on after an interruption, or that was made before its name was known.
             self._client.update_run(run_id, status="RUNNING", name=last["name"][:LONGEST_NAME])
@@ -200,6 +260,7 @@ class Sender:
                     there = () if key in self._new else self._client.get_run(run_id).data.metrics
                 points = self._client.get_metric_history(run_id, name) if name in there else ()
                 self._sent[key, name] = {_point(key, m.step, m.value) for m in points}
+                self._names.setdefault(key, []).append(name)
             point = _point(key, step, value)
             if point not in self._sent[key, name]:
                 self._sent[key, name].add(point)
@@ -255,28 +316,40 @@ class Sender:
         if key not in self._runs:
             found = None if self._alone else self._find(key)
             if found is None:
-                number, config_hash = key
-                if number != STUDY and not any(
-                    m["kind"] in ("start", "metrics", "artifact") for m in messages
-                ):
+                number = key[0]
+                if number != STUDY and not contents(messages).begins:
                     return None  # the end of what never began
-                nothing: Message = {"time": now_ms()}
-                start = next((m for m in messages if m["kind"] == "start"), nothing)
-                own: dict[str, str] = {"engram.name": self.name, "engram.kind": "study"}
-                if number != STUDY:
-                    parent = self._run((STUDY, ""), [])
-                    own |= {"mlflow.parentRunId": parent or "", "engram.kind": "trial"}
-                    own |= {"engram.trial": str(number), "engram.config_hash": config_hash}
-                found = self._create(start, own)
+                start = contents(messages).start or {"time": now_ms()}
+                found = self._create(start, self._own(key))
                 # A parent that was not there has no children either: they need not be looked for.
                 self._alone = self._alone or number == STUDY
                 self._new.add(key)
                 self._params[key] = {}
-            self._runs[key] = found.info.run_id
-            self._begun[key] = found.info.start_time
-            if key[0] != STUDY:
-                self._on_run(key[0], found.info.run_id)
+            self._made(key, found.info.run_id, found.info.start_time)
         return self._runs[key]
+
+    def _made(self, key: Key, run_id: str, begun: int) -> None:
+        """A run is there, and this is it."""
+        self._runs[key], self._begun[key] = run_id, begun
+        if key[0] != STUDY:
+            self._on_run(key[0], run_id)
+
+    def _finished(self, key: Key) -> None:
+        """A run has ended: what was remembered for it is let go."""
+        for name in self._names.pop(key, ()):
+            self._sent.pop((key, name), None)
+        self._params.pop(key, None)
+        self._new.discard(key)
+
+    def _own(self, key: Key) -> dict[str, str]:
+        """The tags that a run is found by."""
+        number, config_hash = key
+        own = {"engram.name": self.name, "engram.kind": "study"}
+        if number != STUDY:
+            parent = self._run((STUDY, ""), [])
+            own |= {"mlflow.parentRunId": parent or "", "engram.kind": "trial"}
+            own |= {"engram.trial": str(number), "engram.config_hash": config_hash}
+        return own
 
     def _create(self, start: Message, own: dict[str, str]) -> Any:
         """A new run; without the tags that it starts with where they are refused: they are sent after it."""
@@ -294,6 +367,8 @@ class Sender:
 
     def _find(self, key: Key) -> Any:
         number, config_hash = key
+        if number != STUDY and self._there is not None:
+            return self._there.get(key)
         query = f"tags.`engram.name` = '{self.name}' and tags.`engram.kind` = '{'study' if number == STUDY else 'trial'}'"
         if number != STUDY:
             query += f" and tags.`engram.trial` = '{number}' and tags.`engram.config_hash` = '{config_hash}'"
@@ -314,6 +389,8 @@ class Sender:
             self._client = connect(self.uri)
         if self.experiment_id is None:
             self.experiment_id = experiment(self._client, self.experiment, self.artifacts)
+            known = self._client.get_experiment(self.experiment_id)
+            self._rows = rows.of(embedded.database(self.uri), known)
 
 
 class Gone(RuntimeError):
