@@ -151,7 +151,7 @@ class Networks:
                 values, source = computed, AS_TRAINED if learner else FROM_WEIGHTS
         if values is None:
             raise LookupError(
-                f"trial {record['trial']} ({record['status']}) kept neither predictions (measures.predictions) "
+                f"trial {record['trial']} ({record['status']}) kept neither predictions (measures.predictions, measures.arrays_kb) "
                 "nor final weights (checkpoint.final)"
             )
         return Predictions(

@@ -185,6 +185,8 @@ def test_plan_says_what_a_long_search_looks_at():
 
     assert "the latest 500 to 600 trials and the 25 best before them" in trials(900)
     assert "latest" not in trials(500)
+    assert "of each trial 30 KB of arrays are kept" in trials(1001)
+    assert "of arrays are kept" not in trials(1000)
 
 
 def test_plan_says_how_many_replicas_show_that_trials_are_alike():

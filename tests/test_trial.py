@@ -266,3 +266,17 @@ def test_real_images_are_learned():
         wanted={"memorization": False, "membership": False},
     )
     assert mean(result, "test_error") < 0.2
+
+
+def test_arrays_that_do_not_fit_are_left_out_by_name(mnist1d):
+    sections = {"training": {"epochs": 2}, "replicas": {"count": 4}}
+    whole = finish(mnist1d, **sections)
+    some = finish(mnist1d, {"arrays_kb": 10}, **sections)
+    assert "left_out" not in whole.record
+    assert some.record["left_out"]
+    assert "test_predictions" in some.record["left_out"]
+    assert {*some.arrays, *some.record["left_out"]} == set(whole.arrays)
+    assert "epochs" in some.arrays
+    assert len(outcomes.packed(some.arrays)) < 10_000 + 300 * len(some.arrays)
+    for name, array in some.arrays.items():
+        np.testing.assert_array_equal(array, whole.arrays[name])

@@ -102,7 +102,8 @@ class Plan:
             load.facts.test * load.facts.answers * (load.facts.classes or 1) for load in self.loads
         )
         kept = 2 * self.study.replicas.count * outputs if self.study.measures.predictions else 0
-        return kept + 100_000
+        room = self.study.measured.arrays_kb
+        return (kept if room is None else min(kept, 1000 * room)) + 100_000
 
 
 def make(study: Study) -> Plan:

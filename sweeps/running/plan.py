@@ -306,6 +306,12 @@ def _disk(made: Plan) -> list[str]:
     existing = next(folder for folder in (home, *home.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     found = [f"{whole} in {home}"]
+    room = made.study.measured.arrays_kb
+    if room is not None:
+        found.append(
+            f"of each trial {room} KB of arrays are kept, the smallest first (measures.arrays_kb); what is left out stands "
+            "in its record"
+        )
     return found if need < free else [*found, f"only {_bytes(free)} are free"]
 
 

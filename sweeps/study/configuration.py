@@ -43,6 +43,8 @@ from engram.sweeps.study.sections import (
 
 DEFAULT_TRIALS = 50
 LARGEST_GRID = 100_000
+# Arrays of a study of so many trials would fill disks: of each trial that much is kept.
+MANY_TRIALS, ROOM_OF_MANY_KB = 1000, 30
 MISSING = object()
 
 
@@ -192,10 +194,12 @@ class Study(BaseModel):
 
     @property
     def measured(self) -> MeasuresConfig:
-        """What a trial measures: `measures`, and metrics that the objective alone names."""
-        own = self.measures.own
+        """What a trial measures: `measures`, metrics that the objective alone names, and what is kept where trials are many."""
+        own, room = self.measures.own, self.measures.arrays_kb
         asked = [n for n in self.search.objective if n in catalog.askable() and n not in own]
-        return self.measures.model_copy(update={"own": (*own, *asked)}) if asked else self.measures
+        if room is None and (self.planned_trials() or 0) > MANY_TRIALS:
+            room = ROOM_OF_MANY_KB
+        return self.measures.model_copy(update={"own": (*own, *asked), "arrays_kb": room})
 
     def place(self, key: str, value: object = None) -> Place:
         """Where a key was written, or value in that key's sweep; the study's name where it was not."""

@@ -281,7 +281,8 @@ sweep:
 
 A grid takes lists alone. `random`, `tpe`, `gp`, `cmaes` and `nsga2` take both; without
 `search.trials` and without a budget they run 50 trials. With `search.trials` or `budget.trials`, a
-grid stops after that many, in order (the last key varies fastest).
+grid stops after that many, in order (the last key varies fastest). In a search of more than 500 trials `tpe` looks at the latest
+500 to 600 and at the 25 best before them, which are all that it calls good: a question then takes as long at the 20,000th as at the 500th.
 """
 
 TAIL = """

@@ -354,6 +354,11 @@ class MeasuresConfig(Section):
     predictions: StrictBool = Field(
         True, description="keep every replica's predictions among the artifacts"
     )
+    arrays_kb: StrictInt | None = Field(
+        None,
+        ge=1,
+        description="kilobytes of arrays (curves, values per example, predictions) kept of each trial, the smallest first; what is left out stands in its record; null: 30 in a study of more than 1,000 trials, else all",
+    )
     own: tuple[str, ...] = Field(
         (),
         description="further measures of the predictions: names that docs/measures.md has under metrics, or package.module:function(predictions, targets) of your own",

@@ -17,7 +17,7 @@ from engram.measures.left_out import Groups, Rows
 from engram.measures.new_data import Sampling
 from engram.models import families
 from engram.sweeps.study.sections import MeasuresConfig
-from engram.sweeps.trial import predicted, probes, tokens
+from engram.sweeps.trial import outcomes, predicted, probes, tokens
 from engram.sweeps.trial.examples import measure_examples
 from engram.sweeps.trial.predicted import Predicted
 from engram.sweeps.trial.record_writer import RecordWriter
@@ -80,7 +80,10 @@ def measure(trial: Trial, wanted: MeasuresConfig) -> Result:
     record["cost"] = _cost(trial)
     record["selection"].update(seconds=record["seconds"], parameters=record["parameters"])
     record["selection"] = {k: v for k, v in record["selection"].items() if v is not None and v == v}
-    return Result(record, note.arrays)
+    arrays = note.arrays
+    if wanted.arrays_kb is not None:
+        arrays, record["left_out"] = outcomes.fitting(arrays, 1000 * wanted.arrays_kb)
+    return Result(record, arrays)
 
 
 def _measure_alive(

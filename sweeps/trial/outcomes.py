@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+LOOKED_AT = 50  # times the room: an array larger than this is not packed to see whether it fits
+
 
 def failed(why: str) -> dict[str, Any]:
     """The record of a trial that failed for good."""
@@ -54,6 +56,23 @@ def final_metrics(record: dict) -> dict[str, float]:
     known = (record.get("new_data") or {}).items()
     ends |= {f"{name}_new_data_{end}": value for name, wide in known for end, value in wide.items()}
     return {**grouped("final", final), **grouped("interval", ends)}
+
+
+def fitting(arrays: dict[str, np.ndarray], room: int) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Those that fit into so many bytes as they are written down, the smallest first, and the names of the rest."""
+    kept, left_out = {}, []
+    for name in sorted(arrays, key=lambda name: arrays[name].nbytes):
+        size = (
+            len(packed({name: arrays[name]}))
+            if arrays[name].nbytes < LOOKED_AT * room
+            else room + 1
+        )
+        if size <= room:
+            kept[name] = arrays[name]
+            room -= size
+        else:
+            left_out.append(name)
+    return {name: array for name, array in arrays.items() if name in kept}, sorted(left_out)
 
 
 def packed(arrays: dict[str, np.ndarray]) -> bytes:
