@@ -121,8 +121,8 @@ def distinct(frame: pd.DataFrame, config: DataConfig, notes: list[str]) -> pd.Da
         seen[name] = seen.get(name, -1) + 1
         names.append(f"{name}.{seen[name]}" if seen[name] else name)
     twice = [name for name, count in seen.items() if count]
-    target = config.target if config.target is not None else str(frame.columns[-1])
-    if target in twice:
+    targets = config.targets or (str(frame.columns[-1]),)
+    for target in (name for name in targets if name in twice):
         rule = f"{config.name} has {seen[target] + 1} columns of this name"
         raise DataError("data.target", target, rule, "give each column a name of its own")
     if twice:

@@ -63,8 +63,9 @@ class DataConfig(BaseModel):
         min_length=1,
         description="random change of each training example at each use: shift, scale, noise for sequences; flip, crop, cutout, noise for images; noise for vectors; mixup for all; or package.module:function(inputs [B, ...]) -> inputs",
     )
-    target: str | None = Field(
-        None, description="target column of a csv or parquet file; null: the last one"
+    target: str | tuple[str, ...] | None = Field(
+        None,
+        description="target column of a table, or several columns of values: [x, y]; null: the last one",
     )
     header: Literal["auto", "first", "none"] = Field(
         "auto",
@@ -131,6 +132,11 @@ class DataConfig(BaseModel):
     task: Literal["auto", "classification", "regression"] = Field(
         "auto", description="auto: whole-number or text targets are classes, others are values"
     )
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The target columns that are named, one after the other."""
+        return (self.target,) if isinstance(self.target, str) else self.target or ()
 
 
 class ReplicasConfig(BaseModel):

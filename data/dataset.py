@@ -107,7 +107,8 @@ class Dataset:
     unit: mean and standard deviation by which the targets were standardized; None where they were not.
     ids, test_ids: [n] the person's own name of each example, int64 or text: the values of an index
     column, the path of a picture, otherwise its position (from 0) in what was given.
-    class_names: the person's own name of each class; notes: what was decided while reading.
+    class_names: the person's own name of each class; value_names: of each of several values to predict, where they
+    have names; notes: what was decided while reading.
     division: what keeps examples together or apart. tokens: what inputs that are whole numbers stand for.
     """
 
@@ -124,6 +125,7 @@ class Dataset:
     ids: np.ndarray = field(default=None)  # type: ignore[arg-type]  # positions, where not given
     test_ids: np.ndarray = field(default=None)  # type: ignore[arg-type]
     class_names: tuple[str, ...] | None = None
+    value_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     division: Division | None = None
     tokens: Tokens | None = None

@@ -83,8 +83,8 @@ def read(path: Path, config: DataConfig, text_columns: tuple[str, ...]) -> Delim
     if records.empty.any():
         notes.append(f"{int(records.empty.sum()):,} empty rows were left out")
     columns = range(int(records.widths.max()))
-    target = config.target or next((name for name in reversed(names) if name), None)
-    as_text = [i for i, name in enumerate(names) if name in text_columns or name == target]
+    targets = config.targets or next(((name,) for name in reversed(names) if name), ())
+    as_text = [i for i, name in enumerate(names) if name in (*text_columns, *targets)]
     frame = pd.read_csv(
         io.StringIO(text),
         sep=separator,

@@ -67,7 +67,10 @@ def _pair(items: Any, name: str, config: DataConfig) -> tuple[np.ndarray, np.nda
 
 def _of_mapping(item: Mapping[str, Any], name: str, i: int, config: DataConfig) -> tuple[Any, Any]:
     """(input, target) of named columns: data.target, or one of the usual names, is the target."""
-    wanted = (config.target,) if config.target else TARGETS
+    if len(config.targets) > 1:
+        rule = f"gives items of one target, and data.target names {len(config.targets)}"
+        raise bad(config, rule, "give all values of an item as one array, and name that")
+    wanted = config.targets or TARGETS
     target = next((key for key in wanted if key in item), None)
     rest = [key for key in item if key != target]
     if target is None or len(rest) != 1:

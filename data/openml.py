@@ -50,16 +50,17 @@ def source(config: DataConfig, asked: Asked) -> Raw:
     frame = parse(content, config)
     for key in ("ignore_attribute", "row_id_attribute"):
         frame = frame.drop(columns=about.get(key) or [], errors="ignore")
-    target = config.target or about.get("default_target_attribute") or str(frame.columns[-1])
-    if target not in frame.columns:
+    default = about.get("default_target_attribute") or str(frame.columns[-1])
+    targets = config.targets or (default,)
+    for target in (name for name in targets if name not in frame.columns):
         raise DataError(
             "data.target",
             target,
             f"{config.name} has no such column",
             f"write one of: {', '.join(map(str, frame.columns[:20]))}",
         )
-    frame = _one_hot(frame, target, config)
-    raw = table(frame, config, target, first_row=1)
+    frame = _one_hot(frame, targets, config)
+    raw = table(frame, config, config.target or default, first_row=1)
     side = _side(raw.columns or ())
     if side:
         images = raw.inputs.reshape(-1, side, side) / 255
@@ -140,7 +141,7 @@ def _plain_rows(rows: bytes, decoded: Iterable[list[Any]], kinds: list[Any]) -> 
     ]
 
 
-def _one_hot(frame: pd.DataFrame, target: str, config: DataConfig) -> pd.DataFrame:
+def _one_hot(frame: pd.DataFrame, targets: tuple[str, ...], config: DataConfig) -> pd.DataFrame:
     """Nominal features as 0/1 columns; a nominal target as whole numbers where it is such."""
     import pandas as pd
 
@@ -153,7 +154,7 @@ def _one_hot(frame: pd.DataFrame, target: str, config: DataConfig) -> pd.DataFra
                 f"row {int(lost.argmax()) + 1}, column {name!r} is missing; {lost.sum()} such rows",
                 "save it as csv:FILE without these rows",
             )
-    if target in nominal:
+    for target in (name for name in targets if name in nominal):
         nominal.remove(target)
         text = frame[target].astype(str)
         whole = text.str.fullmatch(r"-?\d{1,18}").all()

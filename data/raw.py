@@ -35,7 +35,7 @@ class Raw:
     no lines. standardize: features (and regression targets) to mean 0, sd 1 over the pool.
     fill: missing features become the median of the pool. words: columns that hold the places of words in these. groups, times, parts [n]: the columns
     named by data.groups, data.order and data.split (train, validation, test). target: the name of
-    the target column.
+    the target column; of several values to predict the names of all.
     """
 
     inputs: Any
@@ -56,7 +56,7 @@ class Raw:
     parts: np.ndarray | None = None
     test_groups: np.ndarray | None = None
     test_times: np.ndarray | None = None
-    target: str | None = None
+    target: str | tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     words: dict[str, tuple[str, ...]] = field(default_factory=dict)
 

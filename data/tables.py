@@ -78,7 +78,7 @@ def _parquet(path: Path, config: DataConfig) -> Raw:
             f"{config.name} has beside {encoded[0]} the columns {', '.join(rest) or 'none'}",
             f"write one of them: {', '.join(rest)}" if rest else "add a column of labels",
         )
-    unused = [name for name in rest if name != target]
+    unused = [name for name in rest if name not in (config.targets or (target,))]
     images = pictures.from_parquet(content, encoded[0], config)
     raw = table(frame.drop(columns=unused), config, target, ids=ids, inputs=images)
     notes = [*said, *raw.notes]
@@ -152,14 +152,14 @@ def with_test(raw: Raw, other: Raw, config: DataConfig) -> Raw:
 def table(
     frame: pd.DataFrame,
     config: DataConfig,
-    target: str | None,
+    target: str | tuple[str, ...] | None,
     *,
     ids: np.ndarray | None = None,
     lines: np.ndarray | None = None,
     first_row: int = 0,
     inputs: Any = None,
 ) -> Raw:
-    """A data frame with its target column (None: the last) taken off, to be standardized.
+    """A data frame with its target column (None: the last), or several, taken off, to be standardized.
 
     lines, first_row: how a message names a row. inputs: features that are elsewhere, one a row of
     the frame; then no other column is one.
@@ -179,18 +179,14 @@ def table(
     }
     rest = [name for name in names if name not in taken.values()]
     target = (rest[-1] if rest else names[-1]) if target is None else target
-    if target not in names:
-        raise DataError(
-            "data.target",
-            target,
-            f"{config.name} has no such column",
-            f"write one of: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}",
-        )
-    if target in taken.values():
-        key = next(key for key, name in taken.items() if name == target)
-        raise DataError(f"data.{key}", target, "is the target too", "name another column")
+    chosen = (target,) if isinstance(target, str) else target
+    target = chosen[0] if len(chosen) == 1 else chosen
+    _check_targets(chosen, names, taken, config)
     raw = Raw(inputs, None, lines=lines, first_row=first_row, target=target)
-    targets, notes = _target(frame[target], raw, config)
+    if isinstance(target, str):
+        targets, notes = _target(frame[target], raw, config)
+    else:
+        targets, notes = _several(frame, target, raw, config), []
     raw = replace(
         raw,
         targets=targets,
@@ -200,7 +196,7 @@ def table(
         parts=roles.parts(frame, taken.get("split"), raw, config),
         notes=tuple(notes),
     )
-    features = frame.drop(columns=[target, *taken.values()])
+    features = frame.drop(columns=[*chosen, *taken.values()])
     if inputs is None:
         raw = _featured(raw, features, config)
     return _without_missing(raw, config) if config.missing == "drop" else raw
@@ -248,6 +244,47 @@ def _without_missing(raw: Raw, config: DataConfig) -> Raw:
         notes=(*raw.notes, f"{lost:,} of {len(keep):,} rows with missing values are left out"),
         **own,
     )
+
+
+def _check_targets(
+    targets: tuple[str, ...], names: list[str], taken: dict[str, str], config: DataConfig
+) -> None:
+    """Refuse targets that are no columns, named twice, or named as something else too."""
+    if not targets:
+        raise DataError("data.target", "[]", "names no column", "name one, or leave the key out")
+    for target in targets:
+        if target not in names:
+            raise DataError(
+                "data.target",
+                target,
+                f"{config.name} has no such column",
+                f"write one of: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}",
+            )
+        if target in taken.values():
+            key = next(key for key, name in taken.items() if name == target)
+            raise DataError(f"data.{key}", target, "is the target too", "name another column")
+        if targets.count(target) > 1:
+            raise DataError("data.target", target, "is named twice", "name each column once")
+
+
+def _several(
+    frame: pd.DataFrame, names: tuple[str, ...], raw: Raw, config: DataConfig
+) -> np.ndarray:
+    """Several columns of values as one array [n, K]. Refuses words among them."""
+    columns = []
+    for name in names:
+        values, _ = _target(frame[name], raw, config)
+        if values.dtype.kind not in "biuf":
+            words = ~frame[name].astype(str).str.fullmatch(NUMBER.pattern).to_numpy()
+            row = int(words.argmax())
+            raise DataError(
+                "data.target",
+                f"[{', '.join(names)}]",
+                f"column {name!r} has {str(values[row])!r} in {raw.place(row)}, and several targets are numbers",
+                "name columns of numbers, or one column of classes",
+            )
+        columns.append(values)
+    return np.column_stack(columns)
 
 
 def _target(column: pd.Series, raw: Raw, config: DataConfig) -> tuple[np.ndarray, list[str]]:

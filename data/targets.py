@@ -21,7 +21,7 @@ from engram.data.raw import Raw, bad, finite
 class Targets:
     """values: int64 [n] labels, or float32 [n] or [n, K] (classes None); test_values likewise.
 
-    names: the person's own name of each class. notes: what was decided.
+    names: the person's own name of each class, or of each of several values. notes: what was decided.
     """
 
     values: np.ndarray
@@ -74,6 +74,9 @@ def labelled(raw: Raw, config: DataConfig) -> Targets:
         notes.append(f"one-hot targets: read as {targets.shape[1]} classes")
         test = None if test is None else test.argmax(axis=1)
         targets = targets.argmax(axis=1)
+        if isinstance(raw.target, tuple):  # the columns are the classes
+            names = np.array(raw.target)
+            targets, test = names[targets], None if test is None else names[test]
     if not _is_classes(targets, config):
         return _regression(raw, targets, test, config, notes)
     if targets.ndim != 1:
@@ -138,7 +141,8 @@ def _regression(
     tested = None if test is None else values_of(raw, test, "y_test", config)
     if tested is not None and tested.shape[1:] != values.shape[1:]:
         raise bad(config, "y_test and y differ in shape", "give both the same columns")
-    return Targets(values, tested, notes=tuple(notes))
+    names = raw.target if isinstance(raw.target, tuple) else None
+    return Targets(values, tested, names=names, notes=tuple(notes))
 
 
 def _refuse_class_rows(values: np.ndarray, config: DataConfig) -> None:

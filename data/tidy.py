@@ -89,7 +89,8 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
         unit=unit,
         ids=ids[pool],
         test_ids=test_ids[test],
-        class_names=targets.names,
+        class_names=targets.names if targets.classes else None,
+        value_names=None if targets.classes else targets.names,
         notes=(*raw.notes, *targets.notes, *notes),
         division=_division(raw, pool, values if targets.classes else None),
     )
@@ -114,6 +115,7 @@ def cut(whole: Dataset, pool_size: int | None, test_size: int | None) -> Dataset
         ids=whole.ids[:pool_size],
         test_ids=whole.test_ids[:test_size],
         class_names=whole.class_names,
+        value_names=whole.value_names,
         notes=whole.notes,
         division=whole.division and whole.division.first(pool_size or pool),
         tokens=whole.tokens,
@@ -262,6 +264,7 @@ def checked(found: Dataset, config: DataConfig) -> Dataset:
         ids=found.ids,
         test_ids=found.test_ids,
         class_names=found.class_names,
+        value_names=found.value_names,
         notes=found.notes,
         division=found.division,
     )

@@ -72,7 +72,8 @@ class Predictions:
         """One row an example and replica, to be merged with your own table on `id`.
 
         Columns: id, replica, target, predicted, and a probability p_CLASS of each class, by your own names where
-        classes have any. Of a regression: id, replica, target_0..., predicted_0..., in your own unit.
+        classes have any. Of a regression: id, replica, target_0..., predicted_0... (by the names of several target
+        columns), in your own unit.
         """
         count, examples, width = self.values.shape
         columns: dict[str, Any] = {
@@ -86,8 +87,9 @@ class Predictions:
             columns |= {f"p_{name}": self.values[..., c].ravel() for c, name in enumerate(names)}
         else:
             targets, values = map(self.dataset.in_own_unit, (self.targets, self.values))
-            columns |= {f"target_{c}": np.tile(targets[:, c], count) for c in range(width)}
-            columns |= {f"predicted_{c}": values[..., c].ravel() for c in range(width)}
+            called = self.dataset.value_names or range(width)
+            columns |= {f"target_{n}": np.tile(targets[:, c], count) for c, n in enumerate(called)}
+            columns |= {f"predicted_{n}": values[..., c].ravel() for c, n in enumerate(called)}
         return pd.DataFrame(columns)
 
     def __iter__(self) -> Iterator[np.ndarray]:

@@ -469,3 +469,56 @@ def test_keys_that_mean_nothing_here_are_refused(name, key):
     error = refused(name, **{key: "first"})
     assert error.key == f"data.{key}"
     assert "csv:FILE" in error.fix
+
+
+def test_several_target_columns_are_values_each_of_its_own_spread(tmp_path):
+    heights, weights = 1000 * A + 3, B / 100
+    content = text(A, B, heights, weights, header="a,b,height,weight")
+    made = load(DataConfig(name=write(tmp_path, content), target=["height", "weight"]))
+    assert (made.classes, made.value_names) == (None, ("height", "weight"))
+    assert made.inputs.shape[1] == 2
+    assert any("2 values to predict" in note for note in made.notes)
+    given = np.column_stack([heights, weights])
+    np.testing.assert_allclose(made.targets.mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(made.targets.std(0), 1, atol=1e-5)
+    np.testing.assert_allclose(made.in_own_unit(made.targets), given[made.ids], rtol=1e-5)
+    tested = made.in_own_unit(made.test_targets)
+    np.testing.assert_allclose(tested, given[made.test_ids], rtol=1e-5)
+    other = tmp_path / "later.csv"
+    other.write_text("weight,a,height,b\n" + "1,2,3,4\n" * 3)
+    apart = load(DataConfig(name=made.name, target=["height", "weight"], test=str(other)))
+    np.testing.assert_allclose(apart.in_own_unit(apart.test_targets)[0], [3, 1], rtol=1e-5)
+    frame = parquet(tmp_path, a=A, b=B, height=heights, weight=weights)
+    again = load(DataConfig(name=frame, target=["height", "weight"]))
+    np.testing.assert_allclose(again.targets, made.targets, atol=1e-5)
+
+
+def test_one_target_in_a_list_is_that_target(tmp_path):
+    name = write(tmp_path, text(A, LETTERS, B, header="a,y,b"))
+    assert load(DataConfig(name=name, target=["y"])).digest == (
+        load(DataConfig(name=name, target="y")).digest
+    )
+
+
+def test_several_target_columns_of_which_one_is_1_are_classes(tmp_path):
+    kinds = np.eye(3, dtype=int)[np.arange(ROWS) % 3]
+    name = write(tmp_path, text(A, B, *kinds.T, header="a,b,dog,cat,ant"))
+    made = load(DataConfig(name=name, target=["dog", "cat", "ant"]))
+    assert (made.classes, made.class_names) == (3, ("ant", "cat", "dog"))
+    np.testing.assert_array_equal(2 - made.targets, made.ids % 3)
+
+
+@pytest.mark.parametrize(
+    ("target", "rule"),
+    [
+        (["a", "c"], "has no such column"),
+        (["a", "a"], "is named twice"),
+        ([], "names no column"),
+        (["a", "y"], "column 'y' has 'no' in line 2, and several targets are numbers"),
+        (["a", "b", "y"], "column 'y' has 'no'"),
+    ],
+)
+def test_several_target_columns_that_cannot_be_are_refused(tmp_path, target, rule):
+    error = refused(write(tmp_path, text(A, B, LETTERS)), target=target)
+    assert error.key == "data.target"
+    assert rule in error.rule
