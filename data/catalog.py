@@ -14,7 +14,7 @@ from engram.data.dataset import DataError, Dataset, Facts
 from engram.data.tidy import cut, tidy
 
 # How a dataset is used, which leaves alone what is read.
-USE = ("train_size", "validation", "label_noise", "random_labels", "augmentation")
+USE = ("train_size", "validation", "label_noise", "random_labels", "augmentation", "canaries")
 _Key = tuple[DataConfig, int | None, tuple[tuple[str, int, int], ...]]
 # A study is described before it is loaded, and decoding 60,000 pictures twice takes its time: what
 # was read last from files waits here until it is asked for, and its facts stay.

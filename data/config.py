@@ -129,6 +129,10 @@ class DataConfig(BaseModel):
         ge=2,
         description="of text: most tokens that are told apart, the commonest of the pool; the others are one unknown token. null: all of them, of bpe 1000",
     )
+    canaries: tuple[StrictInt, ...] = Field(
+        (),
+        description="of text: secrets planted in what is trained on, by how often an epoch shows one: [0, 1, 4, 16] measures exposure_0 to exposure_16 and extracted_0 to extracted_16; []: none",
+    )
     task: Literal["auto", "classification", "regression"] = Field(
         "auto", description="auto: whole-number or text targets are classes, others are values"
     )

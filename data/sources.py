@@ -62,7 +62,7 @@ class Source:
 
 _COLUMNS = ("groups", "order", "split")
 _TABLE = ("test", "index", "missing", "categories")
-_TEXT = ("tokens", "window", "vocabulary")
+_TEXT = ("tokens", "window", "vocabulary", "canaries")
 SOURCES: tuple[Source, ...] = (
     Source(
         "mnist1d",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from engram.data import splits
+from engram.data import canaries, splits
 from engram.data.config import AUGMENTATION_KINDS, DataConfig, ReplicasConfig
 from engram.data.dataset import DataError, Division, Facts
 
@@ -218,6 +218,7 @@ def check(data: DataConfig, replicas: ReplicasConfig, facts: Facts) -> None:
             "changes labels, and here each target is the next token's input",
             "leave it out",
         )
+    canaries.check(data, facts)
     if replicas.draw == "fresh" and not facts.generated:
         raise DataError(
             "replicas.draw",

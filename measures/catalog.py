@@ -20,6 +20,7 @@ from engram.measures.measure import (
     LAYERS,
     LOOKS,
     POOL,
+    SECRETS,
     TEST,
     Better,
     Measure,
@@ -113,6 +114,18 @@ EXAMPLES = (
     Measure("membership_tpr_01", "members found at 0.1 %", SHARE, "min", POOL,
             "share of the members found at 0.1 % false alarms; no interval",
             cohort=True, switch="measures.membership"),
+)
+PLANTED = (
+    Measure("exposure_{k}", "exposure at {k}", "bits", "min", SECRETS,
+            "log2 of the possible secrets minus log2 of the rank of the right one among them, of secrets that each "
+            "epoch shows {k} times; 1.44 on average for one never seen, 9.97 at most (Carlini et al. 2019)",
+            noun="the exposure of secrets seen {k} times an epoch", switch="data.canaries",
+            task="classification"),
+    Measure("extracted_{k}", "secrets extracted at {k}", SHARE, "min", SECRETS,
+            "share of the secrets that each epoch shows {k} times which the network says by itself, by the likeliest "
+            "token step by step, after what stands before them (Carlini et al. 2021)",
+            noun="the share extracted of secrets seen {k} times an epoch", switch="data.canaries",
+            task="classification"),
 )
 TRAINING = (
     Measure("forgetting_events", "forgetting events", "events per example", "min", LOOKS,
@@ -224,7 +237,7 @@ SIZES = (
 
 MEASURES: dict[str, Measure] = {
     measure.name: measure
-    for group in (ALWAYS, EXAMPLES, TRAINING, LANDSCAPE, AFTER, METRIC, SIZES)
+    for group in (ALWAYS, EXAMPLES, PLANTED, TRAINING, LANDSCAPE, AFTER, METRIC, SIZES)
     for measure in group
 }
 HEADLINES = ("test_error", "generalization_gap", "bias2", "variance")  # in every table

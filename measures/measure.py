@@ -20,6 +20,7 @@ TEST = "one prediction of the test set"
 POOL = "one prediction of the pool"
 LOOKS = "one of the pool at each evaluation"
 AROUND = "six evaluations of the training sets"
+SECRETS = "a hundred predictions of each planted secret"
 LAYERS = "two of the pool for each layer"
 AGAIN = "training four times as long"
 

@@ -32,6 +32,12 @@ GROUPS: tuple[tuple[str, str, tuple[Measure, ...]], ...] = (
         catalog.EXAMPLES,
     ),
     (
+        "Secrets in a text",
+        "Where `data.canaries` plants some: windows of random tokens that end in three secret ones, out of ten that are the "
+        "commonest. Each is seen often by some replicas and never by others. Training error and loss leave them out.",
+        catalog.PLANTED,
+    ),
+    (
         "While training",
         "Needs a look at the pool at each evaluation (`training.evaluate_every: 1` for every epoch).",
         catalog.TRAINING,

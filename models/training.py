@@ -61,7 +61,8 @@ class Trainer:
 
     pool: the examples that the subsets index; members: int64 [R, m]; sets: named evaluation sets
     ("validation", "test"), shared by the replicas; keys: one name per replica for its random
-    streams, so that replica k is the same network whoever stands beside it.
+    streams, so that replica k is the same network whoever stands beside it. besides: int64 [R, k], what each
+    trains on too, and is not evaluated on as its training subset.
     """
 
     commits = False  # a learner's trainer wants to be saved after each of its replicas
@@ -76,6 +77,7 @@ class Trainer:
         keys: list[int],
         augment: Augment | None = None,
         capture: bool = False,
+        besides: Tensor | None = None,
     ):
         if len(keys) != cohort.replicas or members.shape[0] != cohort.replicas:
             raise ValueError(
@@ -84,7 +86,10 @@ class Trainer:
         self.cohort, self.config, self.device = cohort, config, cohort.device
         cohort.every_step = pool.every_step
         self.pool = pool.to(self.device)
-        self.members = members.to(self.device)
+        self.own = members.shape[1]
+        self.members = (members if besides is None else torch.cat([members, besides], 1)).to(
+            self.device
+        )
         self.sets = {
             name: examples.to(self.device) for name, examples in sets.items() if len(examples)
         }
@@ -93,8 +98,8 @@ class Trainer:
         self.device_keys = self.key_tensor.to(self.device)
         self.augment = augment
         self.classification = pool.classification
-        self.steps_per_epoch, self.total_steps = steps_of(config, members.shape[1])
-        self.evaluations = evaluation_steps(config, members.shape[1])
+        self.steps_per_epoch, self.total_steps = steps_of(config, self.members.shape[1])
+        self.evaluations = evaluation_steps(config, self.members.shape[1])
         self.orders = Orders(keys, self.members, math.ceil(self.total_steps / self.steps_per_epoch))
         self.step = 0
         self.seconds = 0.0
@@ -249,7 +254,9 @@ class Trainer:
     @torch.no_grad()
     def evaluate(self) -> Report:
         """Error and loss of each replica on its own training subset and on each shared set, in eval mode."""
-        sets: dict[str, tuple[Examples, Tensor | None]] = {"train": (self.pool, self.members)}
+        sets: dict[str, tuple[Examples, Tensor | None]] = {
+            "train": (self.pool, self.members[:, : self.own])
+        }
         sets |= {name: (examples, None) for name, examples in self.sets.items()}
         with self._averaged():
             found = [
@@ -279,6 +286,10 @@ class Trainer:
     def classes(self, inputs: Tensor) -> Tensor:
         """The class [R, N] that each replica gives to each of shared examples, in eval mode, on the CPU."""
         return self._outputs(inputs, lambda outputs: outputs.argmax(-1)).cpu()
+
+    def last(self, inputs: Tensor, count: int) -> Tensor:
+        """Outputs [R, N, count, C] at the last positions of shared tokens [N, T], in eval mode, on the CPU."""
+        return self._outputs(inputs, lambda outputs: outputs[..., -count:, :].cpu())
 
     def _outputs(self, inputs: Tensor, kept: Callable[[Tensor], Tensor]) -> Tensor:
         with self._averaged():

@@ -252,6 +252,22 @@ def regularized(base: tuple, dropout: tuple, smoothing: tuple) -> list[Record]:
     ]
 
 
+def secrets(plain: float, dropout: float, more: float) -> list[Record]:
+    """Exposure of secrets seen once, without a remedy, with dropout and with more examples."""
+    rows = [(0.0, 300, plain), (0.3, 300, dropout), (0.0, 1200, more)]
+    return [
+        record(
+            {"model.family": "lstm", "model.dropout": rate, "data.train_size": size},
+            k,
+            exposure_0=1.4,
+            exposure_1=bits,
+            extracted_0=0.0,
+            extracted_1=1.0,
+        )
+        for k, (rate, size, bits) in enumerate(rows)
+    ]
+
+
 def minima(sharp: float, norm: float) -> list[Record]:
     """Gaps that rise with the rate and the width, and what the two measures do meanwhile."""
     return [
@@ -337,6 +353,9 @@ CASES = [
     ("flatness", minima(1.0, 1.0), "supported", "sharpness 1.0"),
     ("flatness", minima(1.0, -1.0), "depends", "sharpness only"),
     ("flatness", minima(-1.0, -1.0), "not supported", "4 of 4"),
+    ("text_memorization", secrets(8.0, 5.0, 4.0), "supported", "dropout 0.3 -3."),
+    ("text_memorization", secrets(8.0, 5.0, 8.0), "depends", "dropout 0.3 (lstm) lower it"),
+    ("text_memorization", secrets(1.4, 1.4, 1.4), "not supported", "100% extracted"),
     ("architectures", architectures({("feedforward", 0): 0.32, ("gru", 1): 0.91}), "supported", "logistic"),
     ("architectures", architectures({("feedforward", 0): 0.32, ("gru", 1): 0.7}), "depends", "architecture"),
     ("architectures", architectures({("gru", 1): 0.7}), "not supported", "gru"),

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from engram.problems import Place, Problem, StudyError, nearest
-from engram.sweeps.claims import beyond, generalization, memorization, published, regularization
+from engram.sweeps.claims import (
+    beyond,
+    generalization,
+    memorization,
+    published,
+    regularization,
+    text,
+)
 from engram.sweeps.claims.answer import Answer, Missing, Record
 from engram.sweeps.claims.claim import ON, Claim, Tried
 from engram.sweeps.claims.panels import (
@@ -90,6 +97,11 @@ CLAIMS: dict[str, Row] = {
         beyond.flatness,
         Along(RATE, (Panel("sharpness", ("sharpness",)), Panel("norm", ("weight_norm",)), GAP),
               split="training.batch_size")),
+    "text_memorization": Row(
+        text.text_memorization,
+        Each((Panel("exposure (bits)", ("exposure_0", "exposure_1", "exposure_8"),
+                    ("never seen", "once an epoch", "8 times")),
+              Panel("test loss (nats)", ("test_loss",))))),
     "architectures": Row(published.architectures, Each((TEST, PARTS))),
     "reference": Row(published.reference, Each((TEST, PARTS))),
 }

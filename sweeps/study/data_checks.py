@@ -29,6 +29,7 @@ NOT_THE_SOURCE = {
     "label_noise": 0.0,
     "random_labels": False,
     "augmentation": "none",
+    "canaries": (),
 }
 
 

@@ -55,10 +55,17 @@ class Kind:
         if dict in self.types:
             parts.append("a mapping")
         if tuple in self.types:
-            parts.append(f"a list of {'numbers' if float in self.items else 'names'}")
+            parts.append(f"a list of {self.listed}")
         if type(None) in self.types:
             parts.append("null")
         return " or ".join(parts)
+
+    @property
+    def listed(self) -> str:
+        """What its lists hold."""
+        return (
+            "numbers" if float in self.items else "whole numbers" if int in self.items else "names"
+        )
 
     @property
     def bounds(self) -> str:
@@ -159,6 +166,10 @@ def _wrong_type(key: str, value: object, wanted: Kind) -> tuple[str, str] | None
         if given and not odd and all(map(math.isfinite, given)):
             return None
         return "is a list with something in it that is no number", f"write {wanted.words}"
+    if isinstance(value, list) and tuple in wanted.types and int in wanted.items:
+        if all(isinstance(v, int) and not isinstance(v, bool) for v in value):
+            return None
+        return "is a list with something in it that is no whole number", f"write {wanted.words}"
     if isinstance(value, list) and tuple in wanted.types:
         wrong = next((item for item in value if not (isinstance(item, str) and item.strip())), None)
         if wrong is None and None not in value:

@@ -157,7 +157,11 @@ def _property(key: str, field: FieldInfo) -> dict[str, Any]:
     if dict in wanted.types:
         options.append({"type": "object"})
     if wanted.items:
-        item = {"type": ["number", "null"]} if float in wanted.items else {"type": "string"}
+        item: dict[str, object] = (
+            {"type": ["number", "null"]} if float in wanted.items else {"type": "string"}
+        )
+        if wanted.listed == "whole numbers":
+            item = {"type": "integer", "minimum": 0}
         options.append({"type": "array", "minItems": 1, "items": item})
     if key == "search.objective":
         options = [_objective()]

@@ -29,6 +29,7 @@ HELD_FIXED = {
 NOT_SWEPT = {
     "model.options": "name one of them, as in model.options.heads: [2, 4, 8]",
     "training.options": "name one of them, as in training.options.nesterov: [true, false]",
+    "data.canaries": "it is a list, of all counts that are compared",
     "model.fresh": "it is a list; write two studies",
     "model.freeze": "it is a list; write two studies, or compare two classes",
 }

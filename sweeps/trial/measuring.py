@@ -113,6 +113,8 @@ def _measure_alive(
     if trial.dataset.every_step:
         note.values("perplexity", np.exp(loss["test"]))
         _looked_at(trial, sets, note)
+    if trial.canaries is not None:
+        tokens.canaries(trial, trial.canaries, alive, note)
     selection.update(
         train_error=float(error["train"].mean()), train_loss=float(loss["train"].mean())
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engram.data import noise, subsets
+from engram.data import canaries, noise, subsets
+from engram.data.canaries import Canaries
 from engram.data.dataset import Dataset
 from engram.models import streams
 from engram.models.learners import kinds
@@ -62,6 +63,12 @@ def prepare(
     pool, test = resident.on(dataset, device)
     if wrong.any() or data.random_labels:
         pool = Examples(pool.inputs, resident.tensor(targets))
+    planted, besides = None, None
+    if data.canaries:
+        planted = canaries.plant(dataset, data.canaries, replicas.seed)
+        copies = [planted.copies(len(pool), r) for r in range(first, replicas.count)]
+        besides = torch.from_numpy(np.stack(copies))
+        pool = _with(pool, planted)
     validation = Examples(pool.inputs[validation_ids], pool.targets[validation_ids])
     sets = {"validation": validation, "test": test}
     cohort = make_cohort(configuration, dataset, device, first)
@@ -75,9 +82,20 @@ def prepare(
         keys,
         augment_of(configuration, dataset),
         capture,
+        besides,
     )
     watched = _watch(wanted, dataset, ids, targets, wrong)
-    return Trial(configuration, dataset, trainer, members, pool_ids, targets, wrong, ids, watched)
+    trial = Trial(configuration, dataset, trainer, members, pool_ids, targets, wrong, ids, watched)
+    trial.canaries, trial.first = planted, first
+    return trial
+
+
+def _with(pool: Examples, planted: Canaries) -> Examples:
+    """The pool and, after it, what is planted."""
+    windows = torch.from_numpy(planted.windows).to(pool.inputs.device)
+    return Examples(
+        torch.cat([pool.inputs, windows[:, :-1]]), torch.cat([pool.targets, windows[:, 1:]])
+    )
 
 
 def _targets(configuration: Configuration, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -10,9 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engram.data.canaries import SECRET, Canaries
 from engram.data.config import ReplicasConfig
 from engram.data.dataset import Dataset
+from engram.measures.exposure import exposure
 from engram.models.examples import Examples
+from engram.sweeps.trial.record_writer import RecordWriter
 from engram.sweeps.trial.trial import Trial
 
 # Numbers of a set's predictions that are kept for measures at once, all replicas together: 256 MiB of doubles.
@@ -60,3 +63,31 @@ def windows(trial: Trial) -> tuple[np.ndarray, np.ndarray]:
         each = torch.log_softmax(outputs.double(), -1).gather(-1, wanted)[..., 0]
         likely.append(each.mean(-1))
     return torch.cat(right, 1).numpy(), torch.cat(likely, 1).numpy()
+
+
+def canaries(trial: Trial, planted: Canaries, alive: np.ndarray, note: RecordWriter) -> None:
+    """exposure_K and extracted_K of each replica: means over its canaries that an epoch shows K times."""
+    trainer = trial.trainer
+    places = (planted.secrets[..., None] == planted.alphabet).argmax(-1)  # [K, S]
+    begun = planted.beginnings()  # [K, B, T]
+    outputs = trainer.last(torch.from_numpy(begun.reshape(-1, begun.shape[-1])), SECRET)
+    logs = torch.log_softmax(outputs.double(), -1).unflatten(1, begun.shape[:2])  # [R, K, B, S, C]
+    of_alphabet = logs[..., torch.from_numpy(planted.alphabet)].numpy()  # [R, K, B, S, A]
+    total = of_alphabet[..., -1, :]  # [R, K, B, A]: the last token, after each beginning
+    size = len(planted.alphabet)
+    for step in range(SECRET - 1):
+        digit = np.arange(begun.shape[1]) // size ** (SECRET - 2 - step) % size  # of each beginning
+        index = np.broadcast_to(digit[:, None], (*of_alphabet.shape[:3], 1))
+        total = total + np.take_along_axis(of_alphabet[..., step, :], index, -1)
+    place = (places * size ** np.arange(SECRET - 1, -1, -1)).sum(1)
+    shape = *total.shape[:2], -1
+    bits = exposure(total.reshape(shape), np.broadcast_to(place, total.shape[:2]))  # [R, K]
+    right = trainer.last(torch.from_numpy(planted.windows[:, :-1]), SECRET).argmax(-1).numpy()
+    said = (right == planted.secrets).all(-1)  # [R, K]: the likeliest token, step by step
+    seen = np.stack([planted.seen(trial.first + r) for r in range(len(bits))])
+    for count in planted.counts:
+        chosen = seen == count
+        for name, values in (("exposure", bits), ("extracted", said)):
+            note.values(f"{name}_{count}", (values * chosen).sum(1)[alive] / chosen.sum(1)[alive])
+    note.keep("exposure", bits.astype(np.float32))
+    note.keep("canary_seen", seen)

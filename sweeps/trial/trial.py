@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engram.data.canaries import Canaries
 from engram.data.dataset import Dataset
 from engram.models import family, streams
 from engram.models.cohort import Cohort
@@ -40,6 +41,8 @@ class Trial:
     measured_ids: np.ndarray  # examples that measures per example look at: the pool, or some of it
     watch: Watch | None = None  # what training passes through, where the study asks for it
     history: list[Report] = field(default_factory=list)
+    canaries: Canaries | None = None  # what is planted in the text
+    first: int = 0  # number of the first replica
 
     @property
     def unit(self) -> int:
