@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from engram.data import categories, splits
+from engram.data import categories, numbered, splits
 from engram.data.config import DataConfig
 from engram.data.dataset import KINDS, DataError, Dataset, Division, assemble
 from engram.data.pictures import Encoded, channels_first, shape_text, unscaled
@@ -74,6 +74,10 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
                 f"{values.shape[1]} values to predict, each brought to mean 0 and sd 1 over the pool"
             )
     check_kind(kind, inputs.ndim, config)
+    tokens = None
+    if kind == "tokens":
+        inputs, test_inputs, tokens, said = numbered.read(inputs, test_inputs, config)
+        notes += said
     notes += _repeated(inputs, test_inputs)
     ids = _ids(raw.ids, len(raw.targets))
     test_ids = _ids(raw.test_ids, len(raw.test_targets)) if own_test else ids
@@ -93,6 +97,7 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
         value_names=None if targets.classes else targets.names,
         notes=(*raw.notes, *targets.notes, *notes),
         division=_division(raw, pool, values if targets.classes else None),
+        tokens=tokens,
     )
     _two_classes(whole, len(pool))
     return _with_rare_note(cut(whole, pool_size, config.test_size))
@@ -250,11 +255,15 @@ def checked(found: Dataset, config: DataConfig) -> Dataset:
         if found.classes is None:
             values_of(raw, np.asarray(targets), name, config)
         else:
-            _labels(np.asarray(targets), found.classes, name, config)
+            each = np.asarray(targets)
+            _labels(each.reshape(-1) if found.every_step else each, found.classes, name, config)
+    tokens, inputs, test_inputs = found.tokens, pool[0], test[0]
+    if found.kind == "tokens" and tokens is None:
+        inputs, test_inputs, tokens, _ = numbered.read(inputs, test_inputs, config)
     made = assemble(
         config.name,
-        (pool[0], found.targets),
-        (test[0], found.test_targets),
+        (inputs, found.targets),
+        (test_inputs, found.test_targets),
         classes=found.classes,
         kind=found.kind,
     )
@@ -267,6 +276,7 @@ def checked(found: Dataset, config: DataConfig) -> Dataset:
         value_names=found.value_names,
         notes=found.notes,
         division=found.division,
+        tokens=tokens,
     )
 
 
