@@ -70,10 +70,13 @@ def test_a_server_that_fails_is_slow_or_loses_answers(server, tmp_path):
     study, home = faults.write(tmp_path, with_uri(SMALL, proxy.uri, "moody")), tmp_path / "runs"
     try:
         run = faults.Run(study, home)
-        assert run.wait() == 0, run.text
-        if "waits in" in run.text:  # it was given up for the time being
+        code = run.wait()
+        if "waits in" in run.text:  # it was given up for the time being: 1 where nothing had arrived by then
+            assert code in (0, 1), run.text
             proxy.calm = True
             assert "waits in" not in faults.finish(study, home).stderr
+        else:
+            assert code == 0, run.text
     finally:
         proxy.close()
     assert {"error", "lost", "late"} <= set(proxy.seen)

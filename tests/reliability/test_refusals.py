@@ -215,8 +215,8 @@ def test_a_question_of_twenty_thousand_characters_is_recorded(server, tmp_path):
     """MLflow takes 5,000 in a tag of an experiment and 8,000 in one of a run."""
     question = "why? " * 4000
     text = "name: long\nquestion: '{}'\ndata: {{train_size: 100}}\ntraining: {{epochs: 2}}\n"
-    text += f"tracking: {{uri: '{server.uri}'}}\n"
-    study, home = faults.write(tmp_path, text.format(question)), tmp_path / "runs"
+    text += "tracking: {{uri: '{}'}}\n"
+    study, home = faults.write(tmp_path, text.format(question, server.uri)), tmp_path / "runs"
     faults.finish(study, home)
     found = runs(server.uri, "long")
     assert {run.info.status for run in found} == {"FINISHED"}
