@@ -65,7 +65,7 @@ class DataConfig(BaseModel):
     )
     target: str | tuple[str, ...] | None = Field(
         None,
-        description="target column of a table, or several columns of values: [x, y]; null: the last one",
+        description="target column of a table, or several columns of values, or of labels of 0 and 1: [x, y]; null: the last one",
     )
     header: Literal["auto", "first", "none"] = Field(
         "auto",
@@ -133,8 +133,9 @@ class DataConfig(BaseModel):
         (),
         description="of text: secrets planted in what is trained on, by how often an epoch shows one: [0, 1, 4, 16] measures exposure_0 to exposure_16 and extracted_0 to extracted_16; []: none",
     )
-    task: Literal["auto", "classification", "regression"] = Field(
-        "auto", description="auto: whole-number or text targets are classes, others are values"
+    task: Literal["auto", "classification", "regression", "multilabel"] = Field(
+        "auto",
+        description="auto: whole-number or text targets are classes, several columns of 0 and 1 labels of which an example may have any number (multilabel), others are values",
     )
 
     @property

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+Task = Literal["classification", "multilabel", "regression"]
 Kind = Literal["vector", "sequence", "image", "tokens"]
 KINDS: tuple[Kind, ...] = ("vector", "sequence", "image", "tokens")
 
@@ -67,7 +68,8 @@ class Tokens:
 class Facts:
     """Sizes and kinds, known before any training. `pool` None: as many examples as wanted.
 
-    notes: what was decided while reading, a sentence each. division, tokens: as the Dataset has them.
+    notes: what was decided while reading, a sentence each. division, tokens: as the Dataset has them. labels: how many
+    an example may have, where it may have any number of them.
     """
 
     pool: int | None
@@ -79,6 +81,12 @@ class Facts:
     notes: tuple[str, ...] = field(default=(), compare=False)
     division: Division | None = field(default=None, compare=False, repr=False)
     tokens: Tokens | None = field(default=None, repr=False)
+    labels: int | None = None
+
+    @property
+    def task(self) -> Task:
+        """One class an example, any number of labels, or values."""
+        return task_of(self.classes, self.labels)
 
     @property
     def every_step(self) -> bool:
@@ -101,14 +109,15 @@ class Dataset:
     """A pool, out of which subsets are drawn, and a test set, which nothing is chosen on.
 
     inputs: float32 [n, features] vectors, [n, T] sequences, [n, H, W] or [n, C, H, W] images; int64 [n, T] tokens.
-    targets: int64 [n] labels in 0..classes-1, or float32 [n] or [n, K] values (classes is None); int64 [n, T], where
+    targets: int64 [n] labels in 0..classes-1, or float32 [n] or [n, K] values (classes is None), or
+    bool [n, L], which of L labels an example has (classes is None); int64 [n, T], where
     each position has one (tokens.every_step).
     digest: sha256 (hex) of the dtype, shape and bytes of the four arrays in order.
     unit: mean and standard deviation by which the targets were standardized; None where they were not.
     ids, test_ids: [n] the person's own name of each example, int64 or text: the values of an index
     column, the path of a picture, otherwise its position (from 0) in what was given.
-    class_names: the person's own name of each class; value_names: of each of several values to predict, where they
-    have names; notes: what was decided while reading.
+    class_names: the person's own name of each class; value_names: of each of several values or labels, where
+    they have names; notes: what was decided while reading.
     division: what keeps examples together or apart. tokens: what inputs that are whole numbers stand for.
     """
 
@@ -164,12 +173,30 @@ class Dataset:
             self.notes,
             self.division,
             self.tokens,
+            self.labels,
         )
+
+    @property
+    def labels(self) -> int | None:
+        """How many labels there are, where an example may have any number of them."""
+        return int(self.targets.shape[1]) if self.targets.dtype == np.bool_ else None
+
+    @property
+    def task(self) -> Task:
+        """One class an example, any number of labels, or values."""
+        return task_of(self.classes, self.labels)
 
     @property
     def every_step(self) -> bool:
         """Whether an example has a target at each of its positions."""
         return self.tokens is not None and self.tokens.every_step
+
+
+def task_of(classes: int | None, labels: int | None) -> Task:
+    """What is asked of each example."""
+    if classes is not None:
+        return "classification"
+    return "regression" if labels is None else "multilabel"
 
 
 def digest(arrays: Sequence[np.ndarray]) -> str:
@@ -192,7 +219,9 @@ def assemble(
     generated: bool = False,
 ) -> Dataset:
     """A Dataset of arrays already checked: cast to the house's types, with its digest."""
-    dtype = np.float32 if classes is None else np.int64
+    dtype: type[Any] = np.float32 if classes is None else np.int64
+    if classes is None and pool[1].dtype == np.bool_:
+        dtype = np.bool_
     read = np.int64 if kind == "tokens" else np.float32
     arrays = (
         np.ascontiguousarray(pool[0], read),

@@ -219,6 +219,10 @@ def check(data: DataConfig, replicas: ReplicasConfig, facts: Facts) -> None:
             "leave it out",
         )
     canaries.check(data, facts)
+    if facts.labels is not None and (data.label_noise or data.random_labels):
+        key = "random_labels" if data.random_labels else "label_noise"
+        rule = "changes the one class of an example, and here it may have several labels"
+        raise DataError(f"data.{key}", getattr(data, key), rule, "leave it out")
     if replicas.draw == "fresh" and not facts.generated:
         raise DataError(
             "replicas.draw",

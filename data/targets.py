@@ -19,7 +19,8 @@ from engram.data.raw import Raw, bad, finite
 
 @dataclass(frozen=True)
 class Targets:
-    """values: int64 [n] labels, or float32 [n] or [n, K] (classes None); test_values likewise.
+    """values: int64 [n] labels, or float32 [n] or [n, K] (classes None), or bool [n, L] of several labels (classes
+    None); test_values likewise.
 
     names: the person's own name of each class, or of each of several values. notes: what was decided.
     """
@@ -77,6 +78,8 @@ def labelled(raw: Raw, config: DataConfig) -> Targets:
         if isinstance(raw.target, tuple):  # the columns are the classes
             names = np.array(raw.target)
             targets, test = names[targets], None if test is None else names[test]
+    if _is_multilabel(targets, config):
+        return _multilabel(raw, targets, test, config, notes)
     if not _is_classes(targets, config):
         return _regression(raw, targets, test, config, notes)
     if targets.ndim != 1:
@@ -145,14 +148,51 @@ def _regression(
     return Targets(values, tested, names=names, notes=tuple(notes))
 
 
+def _multilabel(
+    raw: Raw, targets: np.ndarray, test: np.ndarray | None, config: DataConfig, notes: list[str]
+) -> Targets:
+    """Which of several labels each example has: columns of 0 and 1."""
+    for name, found in (("y", targets), ("y_test", test)):
+        if found is None:
+            continue
+        if found.ndim != 2 or found.shape[1:] != targets.shape[1:] or found.shape[1] < 2:
+            rule = f"{name} has shape {found.shape}; several labels are two columns or more"
+            raise bad(config, rule, "give one column of 0 and 1 for each label")
+        wrong = (
+            ~np.isin(found, (0, 1)) if found.dtype.kind in "biuf" else np.ones(found.shape, bool)
+        )
+        if wrong.any():
+            row, column = (int(i) for i in np.argwhere(wrong)[0])
+            rule = f"{name}[{row}, {column}] is {found[row, column]!s}; a label is 0 or 1"
+            raise DataError(
+                "data.task", config.task, rule, "write 1 where a row has the label, else 0"
+            )
+    labels = targets.astype(bool)
+    names = raw.target if isinstance(raw.target, tuple) else None
+    same = (labels == labels[:1]).all(axis=0)
+    if same.any():
+        column = int(same.argmax())
+        called = f"{names[column]!r}" if names else f"{column} (counted from 0)"
+        rule = f"label {called} is {int(labels[0, column])} in every row"
+        raise bad(config, rule, "leave its column out")
+    said = f"{labels.shape[1]} labels of which a row has any number (multilabel), {labels.sum(1).mean():.2g} on average"
+    tested = None if test is None else test.astype(bool)
+    return Targets(labels, tested, names=names, notes=(*notes, said))
+
+
+def _is_multilabel(targets: np.ndarray, config: DataConfig) -> bool:
+    """Asked for, or several columns of 0 and 1 that are not one-hot."""
+    if config.task == "multilabel":
+        return True
+    several = targets.ndim == 2 and targets.shape[1] > 1 and targets.dtype.kind in "biuf"
+    return config.task == "auto" and several and bool(np.isin(targets, (0, 1)).all())
+
+
 def _refuse_class_rows(values: np.ndarray, config: DataConfig) -> None:
     """Rows that look like classes in another dress are not fitted as values unasked."""
-    if np.isin(values, (0, 1)).all():
-        rule = f"y has {values.shape[1]} columns of 0 and 1, and not one 1 in each row"
-    elif values.min() >= 0 and np.allclose(values.sum(axis=1), 1, atol=1e-3):
-        rule = f"y has {values.shape[1]} columns whose rows sum to 1, as class probabilities do"
-    else:
+    if values.min() < 0 or not np.allclose(values.sum(axis=1), 1, atol=1e-3):
         return
+    rule = f"y has {values.shape[1]} columns whose rows sum to 1, as class probabilities do"
     raise DataError(
         "data.task",
         "auto",
@@ -163,7 +203,7 @@ def _refuse_class_rows(values: np.ndarray, config: DataConfig) -> None:
 
 def _is_one_hot(targets: np.ndarray, config: DataConfig) -> bool:
     """0 (or -1) and one larger value, which stands exactly once in each row: [n, K], K of 2 or more."""
-    if config.task == "regression" or targets.ndim != 2 or targets.shape[1] < 2:
+    if config.task in ("regression", "multilabel") or targets.ndim != 2 or targets.shape[1] < 2:
         return False
     if targets.dtype.kind not in "biuf" or not len(targets):
         return False

@@ -66,7 +66,7 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
     if table:
         inputs, test_inputs = _standardize(inputs, test_inputs)
     unit, several = None, values.ndim == 2 and values.shape[1] > 1
-    if targets.classes is None and (table or several):
+    if targets.classes is None and values.dtype != np.bool_ and (table or several):
         unit = _moments(values)
         values, test_values = _standardize(values, test_values)
         if several:  # else the one with the largest numbers would be all that is learned

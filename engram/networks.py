@@ -52,18 +52,22 @@ class Predictions:
     @property
     def probabilities(self) -> np.ndarray:
         """The values [R, N, C], by the name that they have in a classification."""
-        if not self.classification:
+        if not (self.classification or self.dataset.labels):
             raise AttributeError("a regression has no probabilities: see values")
         return self.values
 
     @property
     def predicted(self) -> np.ndarray:
         """The label that each replica gives each example [R, N]; of a regression the values [R, N, C]."""
+        if self.dataset.labels:
+            return self.values > 0.5
         return self.values.argmax(-1) if self.classification else self.values
 
     @property
     def error(self) -> np.ndarray:
         """Each replica's error [R]: share of wrong labels, or mean squared error."""
+        if self.dataset.labels:
+            return (self.predicted != self.targets).mean(axis=(1, 2))
         if self.classification:
             return (self.predicted != self.targets).mean(axis=1)
         return np.square(self.values - self.targets).mean(axis=(1, 2))
@@ -73,7 +77,7 @@ class Predictions:
 
         Columns: id, replica, target, predicted, and a probability p_CLASS of each class, by your own names where
         classes have any. Of a regression: id, replica, target_0..., predicted_0... (by the names of several target
-        columns), in your own unit.
+        columns), in your own unit; of several labels an example: id, replica, target_NAME, p_NAME of each.
         """
         count, examples, width = self.values.shape
         columns: dict[str, Any] = {
@@ -88,15 +92,16 @@ class Predictions:
         else:
             targets, values = map(self.dataset.in_own_unit, (self.targets, self.values))
             called = self.dataset.value_names or range(width)
+            what = "p" if self.dataset.labels else "predicted"
             columns |= {f"target_{n}": np.tile(targets[:, c], count) for c, n in enumerate(called)}
-            columns |= {f"predicted_{n}": values[..., c].ravel() for c, n in enumerate(called)}
+            columns |= {f"{what}_{n}": values[..., c].ravel() for c, n in enumerate(called)}
         return pd.DataFrame(columns)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return iter((self.values, self.targets, self.ids))
 
     def __repr__(self) -> str:
-        what = "probabilities" if self.classification else "values"
+        what = "probabilities" if self.classification or self.dataset.labels else "values"
         return (
             f"<Predictions of trial {self.trial}: {what} {list(self.values.shape)}, {self.source}>"
         )
@@ -175,7 +180,10 @@ class Networks:
             made = self._rebuilt(record, state, dataset)
             said = tokens.by_token(made, "test")[0] if dataset.every_step else made.outputs("test")
             outputs = said[~state["trainer"]["diverged"]].double()
-            found = (outputs.softmax(-1) if made.trainer.classification else outputs).numpy()
+            if dataset.labels:
+                found = outputs.sigmoid().numpy()
+            else:
+                found = (outputs.softmax(-1) if made.trainer.classification else outputs).numpy()
             if kept is None or np.allclose(found, kept, rtol=HALF, atol=HALF):
                 return found
         except Exception as error:  # whatever a person's own code raises

@@ -196,6 +196,18 @@ AFTER = tuple(
                 switch="measures.retention", task="classification"),
     )
 )
+EACH = (
+    Measure("target{k}_error", "error of target {k}", ERROR, "min", TEST,
+            "of target {k}, counted from 1 in the order of `data.target`: the share of wrong answers "
+            "of a label, the squared error of a value", noun="the error of target {k}",
+            switch="several targets"),
+    Measure("target{k}_bias2", "bias² of target {k}", SQUARED, "min", TEST,
+            "squared distance of the replicas' mean prediction from target {k}; the sum over the "
+            "targets is bias²", noun="the bias of target {k}", switch="several targets", corrected=True),
+    Measure("target{k}_variance", "variance of target {k}", SQUARED, "min", TEST,
+            "how far replicas lie from their mean prediction of target {k}; the sum over the targets "
+            "is the variance", noun="the variance of target {k}", switch="several targets", corrected=True),
+)
 METRIC = (
     Measure("f1", "F1", IN_UNIT, "max", TEST,
             "macro F1: the mean over classes of the harmonic mean of precision and recall",
@@ -217,6 +229,9 @@ METRIC = (
     Measure("log_loss", "log-loss", NATS, "min", TEST,
             "mean of minus the logarithm of the true class's probability",
             True, task="classification", of=METRICS + "log_loss", asked=True, new_data=True),
+    Measure("subset_error", "subset error", ERROR, "min", TEST,
+            "share of the examples of which any label is wrong",
+            True, task="multilabel", of=METRICS + "subset_error", asked=True, new_data=True),
     Measure("r2", "R²", "at most 1", "max", TEST,
             "share of the target's variance that is explained; mean over targets",
             True, task="regression", of=METRICS + "r2", asked=True, new_data=True),
@@ -237,7 +252,7 @@ SIZES = (
 
 MEASURES: dict[str, Measure] = {
     measure.name: measure
-    for group in (ALWAYS, EXAMPLES, PLANTED, TRAINING, LANDSCAPE, AFTER, METRIC, SIZES)
+    for group in (ALWAYS, EXAMPLES, PLANTED, TRAINING, LANDSCAPE, AFTER, EACH, METRIC, SIZES)
     for measure in group
 }
 HEADLINES = ("test_error", "generalization_gap", "bias2", "variance")  # in every table

@@ -111,6 +111,13 @@ def squared(predictions: Any, targets: Any, groups: Groups, inits: int = 1) -> R
     return {"bias2": off - of_mean, "variance": variance, "ensemble_error": error}
 
 
+def label_errors(probabilities: Any, labels: Any, groups: Groups) -> Rows:
+    """`error`: share of each example's labels that the mean of the probabilities [R, N, L] has wrong; labels: [N, L]."""
+    values = arrays.floats(probabilities, "probabilities")
+    mean = groups.sums(values) / groups.left[:, None, None]
+    return {"error": ((mean > 0.5) != np.asarray(labels, bool)).mean(axis=2)}
+
+
 def components(predictions: Any, groups: Groups, inits: int) -> Rows:
     """`variance_data` and `variance_init` of `bias_variance.components`; predictions: [D, S, N, ...], S = inits > 1.
 

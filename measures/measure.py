@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Better = Literal["min", "max", ""]
-Task = Literal["classification", "regression", ""]
+Task = Literal["classification", "multilabel", "regression", ""]
 
 # What taking a measure costs, besides the training that there is anyway.
 FREE = "nothing"
@@ -85,9 +85,9 @@ class Measure:
             raise TypeError(f"{self.of} is no function")
         return found
 
-    def fits(self, classification: bool) -> bool:
+    def fits(self, task: str) -> bool:
         """Whether it means something for the task."""
-        return self.task in ("", "classification" if classification else "regression")
+        return self.task in ("", task)
 
     def numbered(self, name: str) -> Measure | None:
         """This measure of one layer, where `name` is its name with a number for `{k}`."""

@@ -97,6 +97,13 @@ def log_loss(probabilities: Any, labels: Any) -> Floats:
     )
 
 
+def subset_error(probabilities: Any, labels: Any) -> Floats:
+    """Share of the examples of which any label is wrong, in [0, 1]: 1 - sklearn.metrics.accuracy_score.
+
+    probabilities [R, N, L] of each label, labels [N, L] of 0 and 1; a label is given above one half."""
+    return _each(lambda p, y: float(((p > 0.5) != y).any(-1).mean()), probabilities, labels)
+
+
 def r2(values: Any, targets: Any) -> Floats:
     """1 - squared error over the variance of the targets, at most 1; mean over K targets."""
     from sklearn.metrics import r2_score

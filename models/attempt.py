@@ -110,6 +110,7 @@ def attempt(case: Case) -> tuple[str, ...]:
         found = _predicted(trainer, 0).shape[-1]
     if found != case.outputs:
         what = "classes" if case.examples.classification else "values to predict"
+        what = "labels" if case.examples.labels else what
         raise ModelError(
             f"{where} returns {found} numbers an example, and the data has {case.outputs} {what}: build the last layer "
             "with `outputs`"

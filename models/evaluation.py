@@ -46,7 +46,11 @@ class Evaluation:
                 targets = targets.expand(outputs.shape[0], *targets.shape)
             outputs, targets = by_token(outputs, targets)
             losses = example_losses(outputs, targets)
-            wrong = (outputs.argmax(-1) != targets).float() if examples.classification else losses
+            wrong = losses
+            if examples.classification:
+                wrong = (outputs.argmax(-1) != targets).float()
+            elif examples.labels:
+                wrong = ((outputs > 0) != targets).float().mean(2)
             total[:, part.replicas] += torch.stack([wrong.sum(1), losses.sum(1)])
         return total / count
 

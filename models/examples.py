@@ -10,7 +10,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Examples:
-    """inputs [N, ...] float32 (or int64 tokens) and targets [N] int64 (classes) or [N, K] float32 (values).
+    """inputs [N, ...] float32 (or int64 tokens) and targets [N] int64 (classes), [N, K] float32 (values) or [N, L]
+    bool (which of L labels each has).
 
     int64 targets [N, T] are of tokens: each position has one."""
 
@@ -22,7 +23,12 @@ class Examples:
 
     @property
     def classification(self) -> bool:
-        return not self.targets.is_floating_point()
+        return not (self.targets.is_floating_point() or self.labels)
+
+    @property
+    def labels(self) -> bool:
+        """Whether an example may have any number of labels."""
+        return self.targets.dtype == torch.bool
 
     @property
     def every_step(self) -> bool:

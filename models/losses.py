@@ -30,7 +30,11 @@ def by_token(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def example_losses(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Loss of each example [R, B]: cross-entropy of logits [R, B, C], or squared error averaged over values."""
+    """Loss of each example [R, B]: cross-entropy of logits [R, B, C]; squared error averaged over values; binary
+    cross-entropy of logits averaged over labels (targets bool)."""
+    if targets.dtype == torch.bool:
+        each = F.binary_cross_entropy_with_logits(outputs, targets.to(outputs), reduction="none")
+        return each.mean(2)
     if targets.is_floating_point():
         return (outputs - targets).square().flatten(2).mean(2)
     # Along the last axis, a softmax of few classes takes a CPU three to nine times as long.
@@ -43,7 +47,11 @@ def training_loss(config: TrainingConfig, targets: Tensor, members: Tensor) -> L
     ModelError where the loss is not for such targets."""
     if ":" in config.loss:
         return _own(config.loss)
-    values = targets.is_floating_point()
+    values, labels = targets.is_floating_point(), targets.dtype == torch.bool
+    if labels and config.loss != "auto":
+        raise ModelError(
+            f"training.loss = {config.loss} is not for several labels an example: leave it at auto, binary cross-entropy"
+        )
     if values and config.loss in ("cross_entropy", "focal"):
         raise ModelError(
             f"training.loss = {config.loss} is for classes, and the targets are values"
@@ -53,6 +61,10 @@ def training_loss(config: TrainingConfig, targets: Tensor, members: Tensor) -> L
     plain = config.loss in ("auto", "cross_entropy", "squared")
     if plain and config.class_weights is None and config.label_smoothing == 0.0:
         return example_loss
+    if labels:
+        raise ModelError(
+            "training.label_smoothing and class_weights are for one class an example, and here it has several labels"
+        )
     if values:
         raise ModelError(
             "training.label_smoothing and class_weights are for classes, and the targets are values"
@@ -94,6 +106,8 @@ def mean_loss(
         # As a plain loop has it: the same sum, to the last bit.
         if targets.is_floating_point():
             return F.mse_loss(outputs[0], targets[0])[None]
+        if targets.dtype == torch.bool:
+            return F.binary_cross_entropy_with_logits(outputs[0], targets[0].to(outputs))[None]
         return F.cross_entropy(outputs[0], targets[0])[None]
     each, weights = loss(outputs, targets, replicas)
     if mixed is not None:
@@ -158,6 +172,8 @@ def _own(path: str) -> Loss:
 
     def loss(outputs: Tensor, targets: Tensor, replicas: slice) -> tuple[Tensor, Tensor | None]:
         found = []
+        if targets.dtype == torch.bool:
+            targets = targets.to(outputs)  # what binary cross-entropies take
         for own, wanted in zip(outputs, targets, strict=True):
             with in_their_code(
                 function, f"loss(outputs {list(own.shape)}, targets {list(wanted.shape)})"

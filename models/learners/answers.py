@@ -135,6 +135,32 @@ def _gives_one(numbers: np.ndarray, classes: int) -> str:
     return "probabilities" if numbers.min() >= 0 and numbers.max() <= 1 else "logits"
 
 
+def gives_labels(raws: Sequence[np.ndarray], labels: int, said: str | None = None) -> str:
+    """What all answers about several labels an example are: "classes" (0 and 1 alone), "probabilities" or "logits"."""
+    for raw in raws:
+        if raw.ndim != 2 or raw.shape[1] != labels:
+            found = raw.shape[1] if raw.ndim == 2 else 1
+            raise ModelError(
+                f"the predictor returns {found} numbers an example, and there are {labels} labels"
+            )
+    every = np.concatenate(raws)
+    finite = every[np.isfinite(every)]
+    if said is not None:
+        return said
+    if len(finite) and finite.min() >= 0 and finite.max() <= 1:
+        return "classes" if np.isin(finite, (0, 1)).all() else "probabilities"
+    return "logits"
+
+
+def label_logits(raw: np.ndarray, labels: int, what: str) -> np.ndarray:
+    """Logits [N, L] in float64 of answers that are `what`; a probability lies within LEAST of 0 and 1 at most."""
+    rows = raw.astype(np.float64)
+    if what == "logits":
+        return rows
+    rows = np.clip(rows, LEAST, 1 - LEAST)  # NaN stays
+    return np.log(rows) - np.log1p(-rows)
+
+
 def log_probabilities(raw: np.ndarray, classes: int, what: str) -> np.ndarray:
     """Logarithms of probabilities [N, C] in float64, of answers that are `what`.
 

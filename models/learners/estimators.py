@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 
 from engram.models.families import ModelError
-from engram.models.learners.task import Task
+from engram.models.learners.task import Said, Task
 
 
-def train(task: Task, thing: Any, given: dict[str, Any], training: Any) -> Callable[..., Any]:
+def train(
+    task: Task, thing: Any, given: dict[str, Any], training: Any
+) -> Callable[..., Any] | Said:
     """Build it, seed it, fit it; the predictor gives probabilities of all classes where it can, else classes."""
     estimator = seeded(made(thing, given), task.seed)
     rows, labels = _flat(task.train.inputs), task.train.targets
+    if task.labels:
+        return _of_labels(estimator.fit(rows, labels.astype(np.int64)))
     estimator.fit(rows, labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels)
     if task.classes is None or not hasattr(estimator, "predict_proba"):
         return lambda inputs: estimator.predict(_flat(inputs))
@@ -32,6 +36,35 @@ def train(task: Task, thing: Any, given: dict[str, Any], training: Any) -> Calla
         return whole
 
     return predict
+
+
+def _of_labels(estimator: Any) -> Callable[..., Any] | Said:
+    """The probability of each label [N, L], where it gives one, else 0 and 1.
+
+    scikit-learn gives [N, L], or a list of [N, 1 or 2], one a label."""
+    if not hasattr(estimator, "predict_proba"):
+        return lambda inputs: np.asarray(estimator.predict(_flat(inputs)))
+
+    def predict(inputs: np.ndarray) -> np.ndarray:
+        found = estimator.predict_proba(_flat(inputs))
+        if not isinstance(found, list):
+            return np.asarray(found)
+        columns = []
+        for each, classes in zip(found, _classes_of(estimator, len(found)), strict=True):
+            known = np.flatnonzero(np.asarray(classes) == 1)  # empty: no row of the subset has it
+            columns.append(each[:, known[0]] if len(known) else np.zeros(len(each)))
+        return np.column_stack(columns)
+
+    return Said(predict, "probabilities")
+
+
+def _classes_of(estimator: Any, labels: int) -> list[Any]:
+    """What each label of the subset was: 0, 1 or both."""
+    found = getattr(estimator, "classes_", None)
+    if not isinstance(found, list) or len(found) != labels:
+        name = type(estimator).__name__
+        raise ModelError(f"{name} gives a list of probabilities, and no list classes_ of as many")
+    return found
 
 
 def made(thing: Any, given: dict[str, Any]) -> Any:
@@ -68,7 +101,9 @@ def built_with(thing: Any, given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def checked(thing: Any, given: dict[str, Any], classes: int | None) -> None:
+def checked(
+    thing: Any, given: dict[str, Any], classes: int | None, labels: int | None = None
+) -> None:
     """ModelError where it cannot be built like this, or is for another task."""
     known = _parameters(thing)
     # XGBoost and LightGBM take any name, and only warn of it after the fit.
@@ -91,9 +126,11 @@ def checked(thing: Any, given: dict[str, Any], classes: int | None) -> None:
             f"model.family: makes {type(estimator).__name__}, which has no fit and predict"
         )
     kind = _task(estimator)
+    if kind == "regressor" and labels is not None:
+        raise ModelError(f"model.family: is for values, and the targets are {labels} labels")
     if kind == "regressor" and classes is not None:
         raise ModelError(f"model.family: is for values, and the targets are {classes} classes")
-    if kind == "classifier" and classes is None:
+    if kind == "classifier" and classes is None and labels is None:
         raise ModelError("model.family: is for classes, and the targets are values")
 
 

@@ -24,7 +24,7 @@ class Kind:
     """How a learner of one kind is trained.
 
     about: for the plan, after "your"; module: below engram.models.learners, with `train(task, thing, given, training)`
-    and `checked(thing, given, classes)`; takes: sections besides model.options whose keys it heeds.
+    and `checked(thing, given, classes, labels)`; takes: sections besides model.options whose keys it heeds.
     """
 
     name: str

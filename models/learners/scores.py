@@ -14,9 +14,13 @@ from engram.models.learners.task import Rows, Task
 
 
 def score(outputs: np.ndarray, targets: np.ndarray, classification: bool) -> tuple[float, float]:
-    """(share of wrong classes, cross-entropy in nats), or the mean squared error twice.
+    """(share of wrong classes or labels, cross-entropy in nats), or the mean squared error twice.
 
-    outputs: [N, C] logarithms of probabilities with labels [N], or values [N, K] with [N, K]."""
+    outputs: [N, C] logarithms of probabilities with labels [N], or values [N, K] with [N, K], or logits [N, L] with
+    bool [N, L]."""
+    if targets.dtype == np.bool_:
+        loss = np.logaddexp(0, np.where(targets, -outputs, outputs)).mean()
+        return float(((outputs > 0) != targets).mean()), float(loss)
     if not classification:
         square = np.square(outputs - targets.reshape(outputs.shape)).mean()
         return float(square), float(square)
@@ -37,7 +41,9 @@ def report(task: Task, epoch: int, predictor: Any) -> None:
 
 
 def _outputs(task: Task, predictor: Any, rows: Rows) -> np.ndarray:
-    raw = answers.ask(predictor, rows.inputs, task.classes is not None)
+    raw = answers.ask(predictor, rows.inputs, task.classes is not None or task.labels)
+    if task.labels:
+        return answers.label_logits(raw, task.outputs, answers.gives_labels([raw], task.outputs))
     if task.classes is None:
         return answers.values(raw, task.outputs)
     return answers.log_probabilities(raw, task.classes, answers.gives([raw], task.classes))

@@ -17,7 +17,8 @@ import numpy as np
 class Rows:
     """Examples as numpy arrays, a copy that may be changed; false where there are none.
 
-    inputs: [N, ...] as the dataset has them; targets: [N] labels from 0 on, or [N] or [N, K] values; ids: [N],
+    inputs: [N, ...] as the dataset has them; targets: [N] labels from 0 on, or [N] or [N, K] values, or bool [N, L] where
+    a row may have several labels; ids: [N],
     the person's own names of the rows.
     """
 
@@ -56,6 +57,11 @@ class Task:
     _report: Callable[[int, dict[str, float]], None] = field(
         default=lambda epoch, values: None, repr=False
     )
+
+    @property
+    def labels(self) -> bool:
+        """Whether an example may have any number of labels, `outputs` of them in all."""
+        return self.train.targets.dtype == np.bool_
 
     def report(self, epoch: int, **values: float) -> None:
         """Say how training stands after an epoch, counted from 1: validation_error=0.2, or any other numbers.

@@ -87,6 +87,7 @@ class LearnerTrainer:
         self.members, self.seeds, self.first, self.config = members, seeds, first, config
         self.device, self.scratch = device, scratch
         self.classification = material.classes is not None
+        self.labels = material.targets.dtype == np.bool_
         self.cohort = Learned(len(members), device)
         self._told: list[Told] = []  # by the replica in training
         self._thing = named.imported(model.family, "model.family")
@@ -208,7 +209,7 @@ class LearnerTrainer:
         }
         with in_their_code(self._thing, "the predictor that it returned"):
             raw = {
-                name: answers.ask(predictor, np.array(rows), self.classification)
+                name: answers.ask(predictor, np.array(rows), self.classification or self.labels)
                 for name, rows in inputs.items()
                 if len(rows)
             }
@@ -230,11 +231,17 @@ class LearnerTrainer:
     ) -> tuple[dict[str, np.ndarray], bool]:
         """Outputs of each set as all measures have them, and whether they are classes alone."""
         material = self.material
+        said = predictor.gives if isinstance(predictor, Said) else None
+        if self.labels:
+            what = answers.gives_labels(list(raw.values()), material.outputs, said)
+            return {
+                name: answers.label_logits(rows, material.outputs, what)
+                for name, rows in raw.items()
+            }, what == "classes"
         if material.classes is None:
             return {
                 name: answers.values(rows, material.outputs) for name, rows in raw.items()
             }, False
-        said = predictor.gives if isinstance(predictor, Said) else None
         what = answers.gives(list(raw.values()), material.classes, said)
         return {
             name: answers.log_probabilities(rows, material.classes, what)

@@ -157,7 +157,8 @@ def _data(made: Plan) -> list[str]:
 
 
 def _shape(facts: Facts) -> str:
-    kind = f"{facts.classes} classes" if facts.classes else "regression"
+    kind = f"{facts.classes} classes" if facts.classes else facts.task
+    kind = f"{facts.labels} labels" if facts.labels else kind
     return f"{facts.kind} of {' x '.join(map(str, facts.shape))}, {kind}"
 
 

@@ -52,7 +52,7 @@ def check_data(study: Study) -> list[Problem]:
         except catalog.DataError as error:
             problems.append(_problem(study, config, error))
     facts = next((facts for facts in described.values() if facts is not None), None)
-    unread = _check_tokens(study, facts)
+    unread = _check_tokens(study, facts) + _check_labels(study, facts)
     problems += unread or _check_family(study, facts)
     return problems + list(metric_checks.problems(study, facts))
 
@@ -118,6 +118,19 @@ def _check_tokens(study: Study, facts: Facts | None) -> list[Problem]:
                 )
                 found[key] = Problem(study.place(key), rule, "set it to false", key, True)
     return list(found.values())
+
+
+def _check_labels(study: Study, facts: Facts | None) -> list[Problem]:
+    """Measures that ask whether an example is right or wrong, of examples that may have several labels."""
+    if facts is None or facts.labels is None:
+        return []
+    found = []
+    for name in ("forgetting", "layers", "retention"):
+        if getattr(study.measures, name):
+            key = f"measures.{name}"
+            rule = "counts examples as right or wrong, and here each may have several labels"
+            found.append(Problem(study.place(key), rule, "set it to false", key, True))
+    return found
 
 
 def _options(model: ModelConfig) -> dict[str, Any]:
@@ -264,7 +277,7 @@ def _learner_misfit(
         given = kinds.given(thing, said, model.options)
         try:
             if facts is not None:
-                kinds.implementation(kind).checked(thing, given, facts.classes)
+                kinds.implementation(kind).checked(thing, given, facts.classes, facts.labels)
         except ModelError as error:
             return _said(error)
     return _without_effect(study, path, kind)

@@ -32,11 +32,13 @@ def problems(study: Study, facts: Facts | None) -> Iterator[Problem]:
 
 
 def _task_misfit(name: str, facts: Facts | None) -> Wrong:
-    if facts is None or catalog.get(name).fits(facts.classes is not None):
+    if facts is None or catalog.get(name).fits(facts.task):
         return None
-    task = "regression" if facts.classes is None else "classification"
-    fitting = [n for n in catalog.askable() if catalog.get(n).fits(facts.classes is not None)]
-    return f"means nothing for {task}, which this data is", f"for it there are {', '.join(fitting)}"
+    fitting = [n for n in catalog.askable() if catalog.get(n).fits(facts.task)]
+    return (
+        f"means nothing for {facts.task}, which this data is",
+        f"for it there are {', '.join(fitting)}",
+    )
 
 
 def _function_misfit(path: str, facts: Facts | None) -> Wrong:

@@ -78,6 +78,10 @@ def _memorization_and_membership(
             [membership.phi(each.double(), trial.targets[ids]) for each in outputs]
         )
         note.keep("correct", np.packbits(score, axis=1))
+    elif trial.dataset.labels:
+        logits, right = outputs.double().numpy(), trial.targets[ids]
+        score = ((logits > 0) == right).mean(-1)
+        confidence = np.where(right, logits, -logits).mean(-1)  # log p/(1-p) of what is right
     else:
         targets = trial.targets[ids].reshape(len(ids), -1)
         square = np.square(outputs.double().numpy() - targets).sum(-1)

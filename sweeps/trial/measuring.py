@@ -23,6 +23,7 @@ from engram.sweeps.trial.predicted import Predicted
 from engram.sweeps.trial.record_writer import RecordWriter
 from engram.sweeps.trial.trial import Trial
 
+MOST_TARGETS = 20  # of an example, which are measured one by one
 MOST_CLASSES = 100  # whose recall is recorded one by one
 LARGE_SHARE = 0.1  # m/n above which the variance is the one given the pool
 
@@ -46,7 +47,7 @@ def measure(trial: Trial, wanted: MeasuresConfig) -> Result:
     alive = ~diverged
     record: dict[str, Any] = {
         "status": "diverged" if diverged.any() else "completed",
-        "task": "classification" if trainer.classification else "regression",
+        "task": trial.dataset.task,
         "replicas": trainer.cohort.replicas,
         "diverged_replicas": int(diverged.sum()),
         "parameters": trainer.cohort.parameter_count,
@@ -140,13 +141,16 @@ def _chance_error(trial: Trial) -> float:
     targets = trial.targets[trial.pool_ids]
     if trial.trainer.classification:
         return float(1 - np.bincount(targets.reshape(-1)).max() / targets.size)
+    if trial.dataset.labels:
+        share = targets.mean(axis=0)
+        return float(np.minimum(share, 1 - share).mean())
     return float(np.var(targets, axis=0, dtype=np.float64).mean())
 
 
 def _noise_error(trial: Trial) -> float:
     """Error on the pool's labels that known wrong labels alone make: of whoever knows the right ones."""
     given, right = (t[trial.pool_ids] for t in (trial.targets, trial.dataset.targets))
-    if trial.trainer.classification:
+    if trial.trainer.classification or trial.dataset.labels:
         return float((given != right).mean())
     return float(((given - right) ** 2).mean(dtype=np.float64))
 
@@ -195,8 +199,8 @@ def _pool_share(trial: Trial) -> float:
 
 def _sampling(found: Predicted, unit: int) -> tuple[Sampling, Sampling]:
     """What a finite sample adds to the variance of its error and of its loss."""
-    losses = new_data.crossed(found.losses(), unit)
-    return new_data.crossed(found.votes != found.targets, unit) if found.classes else losses, losses
+    losses, wrong = new_data.crossed(found.losses(), unit), found.wrong()
+    return losses if wrong is None else new_data.crossed(wrong, unit), losses
 
 
 def _said(trial: Trial, name: str, alive: np.ndarray) -> Predicted:
@@ -224,6 +228,7 @@ def _bias_variance(trial: Trial, found: Predicted, note: RecordWriter, alive: np
     count, examples = found.outputs.shape[:2]
     if count < 2:
         note.record["measures"]["ensemble_error"] = None
+        _each_target(found, 1, note)
         return
     inits = trial.configuration.replicas.inits if alive.all() else 1
     # Networks of one draw are not independent; where some were lost, each counts for itself.
@@ -236,6 +241,12 @@ def _bias_variance(trial: Trial, found: Predicted, note: RecordWriter, alive: np
 
     rows = left_out.in_blocks(squared, examples, floats)
     error = rows.pop("ensemble_error")
+    if found.labels:  # share of wrong labels of the mean probabilities
+
+        def labels(some: slice) -> Rows:
+            return left_out.label_errors(found.block(some), found.targets[some], groups)
+
+        error = left_out.in_blocks(labels, examples, floats)["error"]
     risk = rows["bias2"][0] + rows["variance"][0]
     note.record["test_sampling_se"] = {"squared_risk": intervals.test_sampling_se(risk)}
     note.of_examples(rows, groups)
@@ -250,6 +261,7 @@ def _bias_variance(trial: Trial, found: Predicted, note: RecordWriter, alive: np
 
         note.of_examples(left_out.in_blocks(split, examples, floats), draws)
     note.of_examples({"ensemble_error": error}, groups)
+    _each_target(found, shared, note)
     if not found.classes:
         return
     note.of_examples(
@@ -261,6 +273,22 @@ def _bias_variance(trial: Trial, found: Predicted, note: RecordWriter, alive: np
             return left_out.cross_entropy(found.logs(some), found.targets[some], groups)
 
         note.of_examples(left_out.in_blocks(nats, examples, floats), groups)
+
+
+def _each_target(found: Predicted, inits: int, note: RecordWriter) -> None:
+    """Error, bias² and variance of each of several labels or values."""
+    if found.classes or not 1 < (targets := found.outputs.shape[-1]) <= MOST_TARGETS:
+        return
+    count = len(found.outputs)
+    groups = Groups.of(count, note.unit_of(count))
+    for k in range(targets):
+        said, right = found.target(k)
+        off = (said > 0.5) != (right > 0.5) if found.labels else np.square(said - right)
+        note.values(f"target{k + 1}_error", off.mean(axis=(1, 2)))
+        if count > 1:
+            rows = left_out.squared(said, right, groups, inits)
+            parts = {f"target{k + 1}_{name}": rows[name] for name in ("bias2", "variance")}
+            note.of_examples(parts, groups)
 
 
 def _selection_bias_variance(found: Predicted) -> dict[str, float]:

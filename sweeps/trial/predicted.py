@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from engram.data.dataset import Dataset
 from engram.measures import catalog, metrics, new_data
@@ -26,7 +26,8 @@ TEST, VALIDATION = "test", "validation"
 
 @dataclass(frozen=True)
 class Predicted:
-    """What the replicas say of a set and what is right: logits [R, N, C] and labels [N], or values [R, N, K] and [N, K].
+    """What the replicas say of a set and what is right: logits [R, N, C] and labels [N], or values [R, N, K] and [N, K], or
+    logits [R, N, L] and bool [N, L] where an example may have several labels.
 
     In single precision as networks give it; what is made of it is made in double, of some examples at a time."""
 
@@ -36,8 +37,16 @@ class Predicted:
 
     @property
     def shaped(self) -> np.ndarray:
-        """Values as [N, K]; labels as they are."""
-        return self.targets if self.classes else self.targets.reshape(len(self.targets), -1)
+        """Values (several labels: 0 and 1) as [N, K]; classes as they are."""
+        if self.classes:
+            return self.targets
+        values = self.targets.astype(np.float32) if self.labels else self.targets
+        return values.reshape(len(values), -1)
+
+    @property
+    def labels(self) -> bool:
+        """Whether an example may have any number of labels."""
+        return self.targets.dtype == np.bool_
 
     @cached_property
     def votes(self) -> np.ndarray:
@@ -46,8 +55,13 @@ class Predicted:
 
     def block(self, some: slice) -> np.ndarray:
         """Probabilities [R, n, C] of some examples, or values as they are."""
-        found = self.outputs[:, some].double()
-        return (found.softmax(-1) if self.classes else found).numpy()
+        return self._meant(self.outputs[:, some].double()).numpy()
+
+    def _meant(self, outputs: Tensor) -> Tensor:
+        """Outputs as probabilities, or values as they are."""
+        if self.labels:
+            return outputs.sigmoid()
+        return outputs.softmax(-1) if self.classes else outputs
 
     def logs(self, some: slice) -> np.ndarray:
         """Logarithms of the probabilities [R, n, C] of some examples."""
@@ -57,9 +71,19 @@ class Predicted:
         """Probabilities or values of all examples [R, N, C]."""
         found = np.empty(self.outputs.shape, kind)
         for replica, outputs in enumerate(self.outputs):
-            values = outputs.double()
-            found[replica] = values.softmax(-1) if self.classes else values
+            found[replica] = self._meant(outputs.double())
         return found
+
+    def target(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Predictions [R, N, 1] of one of several labels or values, and what is right [N, 1]."""
+        return self._meant(self.outputs[..., k : k + 1].double()).numpy(), self.shaped[:, k : k + 1]
+
+    def wrong(self) -> np.ndarray | None:
+        """[R, N]: whether the likeliest class is wrong, or the share of wrong labels; None for values."""
+        if self.labels:
+            right = torch.from_numpy(self.targets)
+            return np.stack([((o > 0) != right).double().mean(-1).numpy() for o in self.outputs])
+        return self.votes != self.targets if self.classes else None
 
     def losses(self) -> np.ndarray:
         """[R, N]: nats of each example, or its squared error, mean over K."""
@@ -67,7 +91,10 @@ class Predicted:
         found = np.empty(self.outputs.shape[:2])
         for replica, outputs in enumerate(self.outputs):
             values = outputs.double()
-            if self.classes:
+            if self.labels:
+                each = binary_cross_entropy_with_logits(values, targets.double(), reduction="none")
+                found[replica] = each.mean(-1)
+            elif self.classes:
                 found[replica] = cross_entropy(values, targets.long(), reduction="none")
             else:
                 found[replica] = ((values - targets) ** 2).mean(-1)
@@ -88,13 +115,11 @@ def take(
 
     On `test` it has its own name; on `validation`, where a search may select by it, its mean is in the
     record's selection and it has a column validation_NAME."""
-    classification = data.classes is not None
     measures = catalog.of_predictions(asked)
     told = {name: _in_own_unit(found, data) for name, found in sets.items()} if measures else {}
     for measure in measures:
-        if not measure.fits(classification):
-            kind = "classification" if classification else "regression"
-            note.warn(f"{measure.name} was not taken: it means nothing for {kind}")
+        if not measure.fits(data.task):
+            note.warn(f"{measure.name} was not taken: it means nothing for {data.task}")
             continue
         if measure.own:
             facts = {"path": str(measure.of), "better": measure.better}
@@ -126,7 +151,7 @@ def _sampling(measure: Measure, told: _Told) -> Sampling | None:
 def _in_own_unit(found: Predicted, data: Dataset) -> _Told:
     """Regression is measured in the target's own unit."""
     predictions = found.predictions()
-    if found.classes:
+    if found.classes or found.labels:
         return _Told(predictions, found.targets)
     values = data.in_own_unit(found.shaped.astype(np.float64))
     return _Told(data.in_own_unit(predictions), values)
