@@ -32,6 +32,23 @@ def test_listed_values_weigh_alike():
     assert found["other"].mean == pytest.approx(0.0)
 
 
+def test_forests_see_so_many_trials_at_most(monkeypatch):
+    """A random choice of many trials explains what all of them do."""
+    random = np.random.default_rng(6)
+    settings = {name: random.random(3000).tolist() for name in "ab"}
+    values = (np.array(settings["a"]) + 0.1 * random.normal(size=3000)).tolist()
+    seen = []
+    add = optuna.study.Study.add_trial
+    monkeypatch.setattr(
+        optuna.study.Study, "add_trial", lambda self, one: seen.append(one) or add(self, one)
+    )
+    monkeypatch.setattr(shares, "MOST", 300)
+    found = shares.shares(settings, values)
+    assert len(seen) == 300 * (1 + shares.FORESTS)
+    assert found["a"].mean > 0.7
+    assert found["b"].mean < 0.1
+
+
 def test_nothing_differs():
     same = {"a": shares.Share(0.0, 0.0, 0.0)}
     assert shares.shares({"a": [1, 2, 3, 4]}, [0.5] * 4) == same
