@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from engram.data import items
+from engram.data import items, second
 from engram.data.config import DataConfig
 from engram.data.dataset import DataError, Dataset
 from engram.data.raw import Raw, bad, file, split_words
@@ -25,6 +25,10 @@ _IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 def idx(config: DataConfig, asked: Asked) -> Raw:
     """idx:DIR, the four MNIST files or one pair of them, gzipped or not."""
+    return second.joined(_idx, config)
+
+
+def _idx(config: DataConfig) -> Raw:
     folder = Path(config.name.partition(":")[2]).expanduser()
     if not folder.is_dir():
         raise bad(config, f"there is no folder {folder}", "name the folder of the IDX files")
@@ -94,6 +98,10 @@ def _read_idx(path: Path, config: DataConfig) -> np.ndarray:
 
 def npy(config: DataConfig, asked: Asked) -> Raw:
     """npy:DIR with x.npy, y.npy and perhaps x_test.npy, y_test.npy, mapped: rows are read by need."""
+    return second.joined(_npy, config)
+
+
+def _npy(config: DataConfig) -> Raw:
     folder = Path(config.name.partition(":")[2]).expanduser()
     if not folder.is_dir():
         raise bad(config, f"there is no folder {folder}", "name the folder of x.npy and y.npy")
@@ -110,6 +118,10 @@ def npy(config: DataConfig, asked: Asked) -> Raw:
 
 def npz(config: DataConfig, asked: Asked) -> Raw:
     """npz:FILE with arrays x, y and perhaps x_test, y_test; `kind` may say what x is."""
+    return second.joined(_npz, config)
+
+
+def _npz(config: DataConfig) -> Raw:
     path = file(config)
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as content:

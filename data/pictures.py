@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engram.data import second
 from engram.data.config import DataConfig
 from engram.data.dataset import DataError
 from engram.data.raw import PARTS, Raw, bad
@@ -187,6 +188,10 @@ def folders(config: DataConfig, asked: Asked) -> Raw:
 
     Rows are named by their path within DIR.
     """
+    return second.joined(_folders, config)
+
+
+def _folders(config: DataConfig) -> Raw:
     root = Path(config.name.partition(":")[2]).expanduser()
     if not root.is_dir():
         raise bad(config, f"there is no folder {root}", "name the folder that holds the classes")

@@ -90,20 +90,20 @@ SOURCES: tuple[Source, ...] = (
         "openml:source",
         takes=(*_COLUMNS, "missing", "categories"),
     ),
-    Source("idx:DIR", "MNIST files, gzipped or not", "files:idx", files=True),
+    Source("idx:DIR", "MNIST files, gzipped or not", "files:idx", files=True, takes=("test",)),
     Source(
         "npz:FILE",
         "arrays x, y, perhaps x_test, y_test",
         "files:npz",
         files=True,
-        takes=(*_COLUMNS, "channels"),
+        takes=(*_COLUMNS, "test", "channels"),
     ),
     Source(
         "npy:DIR",
         "x.npy, y.npy and their kind, read by need",
         "files:npy",
         files=True,
-        takes=(*_COLUMNS, "channels"),
+        takes=(*_COLUMNS, "test", "channels"),
     ),
     Source(
         "csv:FILE",
@@ -131,7 +131,7 @@ SOURCES: tuple[Source, ...] = (
         "pictures, a folder for each class",
         "pictures:folders",
         files=True,
-        takes=("image_size",),
+        takes=("test", "image_size"),
     ),
 )
 OWN = Source(

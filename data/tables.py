@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import decimal
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engram.data import categories, delimited, pictures, roles
+from engram.data import categories, delimited, pictures, roles, second
 from engram.data.columns import MISSING, NUMBER, take_index
 from engram.data.config import DataConfig
 from engram.data.dataset import DataError
@@ -27,26 +26,27 @@ if TYPE_CHECKING:
 
 def csv(config: DataConfig, asked: Asked) -> Raw:
     """csv:FILE, separated by commas, semicolons, tabs, bars or blanks; features are numbers."""
-    return _with_test(_csv, file(config), config)
+    return second.joined(_csv, config)
 
 
-def _csv(path: Path, config: DataConfig) -> Raw:
+def _csv(config: DataConfig) -> Raw:
     asked = () if isinstance(config.categories, str) else config.categories
     text = (*(name for name in (config.groups, config.split) if name), *asked)
-    found = delimited.read(path, config, text)
+    found = delimited.read(file(config), config, text)
     raw = table(found.frame, config, config.target, ids=found.ids, lines=found.lines)
     return replace(raw, notes=(*found.notes, *raw.notes))
 
 
 def parquet(config: DataConfig, asked: Asked) -> Raw:
     """parquet:FILE: features are numbers, or one column of encoded images or of lists of numbers."""
-    return _with_test(_parquet, file(config), config)
+    return second.joined(_parquet, config)
 
 
-def _parquet(path: Path, config: DataConfig) -> Raw:
+def _parquet(config: DataConfig) -> Raw:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    path = file(config)
     try:
         content = pq.ParquetFile(path)
         schema = content.schema_arrow
@@ -105,48 +105,6 @@ def _frame(found: pa.Table, config: DataConfig) -> pd.DataFrame:
     if twice:
         raise bad(config, f"has two columns named {sorted(twice)[0]!r}", "give each its own name")
     return found.to_pandas(ignore_metadata=False)
-
-
-def _with_test(read: Any, path: Path, config: DataConfig) -> Raw:
-    """The file, and as its test set the rows of data.test, read the same way."""
-    raw: Raw = read(path, config)
-    if config.test is None:
-        return raw
-    if raw.parts is not None:
-        raise DataError("data.test", config.test, "and data.split both name test rows", "keep one")
-    try:
-        same = config.model_copy(update={"target": raw.target})
-        other: Raw = read(file(config, config.test), same)
-    except DataError as error:
-        if error.key != "data.name":
-            raise
-        raise DataError("data.test", config.test, error.rule, error.fix) from error
-    return with_test(raw, other, config)
-
-
-def with_test(raw: Raw, other: Raw, config: DataConfig) -> Raw:
-    """raw with the rows of another file as its test set; columns are matched by their names."""
-    inputs = other.inputs
-    if raw.columns is not None and other.columns is not None and raw.columns != other.columns:
-        lost = [name for name in raw.columns if name not in other.columns]
-        more = [name for name in other.columns if name not in raw.columns]
-        if lost or more:
-            rule = f"lacks column {lost[0]!r}" if lost else f"has column {more[0]!r} besides"
-            fix = f"give it the columns of {config.name}"
-            raise DataError("data.test", config.test, rule, fix)
-        inputs = inputs[:, [other.columns.index(name) for name in raw.columns]]
-    if raw.words or other.words:
-        raw, inputs = categories.together(raw, replace(other, inputs=inputs), config)
-    return replace(
-        raw,
-        test_inputs=inputs,
-        test_targets=other.targets,
-        test_ids=other.ids,
-        test_lines=other.lines,
-        test_groups=other.groups,
-        test_times=other.times,
-        notes=(*raw.notes, *(n for n in other.notes if n not in raw.notes)),
-    )
 
 
 def table(

@@ -102,7 +102,7 @@ def test_one_hot_rows_are_classes(tmp_path, y, classes):
 @pytest.mark.parametrize(
     ("y", "rule"),
     [
-        (np.column_stack([Y, Y, 1 - Y]), "not one 1 in each row"),
+        (np.column_stack([Y * 0.2 + 0.1, 0.9 - Y * 0.2, 0 * Y]), "as class probabilities do"),
         (np.column_stack([Y * 0.5 + 0.25, 0.75 - Y * 0.5]), "as class probabilities do"),
     ],
 )
