@@ -74,8 +74,9 @@ class Evidence:
 
     @property
     def objective(self) -> str:
-        """What the search selected by, the first of several; empty where the study is not known."""
-        return next(iter(self.study.search.objective)) if self.study else ""
+        """What the search selected by, the first of several; empty where it is not known."""
+        search = (self.info.get("definition") or {}).get("search") or {}
+        return next(iter(search.get("objective") or {}), "")
 
     @cached_property
     def boards(self) -> list[Board]:

@@ -20,7 +20,6 @@ from engram.sweeps.results.boards import (
     Board,
     Row,
     available,
-    boards_of,
     default_column,
     front,
     rank,
@@ -52,10 +51,11 @@ def print_boards(
     objectives = execution.info.get("definition", {}).get("search", {}).get("objective", {})
     selecting = next(iter(objectives), "")
     if form == "table":
-        found = [rank(execution.records, by)] if by else boards_of(execution.records, selecting)
+        evidence = Evidence(execution.name, execution.records, execution.info)
+        found = [rank(execution.records, by)] if by else evidence.boards
         console = Console()
         if by is None:
-            show_answer(Evidence(execution.name, execution.records, execution.info), console)
+            show_answer(evidence, console)
         show(found if every else found[:1], console, top or MOST_ROWS, execution.name)
         if len(objectives) > 1 and by is None:
             show_front(execution.records, objectives, console)
