@@ -168,9 +168,41 @@ def _prepared(text: str, config: DataConfig, notes: list[str]) -> tuple[str, int
         notes.append("the first line says the separator")
         return rest, skipped + 1
     if first.startswith("#"):
-        notes.append("the # before the names is left out")
-        return first.lstrip("# ") + "\n" + rest, skipped
+        text, dropped = _without_comments(text, config, notes)
+        return text, skipped + dropped
     return text, skipped
+
+
+def _without_comments(text: str, config: DataConfig, notes: list[str]) -> tuple[str, int]:
+    """Without leading lines that begin with #, but for the last where it is the names; lines dropped."""
+    lines = text.split("\n")
+    count = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    last = lines[count - 1].lstrip("# ")
+    if config.header != "none" and _are_names(last, lines[count : count + 2]):
+        notes.append("the # before the names is left out")
+        count -= 1
+        lines[count] = last
+    if count:
+        plural = "s that begin" if count > 1 else " that begins"
+        notes.append(f"{count:,} line{plural} with # left out")
+    return "\n".join(lines[count:]), count
+
+
+def _are_names(line: str, after: list[str]) -> bool:
+    """Whether a commented line names the columns: it has as many fields as what follows, which is no names itself."""
+
+    def numbers(cells: list[str]) -> bool:
+        return any(NUMBER.fullmatch(c) or COMMA_DECIMAL.fullmatch(c) for c in cells)
+
+    for mark in SEPARATORS.values():
+        rows = [_split(row, mark) for row in (line, *after)]
+        if len(rows) < 2 or not all(rows):
+            continue
+        named, first, *second = (row[0] for row in rows)
+        own_names = not numbers(first) and any(map(numbers, second))
+        if len(named) == len(first) > 1 and not own_names:
+            return True
+    return False
 
 
 def _separator(text: str, config: DataConfig, notes: list[str]) -> str:

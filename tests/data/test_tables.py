@@ -522,3 +522,32 @@ def test_several_target_columns_that_cannot_be_are_refused(tmp_path, target, rul
     error = refused(write(tmp_path, text(A, B, LETTERS)), target=target)
     assert error.key == "data.target"
     assert rule in error.rule
+
+
+@pytest.mark.parametrize(
+    ("comments", "plain", "keys", "said"),
+    [
+        ("# exported 2026\n", True, {}, "1 line that begins with # left out"),
+        ("# exported\n#\n# from a, b and c\n", True, {}, "3 lines that begin with # left out"),
+        ("# made by me, 2026, v1\n", True, {}, "1 line that begins with # left out"),
+        ("# a,b,y\n", False, {}, "the # before the names is left out"),
+        ("# exported 2026\n# a,b,y\n", False, {}, "1 line that begins with # left out"),
+        ("# exported 2026\n", False, {"header": "none"}, "1 line that begins with # left out"),
+    ],
+)
+def test_comment_lines_before_a_table_are_no_rows(tmp_path, comments, plain, keys, said):
+    whole = text(A, B, Y)
+    content = comments + (whole if plain else whole.partition("\n")[2])
+    made = load(DataConfig(name=write(tmp_path, content), **keys))
+    (tmp_path / "as_is").mkdir()
+    wanted = load(DataConfig(name=write(tmp_path / "as_is", whole)))
+    np.testing.assert_array_equal(made.inputs, wanted.inputs)
+    np.testing.assert_array_equal(made.targets, wanted.targets)
+    assert said in made.notes
+    broken = content.replace("\n", ",1,1\n").replace(",1,1\n", "\n", content.count("\n") - 1)
+    error = refused(write(tmp_path, broken), **keys)
+    assert f"line {content.count(chr(10))} has 5 fields" in error.rule
+
+
+def test_a_file_of_comments_alone_has_no_rows(tmp_path):
+    assert "has no rows" in refused(write(tmp_path, "# a,b,y")).rule
