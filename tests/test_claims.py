@@ -543,6 +543,19 @@ def test_claims_run_through_the_command_line(monkeypatch, home, capsys):
     assert f"({picture.relative_to(page.parent)})" in text
     assert picture.stat().st_size < 60_000
 
+    # Another claim's section and row stay as they are, and so does one that has no run here.
+    other = "## dropout\n\n> Kept.\n\n    claims dropout --run\n"
+    head, section = text.split("\n## ")
+    row = "| [Kept.](#dropout) | supported |\n"
+    page.write_text(f"{head.rstrip()}\n{row}\n{other}\n## {section}")
+    for names in (["ensembles"], ["ensembles", "dropout"]):
+        assert line.main(["claims", *names, "--small", "--gallery", str(page)]) == 0
+        again = page.read_text()
+        assert row in again
+        assert other in again
+        assert again.count("\n## ") == 2
+        assert again.index("## dropout") < again.index("## ensembles")
+
 
 def test_an_unknown_claim_is_refused_with_the_nearest(capsys):
     assert line.main(["claims", "drop_out"]) == 2

@@ -12,14 +12,14 @@ from engram.sweeps.study.sections import Values
 FIRST_TRIALS = {
     "activations": "53f209970675",
     "architectures": "d7ebbc7e8bfe",
-    "augmentation": "f4a8781be97d",
+    "augmentation": "7d87a949095f",
     "capacity": "bd972772146b",
     "dataset_size": "8a861958faf2",
     "double_descent": "626f19ded109",
-    "dropout": "9d7889bcbc98",
-    "early_stopping": "b4f229fa792e",
+    "dropout": "e74b492c0f78",
+    "early_stopping": "0b2ccf52bdcf",
     "ensembles": "a428d49b10bf",
-    "families": "a3f4b1b39468",
+    "families": "da1a8bca538b",
     "individual_examples": "6fc2c02da6e1",
     "layers": "d53a41beaf14",
     "leakage": "6fc2c02da6e1",
@@ -32,7 +32,7 @@ FIRST_TRIALS = {
     "search": "a3eb4c3034f8",
     "signal_before_noise": "0a80c9bdb53b",
     "ten_million": "7a5c8c0c5a10",
-    "weight_decay": "9d7889bcbc98",
+    "weight_decay": "e74b492c0f78",
 }
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from engram import files
-from engram.sweeps.claims import pictures
+from engram.sweeps.claims import catalog, pictures
 from engram.sweeps.claims.answer import signed
 from engram.sweeps.claims.claim import Claim, Tried
 from engram.sweeps.results import evidence as stored
@@ -33,11 +34,16 @@ What decides, what is compared with what, and what would refute a claim stand in
 the run. *Depends* says on what. A verdict counts for the datasets it names; for fewer than three of them it is none
 about the world. From three on the effect is put together over datasets (random effects: restricted maximum
 likelihood, Hartung and Knapp's interval, and where another dataset is to be expected).
+
+A section says when it was measured. One that does not say what decides was measured with an earlier form of its study, on
+MNIST-1D alone.
 """
 
 
 def write(claims: Sequence[Claim], file: str) -> str:
-    """Write the page and its pictures beside it; returns what was written, in a sentence."""
+    """Write the page and its pictures beside it; returns what was written, in a sentence.
+
+    Of claims that are not among these, or that have no run here, the page keeps what it says."""
     path = Path(file)
     held = {
         one.study.name: stored.gather(one.study.name)
@@ -45,15 +51,39 @@ def write(claims: Sequence[Claim], file: str) -> str:
         for one in claim.tried
         if one.records
     }
-    parts = [HEAD.format(command=f"python orchestrate.py claims --gallery {path.as_posix()}")]
-    parts += [_made_where(list(held.values())), _overview(claims)]
-    drawn = 0
+    rows, sections = _as_it_is(path)
+    drawn, renewed = 0, 0
     for claim in claims:
+        place = _place(claim.name)
+        if place in sections and not any(one.records for one in claim.tried):
+            continue
         image = _picture(claim, held, path.parent)
         drawn += image is not None
-        parts.append(_section(claim, held, image))
+        renewed += bool(claim.answered)
+        rows[place] = f"| [{claim.study.claim.sentence}](#{place}) | {_cell(claim.verdict)} |\n"
+        sections[place] = _section(claim, held, image)
+    places = [place for place in map(_place, catalog.CLAIMS) if place in sections]
+    parts = [HEAD.format(command=f"python orchestrate.py claims --gallery {path.as_posix()}")]
+    parts += [_made_where(list(held.values()))]
+    parts += ["| claim | verdict |\n|---|---|\n" + "".join(rows[place] for place in places)]
+    parts += [sections[place] for place in places]
     files.write(path, "\n".join(parts))
-    return f"{path}: {len(claims)} claims, {sum(bool(c.answered) for c in claims)} answered, {drawn} pictures"
+    return f"{path}: {len(claims)} claims, {renewed} answered, {drawn} pictures"
+
+
+def _as_it_is(path: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Rows of the overview and sections of the page that is there, by place."""
+    if not path.exists():
+        return {}, {}
+    head, *parts = path.read_text().split("\n## ")
+    rows = {m[1]: f"{m[0]}\n" for m in re.finditer(r"^\| \[.*\]\(#([\w-]+)\) \|.*$", head, re.M)}
+    found = {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in parts}
+    return rows, {place: text for place, text in found.items() if place in rows}
+
+
+def _place(name: str) -> str:
+    """The heading of a claim: its name with dashes, so that its anchor is the same everywhere."""
+    return name.replace("_", "-")
 
 
 def _made_where(runs: Sequence[Evidence]) -> str:
@@ -69,7 +99,7 @@ def _made_where(runs: Sequence[Evidence]) -> str:
     networks = sum(r.get("replicas") or 0 for run in runs for r in run.records)
     hours = sum((r.get("seconds") or 0) + (r.get("measure_seconds") or 0) for run in runs for r in run.records) / 3600  # fmt: skip
     return (
-        f"Measured {span} on {machine}, one thread a trial; Python {origin.get('python')}, {versions}. "
+        f"Measured last: {span}, on {machine}, one thread a trial; Python {origin.get('python')}, {versions}. "
         f"{trials} trials, {networks:,} networks, {hours:.1f} hours of trial time.\n"
     )
 
@@ -78,19 +108,10 @@ def _day(run: Evidence) -> str:
     return datetime.datetime.fromtimestamp(run.info["started"], datetime.UTC).date().isoformat()
 
 
-def _overview(claims: Sequence[Claim]) -> str:
-    lines = ["| claim | verdict |", "|---|---|"]
-    for claim in claims:
-        place = claim.name.replace("_", "-")
-        lines.append(f"| [{claim.study.claim.sentence}](#{place}) | {_cell(claim.verdict)} |")
-    return "\n".join(lines) + "\n"
-
-
 def _section(claim: Claim, held: Runs, image: Path | None) -> str:
     """One claim: sentence, what was said before the run, the answers, the picture, the tables, the command."""
     asked = claim.study.claim
-    # The heading is the study's name with dashes, so that its anchor is the same everywhere.
-    parts = [f"## {claim.name.replace('_', '-')}", f"> {asked.sentence}"]
+    parts = [f"## {_place(claim.name)}", f"> {asked.sentence}"]
     parts.append(f"The article: {(asked.article or '').strip()} Expected: {asked.expects}")
     parts.append(
         f"Decided by: {asked.measure}. Compared: {asked.comparison} Refuted by: {asked.refuted_by}"

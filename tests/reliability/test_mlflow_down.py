@@ -71,7 +71,9 @@ def test_a_server_that_fails_is_slow_or_loses_answers(server, tmp_path):
     try:
         run = faults.Run(study, home)
         code = run.wait()
-        if "waits in" in run.text:  # it was given up for the time being: 1 where nothing had arrived by then
+        if (
+            "waits in" in run.text
+        ):  # it was given up for the time being: 1 where nothing had arrived by then
             assert code in (0, 1), run.text
             proxy.calm = True
             assert "waits in" not in faults.finish(study, home).stderr
