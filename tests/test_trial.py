@@ -214,12 +214,14 @@ def test_images_and_augmentation_run_on_convolutions():
     assert mean(result, "test_error") < 0.5
 
 
-def test_regression_is_measured_in_squared_error():
+@pytest.mark.parametrize("columns", [1, 3])
+def test_regression_is_measured_in_squared_error(columns):
+    """Of several values the mean, so that bias² and variance add up to the test error, whatever their number."""
     generator = np.random.default_rng(0)
     inputs = generator.normal(size=(400, 5)).astype(np.float32)
-    values = (inputs @ generator.normal(size=5) + 0.1 * generator.normal(size=400)).astype(
-        np.float32
-    )
+    noise = 0.1 * generator.normal(size=(400, columns))
+    values = (inputs @ generator.normal(size=(5, columns)) + noise).astype(np.float32)
+    values = values[:, 0] if columns == 1 else values
     dataset = assemble(
         "line",
         (inputs[:300], values[:300]),
@@ -237,6 +239,10 @@ def test_regression_is_measured_in_squared_error():
     assert mean(result, "test_error") < 0.5 * values.var()
     total = mean(result, "bias2") + mean(result, "variance")
     assert total == pytest.approx(mean(result, "test_error"), rel=1e-3)
+    assert mean(result, "ensemble_error") <= mean(result, "test_error")
+    predictions = result.arrays["test_predictions"].astype(np.float64).mean(axis=0)
+    squared = np.square(predictions.reshape(100, -1) - values[300:].reshape(100, -1)).mean()
+    assert mean(result, "ensemble_error") == pytest.approx(squared, rel=0.02)
     assert mean(result, "memorization") > 0, "training examples are met better than others"
 
 

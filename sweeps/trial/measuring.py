@@ -235,18 +235,8 @@ def _bias_variance(trial: Trial, found: Predicted, note: RecordWriter, alive: np
     shared = inits if count >= 2 * inits else 1
     groups = Groups.of(count, note.unit_of(count))
     floats = found.outputs[:, 0].numel()
-
-    def squared(some: slice) -> Rows:
-        return left_out.squared(found.block(some), found.shaped[some], groups, shared)
-
-    rows = left_out.in_blocks(squared, examples, floats)
+    rows = _squared(found, groups, shared)
     error = rows.pop("ensemble_error")
-    if found.labels:  # share of wrong labels of the mean probabilities
-
-        def labels(some: slice) -> Rows:
-            return left_out.label_errors(found.block(some), found.targets[some], groups)
-
-        error = left_out.in_blocks(labels, examples, floats)["error"]
     risk = rows["bias2"][0] + rows["variance"][0]
     note.record["test_sampling_se"] = {"squared_risk": intervals.test_sampling_se(risk)}
     note.of_examples(rows, groups)
@@ -259,7 +249,7 @@ def _bias_variance(trial: Trial, found: Predicted, note: RecordWriter, alive: np
                 predictions.reshape(-1, inits, *predictions.shape[1:]), draws, inits
             )
 
-        note.of_examples(left_out.in_blocks(split, examples, floats), draws)
+        note.of_examples(_mean_target(found, left_out.in_blocks(split, examples, floats)), draws)
     note.of_examples({"ensemble_error": error}, groups)
     _each_target(found, shared, note)
     if not found.classes:
@@ -273,6 +263,29 @@ def _bias_variance(trial: Trial, found: Predicted, note: RecordWriter, alive: np
             return left_out.cross_entropy(found.logs(some), found.targets[some], groups)
 
         note.of_examples(left_out.in_blocks(nats, examples, floats), groups)
+
+
+def _squared(found: Predicted, groups: Groups, inits: int = 1) -> Rows:
+    """bias2, variance and ensemble_error of each example; of several labels or values the mean over them, as the error is."""
+    examples, floats = found.outputs.shape[1], found.outputs[:, 0].numel()
+
+    def squared(some: slice) -> Rows:
+        return left_out.squared(found.block(some), found.shaped[some], groups, inits)
+
+    rows = _mean_target(found, left_out.in_blocks(squared, examples, floats))
+    if found.labels:  # share of wrong labels of the mean probabilities
+
+        def labels(some: slice) -> Rows:
+            return left_out.label_errors(found.block(some), found.targets[some], groups)
+
+        rows["ensemble_error"] = left_out.in_blocks(labels, examples, floats)["error"]
+    return rows
+
+
+def _mean_target(found: Predicted, rows: Rows) -> Rows:
+    """Sums over several labels or values as means; over classes they stay sums (Brier)."""
+    targets = 1 if found.classes else found.outputs.shape[-1]
+    return {name: values / targets for name, values in rows.items()}
 
 
 def _each_target(found: Predicted, inits: int, note: RecordWriter) -> None:
@@ -293,15 +306,10 @@ def _each_target(found: Predicted, inits: int, note: RecordWriter) -> None:
 
 def _selection_bias_variance(found: Predicted) -> dict[str, float]:
     """What a search may select by, on the validation set."""
-    count, examples = found.outputs.shape[:2]
+    count = len(found.outputs)
     if count < 2:
         return {}
-    whole = Groups.of(count, count)
-
-    def squared(some: slice) -> Rows:
-        return left_out.squared(found.block(some), found.shaped[some], whole)
-
-    rows = left_out.in_blocks(squared, examples, found.outputs[:, 0].numel())
+    rows = _squared(found, Groups.of(count, count))
     return {name: float(values.mean()) for name, values in rows.items()}
 
 
