@@ -150,6 +150,7 @@ def test_records_hold_only_what_the_table_knows():
     for name in set(record["selection"]):
         assert catalog.get(name).objective, name
     always = {m.name for m in catalog.ALWAYS + catalog.EXAMPLES + catalog.TRAINING}
+    always.discard("perplexity")  # of text alone: tests/test_text.py takes it
     assert always <= record["measures"].keys(), "the table has a measure that nothing takes"
 
 
@@ -313,7 +314,8 @@ def test_a_claim_is_an_answer_a_row_and_a_study(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(claims.executions, "find", lambda name: found)
     monkeypatch.setattr(gallery.stored, "gather", lambda name: found)
     claim = claims.read("mine")
-    assert claim.verdict == "supported"
+    assert claim.verdict == "on mnist1d: supported"
+    assert claim.word == "supported here"
     assert "The gap falls from" in markdown([claim])
     said = gallery.write([claim], str(tmp_path / "gallery.md"))
     assert "1 pictures" in said
