@@ -64,8 +64,32 @@ class Tokens:
     padded: bool = False
 
 
+class Answered:
+    """What an example is to be answered with; the same of facts and of data."""
+
+    classes: int | None
+    tokens: Tokens | None
+
+    @property
+    def labels(self) -> int | None:
+        """How many labels there are, where an example may have any number of them."""
+        raise NotImplementedError
+
+    @property
+    def task(self) -> Task:
+        """One class an example, any number of labels, or values."""
+        if self.classes is not None:
+            return "classification"
+        return "regression" if self.labels is None else "multilabel"
+
+    @property
+    def every_step(self) -> bool:
+        """Whether an example has a target at each of its positions."""
+        return self.tokens is not None and self.tokens.every_step
+
+
 @dataclass(frozen=True)
-class Facts:
+class Facts(Answered):
     """Sizes and kinds, known before any training. `pool` None: as many examples as wanted.
 
     notes: what was decided while reading, a sentence each. division, tokens: as the Dataset has them. labels: how many
@@ -84,16 +108,6 @@ class Facts:
     labels: int | None = None
 
     @property
-    def task(self) -> Task:
-        """One class an example, any number of labels, or values."""
-        return task_of(self.classes, self.labels)
-
-    @property
-    def every_step(self) -> bool:
-        """Whether an example has a target at each of its positions."""
-        return self.tokens is not None and self.tokens.every_step
-
-    @property
     def answers(self) -> int:
         """Targets of one example that are counted one by one: its positions, or 1."""
         return math.prod(self.shape) if self.every_step else 1
@@ -105,7 +119,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(Answered):
     """A pool, out of which subsets are drawn, and a test set, which nothing is chosen on.
 
     inputs: float32 [n, features] vectors, [n, T] sequences, [n, H, W] or [n, C, H, W] images; int64 [n, T] tokens.
@@ -178,25 +192,7 @@ class Dataset:
 
     @property
     def labels(self) -> int | None:
-        """How many labels there are, where an example may have any number of them."""
         return int(self.targets.shape[1]) if self.targets.dtype == np.bool_ else None
-
-    @property
-    def task(self) -> Task:
-        """One class an example, any number of labels, or values."""
-        return task_of(self.classes, self.labels)
-
-    @property
-    def every_step(self) -> bool:
-        """Whether an example has a target at each of its positions."""
-        return self.tokens is not None and self.tokens.every_step
-
-
-def task_of(classes: int | None, labels: int | None) -> Task:
-    """What is asked of each example."""
-    if classes is not None:
-        return "classification"
-    return "regression" if labels is None else "multilabel"
 
 
 def digest(arrays: Sequence[np.ndarray]) -> str:

@@ -210,19 +210,16 @@ def check(data: DataConfig, replicas: ReplicasConfig, facts: Facts) -> None:
     own = ":" in data.augmentation
     if not own and facts.kind not in AUGMENTATION_KINDS[data.augmentation]:
         raise wrong_kind(data.augmentation, facts.kind)
-    if facts.every_step and (data.label_noise or data.random_labels):
+    if (facts.every_step or facts.labels) and (data.label_noise or data.random_labels):
         key = "random_labels" if data.random_labels else "label_noise"
-        raise DataError(
-            f"data.{key}",
-            getattr(data, key),
-            "changes labels, and here each target is the next token's input",
-            "leave it out",
+        why = (
+            "each target is the next token's input"
+            if facts.every_step
+            else "an example may have several labels"
         )
-    canaries.check(data, facts)
-    if facts.labels is not None and (data.label_noise or data.random_labels):
-        key = "random_labels" if data.random_labels else "label_noise"
-        rule = "changes the one class of an example, and here it may have several labels"
+        rule = f"changes labels, and here {why}"
         raise DataError(f"data.{key}", getattr(data, key), rule, "leave it out")
+    canaries.check(data, facts)
     if replicas.draw == "fresh" and not facts.generated:
         raise DataError(
             "replicas.draw",

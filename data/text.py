@@ -170,7 +170,7 @@ def _kept(count: int, config: DataConfig) -> int:
 def _pairs(pool: str, test: str, config: DataConfig) -> Numbered:
     """Byte pairs learned from the pool by the package tokenizers."""
     try:
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+        from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     except ImportError as error:
         raise DataError(
             "data.tokens",
@@ -180,14 +180,12 @@ def _pairs(pool: str, test: str, config: DataConfig) -> Numbered:
         ) from error
     made = Tokenizer(models.BPE(unk_token=UNKNOWN))
     made.pre_tokenizer = pre_tokenizers.Metaspace()
-    made.decoder = decoders.Metaspace()
     trainer = trainers.BpeTrainer(
         vocab_size=(config.vocabulary or BPE_TOKENS) + 1,
         special_tokens=[UNKNOWN],
         show_progress=False,
     )
-    lines: Sequence[str] = pool.splitlines(keepends=True)
-    made.train_from_iterator(lines, trainer)
+    made.train_from_iterator(pool.splitlines(keepends=True), trainer)
     # Two runs must agree: the merges are the same, and so are the numbers.
     vocabulary = json.loads(made.to_str())["model"]["vocab"]
     words = tuple(sorted(vocabulary, key=lambda word: int(vocabulary[word])))

@@ -202,10 +202,10 @@ EACH = (
             "of a label, the squared error of a value", noun="the error of target {k}",
             switch="several targets"),
     Measure("target{k}_bias2", "bias² of target {k}", SQUARED, "min", TEST,
-            "squared distance of the replicas' mean prediction from target {k}; the sum over the "
+            "squared distance of the replicas' mean prediction from target {k}; the mean over the "
             "targets is bias²", noun="the bias of target {k}", switch="several targets", corrected=True),
     Measure("target{k}_variance", "variance of target {k}", SQUARED, "min", TEST,
-            "how far replicas lie from their mean prediction of target {k}; the sum over the targets "
+            "how far replicas lie from their mean prediction of target {k}; the mean over the targets "
             "is the variance", noun="the variance of target {k}", switch="several targets", corrected=True),
 )
 METRIC = (

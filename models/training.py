@@ -86,10 +86,9 @@ class Trainer:
         self.cohort, self.config, self.device = cohort, config, cohort.device
         cohort.every_step = pool.every_step
         self.pool = pool.to(self.device)
-        self.own = members.shape[1]
-        self.members = (members if besides is None else torch.cat([members, besides], 1)).to(
-            self.device
-        )
+        self.subsets = members.to(self.device)
+        more = () if besides is None else (besides.to(self.device),)
+        self.members = torch.cat([self.subsets, *more], 1)  # all that each trains on
         self.sets = {
             name: examples.to(self.device) for name, examples in sets.items() if len(examples)
         }
@@ -254,9 +253,7 @@ class Trainer:
     @torch.no_grad()
     def evaluate(self) -> Report:
         """Error and loss of each replica on its own training subset and on each shared set, in eval mode."""
-        sets: dict[str, tuple[Examples, Tensor | None]] = {
-            "train": (self.pool, self.members[:, : self.own])
-        }
+        sets: dict[str, tuple[Examples, Tensor | None]] = {"train": (self.pool, self.subsets)}
         sets |= {name: (examples, None) for name, examples in self.sets.items()}
         with self._averaged():
             found = [

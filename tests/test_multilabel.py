@@ -14,6 +14,8 @@ from engram.data import catalog, subsets
 from engram.data.config import DataConfig
 from engram.data.dataset import DataError, Dataset
 from engram.measures import bias_variance, membership
+from engram.models.families import ModelError
+from engram.models.learners import kinds
 from engram.sweeps.study.configuration import Configuration
 from engram.sweeps.study.data_checks import check_data
 from engram.sweeps.study.loading import load
@@ -162,6 +164,12 @@ def test_the_loss_is_the_plain_binary_cross_entropy():
     p = outputs.sigmoid()
     plain = -(targets * p.log() + ~targets * (1 - p).log()).mean(-1)
     torch.testing.assert_close(example_losses(outputs, targets), plain)
+
+
+@pytest.mark.parametrize("kind", [kinds.LIGHTNING, kinds.HUGGINGFACE, kinds.KERAS])
+def test_learners_that_are_not_trained_on_labels_are_refused(kind):
+    with pytest.raises(ModelError, match="several labels"):
+        kinds.checked(kind, object, {}, None, 3)
 
 
 def test_a_forest_is_that_of_a_plain_loop(table):

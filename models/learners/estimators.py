@@ -101,9 +101,7 @@ def built_with(thing: Any, given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def checked(
-    thing: Any, given: dict[str, Any], classes: int | None, labels: int | None = None
-) -> None:
+def checked(thing: Any, given: dict[str, Any], chosen: str | None) -> None:
     """ModelError where it cannot be built like this, or is for another task."""
     known = _parameters(thing)
     # XGBoost and LightGBM take any name, and only warn of it after the fit.
@@ -126,11 +124,9 @@ def checked(
             f"model.family: makes {type(estimator).__name__}, which has no fit and predict"
         )
     kind = _task(estimator)
-    if kind == "regressor" and labels is not None:
-        raise ModelError(f"model.family: is for values, and the targets are {labels} labels")
-    if kind == "regressor" and classes is not None:
-        raise ModelError(f"model.family: is for values, and the targets are {classes} classes")
-    if kind == "classifier" and classes is None and labels is None:
+    if kind == "regressor" and chosen is not None:
+        raise ModelError(f"model.family: is for values, and the targets are {chosen}")
+    if kind == "classifier" and chosen is None:
         raise ModelError("model.family: is for classes, and the targets are values")
 
 

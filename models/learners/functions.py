@@ -24,7 +24,5 @@ def built_with(thing: Any, given: dict[str, Any]) -> dict[str, Any]:
     return dict(given)
 
 
-def checked(
-    thing: Any, given: dict[str, Any], classes: int | None, labels: int | None = None
-) -> None:
+def checked(thing: Any, given: dict[str, Any], chosen: str | None) -> None:
     """Nothing: only a call would tell, and that may take hours."""

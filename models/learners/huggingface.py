@@ -125,14 +125,8 @@ def built_with(thing: Any, given: dict[str, Any]) -> dict[str, Any]:
     return dict(given)
 
 
-def checked(
-    thing: Any, given: dict[str, Any], classes: int | None, labels: int | None = None
-) -> None:
+def checked(thing: Any, given: dict[str, Any], chosen: str | None) -> None:
     """ModelError for a class that is not to be built by itself."""
-    if labels is not None:
-        raise ModelError(
-            "model.family: is not trained on several labels an example here: take a network, an estimator or a training function"
-        )
     if inspect.isclass(thing) and getattr(thing, "config_class", None) is None:
         raise ModelError(
             f"model.family: {thing.__name__} has no configuration of its own; name a class such as "

@@ -63,11 +63,5 @@ def built_with(thing: Any, given: dict[str, Any]) -> dict[str, Any]:
     return dict(given)
 
 
-def checked(
-    thing: Any, given: dict[str, Any], classes: int | None, labels: int | None = None
-) -> None:
+def checked(thing: Any, given: dict[str, Any], chosen: str | None) -> None:
     """Nothing: it is compiled once it is built, with the shape of the data."""
-    if labels is not None:
-        raise ModelError(
-            "model.family: is not trained on several labels an example here: take a network, an estimator or a training function"
-        )

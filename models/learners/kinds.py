@@ -24,17 +24,19 @@ class Kind:
     """How a learner of one kind is trained.
 
     about: for the plan, after "your"; module: below engram.models.learners, with `train(task, thing, given, training)`
-    and `checked(thing, given, classes, labels)`; takes: sections besides model.options whose keys it heeds.
+    and `checked(thing, given, chosen)`: "10 classes", "3 labels" or, of values, None; takes: sections besides model.options whose keys it heeds; labels: whether it
+    is trained where an example may have several labels.
     """
 
     name: str
     about: str
     module: str
     takes: tuple[str, ...] = ()
+    labels: bool = False
 
 
-ESTIMATOR = Kind("estimator", "estimator", "estimators")
-FUNCTION = Kind("function", "function", "functions", ("model", "training"))
+ESTIMATOR = Kind("estimator", "estimator", "estimators", labels=True)
+FUNCTION = Kind("function", "function", "functions", ("model", "training"), labels=True)
 LIGHTNING = Kind("lightning", "LightningModule", "lightning", ("model", "training"))
 HUGGINGFACE = Kind("huggingface", "Hugging Face model", "huggingface", ("training",))
 KERAS = Kind("keras", "Keras model", "keras_models", ("model", "training"))
@@ -116,6 +118,18 @@ def _of_factory(thing: Callable[..., Any], family: str) -> Kind:
 def implementation(kind: Kind) -> Any:
     """The module that trains a kind."""
     return importlib.import_module(f"engram.models.learners.{kind.module}")
+
+
+def checked(
+    kind: Kind, thing: Any, given: dict[str, Any], classes: int | None, labels: int | None
+) -> None:
+    """ModelError where a learner cannot be built like this, or is for another task."""
+    if labels is not None and not kind.labels:
+        raise ModelError(
+            "model.family: is not trained on several labels an example here: take a network, an estimator or a training function"
+        )
+    chosen = f"{labels} labels" if labels is not None else classes and f"{classes} classes"
+    implementation(kind).checked(thing, given, chosen)
 
 
 def given(thing: Any, said: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:

@@ -97,14 +97,8 @@ def built_with(thing: Any, given: dict[str, Any]) -> dict[str, Any]:
     return dict(given)
 
 
-def checked(
-    thing: Any, given: dict[str, Any], classes: int | None, labels: int | None = None
-) -> None:
+def checked(thing: Any, given: dict[str, Any], chosen: str | None) -> None:
     """ModelError where Lightning's own parts are missing."""
-    if labels is not None:
-        raise ModelError(
-            "model.family: is not trained on several labels an example here: take a network, an estimator or a training function"
-        )
     lightning = _package(thing)
     for name in ("training_step", "configure_optimizers"):
         if not _overrides(lightning, thing, name):

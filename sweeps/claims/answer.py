@@ -140,8 +140,12 @@ def not_higher(record: Record, base: Record, name: str, margin: float | None) ->
     mine, theirs = (r["replica_values"].get(name) for r in (record, base))
     if not mine or not theirs or len(mine) != len(theirs):
         raise Missing(f"{name} of trials {record.get('trial')} and {base.get('trial')}")
-    within = equivalence.MARGIN_SHARE * base["chance_error"] if margin is None else margin
-    return equivalence.not_higher(np.subtract(mine, theirs), within)
+    return equivalence.not_higher(np.subtract(mine, theirs), margin_of(base, margin))
+
+
+def margin_of(record: Record, margin: float | None) -> float:
+    """What counts as no difference of an error: what the study says, or a share of chance error."""
+    return equivalence.MARGIN_SHARE * record["chance_error"] if margin is None else margin
 
 
 def learns(record: Record) -> bool:

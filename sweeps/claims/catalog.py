@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from engram.problems import Place, Problem, StudyError, nearest
 from engram.sweeps.claims import (
@@ -120,8 +119,15 @@ def row(name: str) -> Row:
 
 def read(name: str, small: bool = False) -> Claim:
     """A claim from its stored runs: on the dataset of its study, on those it names, and on others it was run on."""
-    asked = row(name)
-    return Claim(name, [_tried(asked, dataset, study) for dataset, study in _studies(name, small)])
+    asked, found = row(name), _studies(name, small)
+    own = found[0][1]
+    known = {study.name for _, study in found}
+    for stored in executions.local():
+        if stored.startswith(f"{own.name}{ON}") and stored not in known:
+            study = _stored(stored)
+            if study is not None and _same(study, own):
+                found.append((stored.removeprefix(f"{own.name}{ON}"), study))
+    return Claim(name, [_tried(asked, dataset, study) for dataset, study in found])
 
 
 def studies(name: str, small: bool = False, on: Mapping[str, str] | None = None) -> list[Study]:
@@ -129,36 +135,23 @@ def studies(name: str, small: bool = False, on: Mapping[str, str] | None = None)
 
     Raises StudyError for a dataset that the study does not fit."""
     row(name)
-    found = [loading.load(name, data=True, small=small)]
-    places = dict(found[0].claim.datasets)
-    places |= {label: {"data.name": dataset} for label, dataset in (on or {}).items()}
-    for label, values in places.items():
-        found.append(_elsewhere(found[0].name, name, label, values, small, data=True))
-    return found
+    return [study for _, study in _studies(name, small, on or {}, data=True)]
 
 
-def _elsewhere(
-    whole: str, name: str, label: str, values: Mapping[str, Any], small: bool, data: bool = False
-) -> Study:
-    """The claim's study on another dataset. What makes it small is put in last, its size above all."""
-    less = loading.load(name).claim.small if small else {}
-    kept = {key: value for key, value in values.items() if key not in less}
-    options = [f"{key}={json.dumps(value)}" for key, value in kept.items()]
-    return loading.load(name, [*options, f"name={whole}{ON}{label}"], small=small, data=data)
-
-
-def _studies(name: str, small: bool) -> list[tuple[str, Study]]:
-    """Label and study of every dataset that the claim names or was run on."""
-    own = loading.load(name, small=small)
+def _studies(
+    name: str, small: bool, on: Mapping[str, str] | None = None, data: bool = False
+) -> list[tuple[str, Study]]:
+    """Dataset and study: the claim's own first. What makes it small is put in last, its size above all."""
+    own = loading.load(name, small=small, data=data)
     found = [(own.data.name, own)]
-    for label, values in own.claim.datasets.items():
-        found.append((label, _elsewhere(own.name, name, label, values, small)))
-    known = {study.name for _, study in found}
-    for stored in executions.local():
-        if stored.startswith(f"{own.name}{ON}") and stored not in known:
-            study = _stored(stored)
-            if study is not None and _same(study, own):
-                found.append((stored.removeprefix(f"{own.name}{ON}"), study))
+    places = dict(own.claim.datasets) | {
+        label: {"data.name": at} for label, at in (on or {}).items()
+    }
+    less = own.claim.small if small else {}
+    for label, values in places.items():
+        options = [f"{k}={json.dumps(v)}" for k, v in values.items() if k not in less]
+        options.append(f"name={own.name}{ON}{label}")
+        found.append((label, loading.load(name, options, small=small, data=data)))
     return found
 
 

@@ -22,6 +22,7 @@ from engram.sweeps.claims.answer import (
     change,
     falls,
     listed,
+    margin_of,
     measure,
     of_values,
     pick,
@@ -150,7 +151,7 @@ def retention(records: Sequence[Record], margin: float | None = None) -> Answer:
     told, forgets, kept, steady = [], [], [], []
     for width, record in by(records, WIDTH).items():
         drop, control = (of_values(record, f"{p}retention_drop") for p in ("", "rehearsed_"))
-        within = margin or equivalence.MARGIN_SHARE * record["chance_error"]
+        within = margin_of(record, margin)
         held = equivalence.not_higher(record["replica_values"]["rehearsed_retention_drop"], within)
         never = measure(record, "unforgettable_share")
         told.append(

@@ -52,7 +52,7 @@ def check_data(study: Study) -> list[Problem]:
         except catalog.DataError as error:
             problems.append(_problem(study, config, error))
     facts = next((facts for facts in described.values() if facts is not None), None)
-    unread = _check_tokens(study, facts) + _check_labels(study, facts)
+    unread = _check_tokens(study, facts) + _check_right_or_wrong(study, facts)
     problems += unread or _check_family(study, facts)
     return problems + list(metric_checks.problems(study, facts))
 
@@ -86,7 +86,7 @@ def _data_configurations(study: Study) -> Iterator[DataConfig]:
 
 
 def _check_tokens(study: Study, facts: Facts | None) -> list[Problem]:
-    """Families and measures that mean nothing to tokens."""
+    """Families that cannot read tokens."""
     if facts is None or facts.tokens is None:
         return []
     from engram.models import family
@@ -109,26 +109,19 @@ def _check_tokens(study: Study, facts: Facts | None) -> list[Problem]:
             rule, _, fix = rest.partition(" ")[2].rpartition(": ")
             value = {"model.family": model.family, **_options(model)}[key]
             found.setdefault(str(error), Problem(study.place(key, value), rule, fix, key, value))
-    if facts.every_step:
-        for name in ("forgetting", "layers", "retention"):
-            if getattr(study.measures, name):
-                key = f"measures.{name}"
-                rule = (
-                    "counts whole examples as right or wrong, and here each position has a target"
-                )
-                found[key] = Problem(study.place(key), rule, "set it to false", key, True)
     return list(found.values())
 
 
-def _check_labels(study: Study, facts: Facts | None) -> list[Problem]:
-    """Measures that ask whether an example is right or wrong, of examples that may have several labels."""
-    if facts is None or facts.labels is None:
+def _check_right_or_wrong(study: Study, facts: Facts | None) -> list[Problem]:
+    """Measures that ask whether an example is right or wrong, where it has more than one answer."""
+    if facts is None or not (facts.every_step or facts.labels):
         return []
+    why = "each position has a target" if facts.every_step else "each may have several labels"
     found = []
     for name in ("forgetting", "layers", "retention"):
         if getattr(study.measures, name):
             key = f"measures.{name}"
-            rule = "counts examples as right or wrong, and here each may have several labels"
+            rule = f"counts examples as right or wrong, and here {why}"
             found.append(Problem(study.place(key), rule, "set it to false", key, True))
     return found
 
@@ -277,7 +270,7 @@ def _learner_misfit(
         given = kinds.given(thing, said, model.options)
         try:
             if facts is not None:
-                kinds.implementation(kind).checked(thing, given, facts.classes, facts.labels)
+                kinds.checked(kind, thing, given, facts.classes, facts.labels)
         except ModelError as error:
             return _said(error)
     return _without_effect(study, path, kind)

@@ -84,7 +84,7 @@ def _memorization_and_membership(
         confidence = np.where(right, logits, -logits).mean(-1)  # log p/(1-p) of what is right
     else:
         targets = trial.targets[ids].reshape(len(ids), -1)
-        square = np.square(outputs.double().numpy() - targets).sum(-1)
+        square = np.square(outputs.double().numpy() - targets).mean(-1)
         score, confidence = -square, -np.log(np.maximum(square, SMALLEST_SQUARE))
     _keep_and_measure(trial, wanted, score, confidence, member, note)
 

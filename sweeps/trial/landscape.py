@@ -58,7 +58,7 @@ def _train_loss(trainer: Trainer) -> np.ndarray:
     """[R]: each replica on its own training subset, in eval mode."""
     scores = trainer.evaluation.scores(
         trainer.pool,
-        trainer.members,
+        trainer.subsets,
         lambda part: streams.key(trainer.keys[part.start], "flatness"),
     )
     return scores[1].cpu().numpy()
