@@ -58,10 +58,8 @@ class Sender:
         self._there: dict[Key, Any] | None = None  # those that others made, once all are known
         self._runs: dict[Key, str] = {}
         self._begun: dict[Key, int] = {}  # when each run started
-        self._sent: dict[
-            tuple[Key, str], set[tuple]
-        ] = {}  # points of a run's metric that are known to be there
-        self._names: dict[Key, list[str]] = {}  # of those metrics
+        # By run and metric, the points that are known to be there.
+        self._sent: dict[Key, dict[str, set[tuple]]] = {}
         self._new: set[Key] = set()  # runs that have nothing but what this process sent
         self._params: dict[Key, dict[str, str]] = {}  # those that a run is known to have
         self._client: Any = None
@@ -76,7 +74,6 @@ class Sender:
         self._client = self.experiment_id = None
         self.in_doubt, self._alone, self._there = True, False, None
         self._sent.clear()
-        self._names.clear()
         self._new.clear()
         self._params.clear()
 
@@ -111,7 +108,7 @@ class Sender:
         trials, unsettled = self._trials(), []
         seen: dict[Key, Any] = {}
         self._check((STUDY, ""))
-        parent = self._client.get_run(self._run((STUDY, ""), []))
+        parent = self._client.get_run(self._run((STUDY, ""), Contents()))
         for run in self._children():
             number, found = (
                 int(run.data.tags["engram.trial"]),
@@ -210,10 +207,10 @@ class Sender:
     # -- one run ---------------------------------------------------------------------------------
 
     def _send_run(self, key: Key, messages: list[Message]) -> None:
-        run_id = self._run(key, messages)
+        found = contents(messages)
+        run_id = self._run(key, found)
         if run_id is None:
             return
-        found = contents(messages)
         tags = found.tags
         tables = [Path(m["path"]).name for m in messages if m["kind"] == "table"]
         if tables:
@@ -252,18 +249,18 @@ class Sender:
 
     def _new_metrics(self, key: Key, run_id: str, metrics: list[tuple]) -> list[tuple]:
         """Those that the run does not have yet."""
+        sent = self._sent.setdefault(key, {})
         there: Any = None  # names of metrics that the run has, asked for once
         new = []
         for name, value, time_ms, step in metrics:
-            if (key, name) not in self._sent:
+            if name not in sent:
                 if there is None:
                     there = () if key in self._new else self._client.get_run(run_id).data.metrics
                 points = self._client.get_metric_history(run_id, name) if name in there else ()
-                self._sent[key, name] = {_point(key, m.step, m.value) for m in points}
-                self._names.setdefault(key, []).append(name)
+                sent[name] = {_point(key, m.step, m.value) for m in points}
             point = _point(key, step, value)
-            if point not in self._sent[key, name]:
-                self._sent[key, name].add(point)
+            if point not in sent[name]:
+                sent[name].add(point)
                 new.append((name, value, time_ms, step))
         return new
 
@@ -311,18 +308,16 @@ class Sender:
                 del self._runs[key]
                 raise Gone(f"the run of {key[0]} was deleted")
 
-    def _run(self, key: Key, messages: list[Message]) -> str | None:
+    def _run(self, key: Key, said: Contents) -> str | None:
         """The run of a trial (or the parent), found by its tags or else created; None where nothing needs one."""
         if key not in self._runs:
             found = None if self._alone else self._find(key)
             if found is None:
-                number = key[0]
-                if number != STUDY and not contents(messages).begins:
+                if key[0] != STUDY and not said.begins:
                     return None  # the end of what never began
-                start = contents(messages).start or {"time": now_ms()}
-                found = self._create(start, self._own(key))
+                found = self._create(said.start or {"time": now_ms()}, self._own(key))
                 # A parent that was not there has no children either: they need not be looked for.
-                self._alone = self._alone or number == STUDY
+                self._alone = self._alone or key[0] == STUDY
                 self._new.add(key)
                 self._params[key] = {}
             self._made(key, found.info.run_id, found.info.start_time)
@@ -336,8 +331,7 @@ class Sender:
 
     def _finished(self, key: Key) -> None:
         """A run has ended: what was remembered for it is let go."""
-        for name in self._names.pop(key, ()):
-            self._sent.pop((key, name), None)
+        self._sent.pop(key, None)
         self._params.pop(key, None)
         self._new.discard(key)
 
@@ -346,7 +340,7 @@ class Sender:
         number, config_hash = key
         own = {"engram.name": self.name, "engram.kind": "study"}
         if number != STUDY:
-            parent = self._run((STUDY, ""), [])
+            parent = self._run((STUDY, ""), Contents())
             own |= {"mlflow.parentRunId": parent or "", "engram.kind": "trial"}
             own |= {"engram.trial": str(number), "engram.config_hash": config_hash}
         return own
