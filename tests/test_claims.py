@@ -468,10 +468,15 @@ def test_three_datasets_answer_together():
     assert (
         mixed.verdict == "depends on the dataset: supported on set0 and set1, not supported on set2"
     )
+    unsure = over(-0.2, -0.1, verdicts=("supported", "depends"))
+    assert unsure.word == "depends here"
+    assert unsure.verdict == "depends on the dataset: supported on set0, on set1 it depends"
     # Each says yes, but what they say together cannot be told from nothing.
     wide = over(-0.02, -0.9, -0.03)
     assert not wide.pooled.mean.excludes(0)
     assert wide.word == "depends"
+    assert wide.verdict.startswith("supported on all 3 datasets, but the effect over datasets")
+    assert over(-0.2, -0.1, verdicts=("depends",) * 2).verdict == "on set0 and set1 it depends"
 
 
 def test_every_dataset_of_a_claim_fits_its_study(monkeypatch, home):

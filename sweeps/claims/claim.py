@@ -73,14 +73,17 @@ class Claim:
     def answered(self) -> list[Tried]:
         return [one for one in self.tried if one.answer is not None]
 
+    @property
+    def answers(self) -> dict[str, Answer]:
+        """By dataset."""
+        return {one.dataset: one.answer for one in self.tried if one.answer is not None}
+
     @cached_property
     def pooled(self) -> Pooled | None:
         """The effect over datasets; None below three of them, and where the claim has none that can be pooled."""
-        found = [
-            one.answer.effect.found for one in self.answered if one.answer and one.answer.effect
-        ]
-        sure = [f for f in found if f.se > 0]
-        if len(sure) < meta_analysis.FEWEST or len(sure) < len(self.answered):
+        effects = [answer.effect for answer in self.answers.values()]
+        sure = [effect.found for effect in effects if effect is not None and effect.found.se > 0]
+        if len(sure) < meta_analysis.FEWEST or len(sure) < len(effects):
             return None
         return meta_analysis.pool([f.mean for f in sure], [f.se for f in sure])
 
@@ -89,37 +92,38 @@ class Claim:
         """supported, not supported, depends, or one of them with `here`: fewer than three datasets answer for the world.
 
         supported: on each dataset, and the pooled effect, where there is one, is clearly on the claimed side."""
-        words = [one.answer.verdict for one in self.answered if one.answer]
+        words = {answer.verdict for answer in self.answers.values()}
         if not words:
             return None
-        same = words[0] if len(set(words)) == 1 else "depends"
-        if len(words) < meta_analysis.FEWEST:
+        same = words.pop() if len(words) == 1 else "depends"
+        if len(self.answers) < meta_analysis.FEWEST:
             return f"{same} here"
         return same if same != "supported" or self._borne_out else "depends"
 
     @property
     def _borne_out(self) -> bool:
-        effect = self.answered[0].answer.effect if self.answered[0].answer else None
+        effect = next(iter(self.answers.values())).effect
         return self.pooled is None or effect is None or effect.borne_out(self.pooled.mean)
 
     @property
     def verdict(self) -> str:
         """The verdict in words: on which datasets what."""
-        if not self.answered:
+        if not self.answers:
             return self.tried[0].verdict
-        if len(self.answered) == 1:
-            (one,) = self.answered
-            return f"on {one.dataset}: {one.verdict}"
+        if len(self.answers) == 1:
+            return f"on {self.answered[0].dataset}: {self.answered[0].verdict}"
         groups: dict[str, list[str]] = {}
-        for one in self.answered:
-            groups.setdefault(one.answer.verdict if one.answer else "", []).append(one.dataset)
-        parts = [f"{word} on {listed(names)}" for word, names in groups.items()]
-        enough = len(self.answered) >= meta_analysis.FEWEST
-        if enough and len(groups) == 1 and self.word in groups:
-            return str(self.word) + f" on all {len(self.answered)} datasets"
-        if enough and self.word == "depends" and len(groups) == 1:
-            parts.append("the effect over datasets cannot be told from none")
-        return ("depends on the dataset: " if len(groups) > 1 else "") + ", ".join(parts)
+        for dataset, answer in self.answers.items():
+            groups.setdefault(answer.verdict, []).append(dataset)
+        if len(groups) > 1:
+            parts = [_said(word, listed(names)) for word, names in groups.items()]
+            return f"depends on the dataset: {', '.join(parts)}"
+        (word,) = groups
+        enough = len(self.answers) >= meta_analysis.FEWEST
+        where = f"all {len(self.answers)} datasets" if enough else listed(list(self.answers))
+        if self.word == "depends" != word:
+            return f"{_said(word, where)}, but the effect over datasets cannot be told from none"
+        return _said(word, where)
 
     @property
     def over_datasets(self) -> str:
@@ -180,6 +184,10 @@ class Claim:
             },
             "datasets": [one.entry() for one in self.tried],
         }
+
+
+def _said(word: str, where: str) -> str:
+    return f"on {where} it depends" if word == "depends" else f"{word} on {where}"
 
 
 def counted(claims: Sequence[Claim]) -> str:

@@ -17,10 +17,9 @@ def show(claims: Sequence[Claim], console: Console) -> None:
     table.add_column()
     for claim in claims:
         lines = [f"“{claim.study.claim.sentence}”", f"[bold]{_escaped(claim.verdict)}[/bold]"]
-        several = len(claim.answered) > 1
-        for one in claim.answered:
-            before = f"{one.dataset}: " if several else ""
-            lines.append(_escaped(f"{before}{one.answer.sentence if one.answer else ''}"))
+        for dataset, answer in claim.answers.items():
+            before = f"{dataset}: " if len(claim.answers) > 1 else ""
+            lines.append(_escaped(before + answer.sentence))
         if claim.over_datasets:
             lines.append(_escaped(claim.over_datasets))
         lines += [f"[yellow]{_escaped(problem)}[/yellow]" for problem in claim.problems]
@@ -35,7 +34,7 @@ def markdown(claims: Sequence[Claim]) -> str:
     """The table for documents."""
     lines = ["| claim | verdict | measured |", "|---|---|---|"]
     for claim in claims:
-        told = [one.answer.sentence for one in claim.answered if one.answer]
+        told = [answer.sentence for answer in claim.answers.values()]
         measured = " ".join([*told, claim.over_datasets]).strip() or f"`{claim.how_to_run}`"
         cells = (f"{claim.study.claim.sentence} (`{claim.name}`)", claim.verdict, measured)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
