@@ -93,7 +93,7 @@ class Facts(Answered):
     """Sizes and kinds, known before any training. `pool` None: as many examples as wanted.
 
     notes: what was decided while reading, a sentence each. division, tokens: as the Dataset has them. labels: how many
-    an example may have, where it may have any number of them.
+    an example may have, where it may have any number of them. values: targets of an example, where they are no classes.
     """
 
     pool: int | None
@@ -106,6 +106,12 @@ class Facts(Answered):
     division: Division | None = field(default=None, compare=False, repr=False)
     tokens: Tokens | None = field(default=None, repr=False)
     labels: int | None = None
+    values: int = 1
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that a network answers an example (of tokens: each position) with."""
+        return self.classes or self.values
 
     @property
     def answers(self) -> int:
@@ -114,8 +120,10 @@ class Facts(Answered):
 
     @property
     def bytes_each(self) -> int:
-        """Memory of one example: inputs of 4 bytes (tokens: 8), targets of 8."""
-        return (4 if self.tokens is None else 8) * math.prod(self.shape) + 8 * self.answers
+        """Memory of one example: inputs of 4 bytes (tokens: 8), classes of 8, values of 4, labels of 1."""
+        inputs = (4 if self.tokens is None else 8) * math.prod(self.shape)
+        targets = 8 * self.answers if self.classes else (1 if self.labels else 4) * self.values
+        return inputs + targets
 
 
 @dataclass(frozen=True)
@@ -188,7 +196,13 @@ class Dataset(Answered):
             self.division,
             self.tokens,
             self.labels,
+            1 if self.classes else self.outputs,
         )
+
+    @property
+    def outputs(self) -> int:
+        """Classes, labels or values: what a network answers an example with."""
+        return self.classes or int(np.prod(self.targets.shape[1:], dtype=int))
 
     @property
     def labels(self) -> int | None:

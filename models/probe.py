@@ -28,8 +28,9 @@ def seconds_per_step(
     replicas: int,
     train_size: int,
     shape: tuple[int, ...],
-    outputs: int | None,
+    outputs: int,
     *,
+    values: bool = False,
     image: bool = False,
     stack: int | None = None,
     how: Way = ways.STACKED,
@@ -39,7 +40,7 @@ def seconds_per_step(
 ) -> float:
     """Seconds of one optimizer step of a whole cohort, without evaluations, on one thread.
 
-    outputs: classes, or None for one value to predict; tokens: inputs are whole numbers; how: the way that the networks run; clock: time.thread_time counts, on a CPU, what the
+    outputs: classes, or values to predict; tokens: inputs are whole numbers; how: the way that the networks run; clock: time.thread_time counts, on a CPU, what the
     step itself took and not what other programs took meanwhile. Measured on at most LONGEST_S of steps, so
     good to a few tens of per cent on a busy machine.
     """
@@ -52,6 +53,7 @@ def seconds_per_step(
         replicas,
         shape,
         outputs,
+        values=values,
         image=image,
         stack=stack,
         how=how,
@@ -71,8 +73,9 @@ def made_up(
     training: TrainingConfig,
     replicas: int,
     shape: tuple[int, ...],
-    outputs: int | None,
+    outputs: int,
     *,
+    values: bool = False,
     image: bool = False,
     stack: int | None = None,
     how: Way = ways.STACKED,
@@ -91,12 +94,12 @@ def made_up(
     if isinstance(words, int):
         inputs = torch.randint(words, inputs.shape, generator=generator)
         inputs = inputs if tokens is not None else inputs.float()
-    targets = torch.arange(size) % outputs if outputs else torch.zeros(size, 1)
+    targets = torch.zeros(size, outputs) if values else torch.arange(size) % outputs
     if tokens is not None and tokens.every_step:
         targets = inputs
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        modules = [build(model, shape, outputs or 1, image, tokens) for _ in range(replicas)]
+        modules = [build(model, shape, outputs, image, tokens) for _ in range(replicas)]
     stack = stack or default_stack(model.family, device, replicas, image)
     cohort = ways.cohort(modules, device, stack, how)
     members = torch.arange(size).expand(replicas, size)

@@ -16,6 +16,7 @@ from engram.data.dataset import DataError, Dataset
 from engram.measures import bias_variance, membership
 from engram.models.families import ModelError
 from engram.models.learners import kinds
+from engram.sweeps.running import estimate
 from engram.sweeps.study.configuration import Configuration
 from engram.sweeps.study.data_checks import check_data
 from engram.sweeps.study.loading import load
@@ -277,3 +278,18 @@ def test_what_means_nothing_for_labels_is_refused_before_training(table, key, va
     study[section] = {**study.get(section, {}), name: value}
     problems = "\n".join(map(str, check_data(load(study))))
     assert words in problems
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_a_plan_counts_every_output(table, tmp_path, task):
+    study = tmp_path / "study.yaml"
+    study.write_text(
+        f"name: things\ndata: {{name: 'csv:{table}', target: [red, round, big], task: {task}, train_size: 80}}\n"
+        "replicas: {count: 6}\nmodel: {width: 7, depth: 1}\n"
+    )
+    made, facts = estimate.make(load(study)), things(table, task=task).facts
+    assert facts.outputs == 3
+    assert made.loads[0].parameters == (3 + 1) * 7 + (7 + 1) * 3
+    assert made.artifact_bytes == 2 * 6 * facts.test * 3 + 100_000  # half precision
+    dataset = things(table, task=task)
+    assert facts.bytes_each == (dataset.inputs.nbytes + dataset.targets.nbytes) / len(dataset.ids)

@@ -216,7 +216,7 @@ class CohortTrainable(tune.Trainable):
             configuration.training,
             count,
             dataset.inputs.shape[1:],
-            cohorts.outputs_of(dataset),
+            dataset.outputs,
             dataset.kind == "image",
             device,
             cohorts.way(configuration, dataset, device),

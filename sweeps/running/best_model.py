@@ -93,11 +93,10 @@ class Saver:
         if _serialization(self.folder / MODEL, tag) is not None:
             return Saving(self.folder / MODEL, tag, replica, None)
         self.prepare()
-        outputs = data.classes or int(np.prod(data.targets.shape[1:], dtype=int))
         network = (
             configuration.model,
             data.inputs.shape[1:],
-            outputs,
+            data.outputs,
             data.kind == "image",
             data.tokens,
         )

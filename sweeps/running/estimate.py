@@ -99,7 +99,7 @@ class Plan:
     def artifact_bytes(self) -> float:
         """Stored per trial: predictions in half precision, history, rows of the stores."""
         outputs = max(
-            load.facts.test * load.facts.answers * (load.facts.classes or 1) for load in self.loads
+            load.facts.test * load.facts.answers * load.facts.outputs for load in self.loads
         )
         kept = 2 * self.study.replicas.count * outputs if self.study.measures.predictions else 0
         room = self.study.measured.arrays_kb
@@ -179,7 +179,7 @@ def _load(configuration: Configuration, on_gpu: bool) -> Load:
     flops = 2.0 * network.parameters * network.reuse * (3 * examples + evaluated)
     device_stack = configuration.replicas.stack
     stack = network.stack(count, on_gpu) if device_stack == "auto" else min(device_stack, count)
-    width = max(configuration.model.width, math.prod(facts.shape))
+    width = max(configuration.model.width, math.prod(facts.shape), facts.outputs)
     activations = (
         stack * batch * width * (configuration.model.depth + 2) * max(1, network.reuse // 4)
     )
@@ -244,7 +244,7 @@ def _network(model: str, training: str, data: str, facts: Facts) -> _Network:
             how = LATER
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        module = build(config, facts.shape, facts.classes or 1, image, facts.tokens)
+        module = build(config, facts.shape, facts.outputs, image, facts.tokens)
     count = sum(parameter.numel() for parameter in module.parameters())
     reuse = int(families.uses(config.family, facts.shape))
     stacks = [torch.stack([p.detach()] * 3) for p in module.parameters() if p.requires_grad]

@@ -66,7 +66,7 @@ def _loaded(source: str) -> Some:
     return Some(
         Examples(torch.tensor(data.inputs[:COUNT]), targets),
         tuple(data.inputs.shape[1:]),
-        data.classes or targets[0].numel(),
+        data.outputs,
         data.kind == "image",
         data.tokens,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from engram.data import augmentation
@@ -27,7 +26,7 @@ def make_cohort(
 ) -> Cohort | PlainCohort:
     """The R networks of a configuration, each from its own stream for this purpose."""
     replicas = configuration.replicas
-    outputs, image = outputs_of(dataset), dataset.kind == "image"
+    outputs, image = dataset.outputs, dataset.kind == "image"
     modules = []
     for replica in range(first, replicas.count):
         with streams.forked():
@@ -39,11 +38,6 @@ def make_cohort(
     return ways.cohort(modules, device, stack, way(configuration, dataset, device))
 
 
-def outputs_of(dataset: Dataset) -> int:
-    """Classes, or values to predict."""
-    return dataset.classes or int(np.prod(dataset.targets.shape[1:], dtype=int))
-
-
 def way(configuration: Configuration, dataset: Dataset, device: torch.device) -> ways.Way:
     """How the networks of a configuration run here; found once in each process."""
     few = Examples(
@@ -53,7 +47,7 @@ def way(configuration: Configuration, dataset: Dataset, device: torch.device) ->
         configuration.model,
         configuration.training,
         tuple(dataset.inputs.shape[1:]),
-        outputs_of(dataset),
+        dataset.outputs,
         dataset.kind == "image",
         few,
         configuration.data.train_size,

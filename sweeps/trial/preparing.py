@@ -17,7 +17,7 @@ from engram.models.training import Examples, Trainer
 from engram.sweeps.study.configuration import Configuration
 from engram.sweeps.study.sections import MeasuresConfig
 from engram.sweeps.trial import resident
-from engram.sweeps.trial.cohorts import augment_of, make_cohort, outputs_of
+from engram.sweeps.trial.cohorts import augment_of, make_cohort
 from engram.sweeps.trial.learned import LearnedTrial, learner_of
 from engram.sweeps.trial.trial import Trial
 from engram.sweeps.trial.watch import Watch, measured
@@ -55,7 +55,7 @@ def prepare(
             dataset.test_inputs,
             dataset.test_targets,
             dataset.classes,
-            outputs_of(dataset),
+            dataset.outputs,
             dataset.kind == "image",
         )
         learner = learner_of(configuration, material, members, first, device, scratch)
