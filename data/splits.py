@@ -110,24 +110,34 @@ def _by_group(
             f"has {len(names)} groups; pool, validation and test need one each",
             "name a column with three groups or more, or none",
         )
-    chosen = whole_groups(sizes, count, _generator(_GROUPS))
+    asked = config.test_size is not None
+    chosen = whole_groups(sizes, count, _generator(_GROUPS), reach=asked)
     inside = np.isin(coded[mixed], chosen)
     test, pool = mixed[inside], mixed[~inside]
+    if asked and len(test) < count:
+        rule = f"a group of {config.groups} has to stay in the pool, which leaves {len(test):,} rows at most"
+        raise DataError("data.test_size", count, rule, f"write at most {len(test)}")
     note = (
-        f"test: {len(chosen)} of the {len(names)} groups of {config.groups}, {len(test):,} of "
+        f"test: {len(chosen)} of the {len(names)} groups of {config.groups}, "
+        f"{min(len(test), count) if asked else len(test):,} of "
         f"{len(mixed):,} rows; no group is on both sides"
     )
     return pool, test, [note]
 
 
-def whole_groups(sizes: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
+def whole_groups(
+    sizes: np.ndarray, count: int, generator: np.random.Generator, reach: bool = False
+) -> np.ndarray:
     """Numbers of groups drawn at random whose sizes come nearest to `count`: one at least, not all.
 
-    More examples asked for draw the same groups and more.
+    More examples asked for draw the same groups and more. reach: one group more where these are too few.
     """
     drawn = generator.permutation(len(sizes))
     total = np.cumsum(sizes[drawn])[:-1]  # [groups - 1]: one group remains
-    return drawn[: int(np.abs(total - count).argmin()) + 1]
+    last = int(np.abs(total - count).argmin())
+    if reach and total[last] < count:
+        last = min(last + 1, len(total) - 1)
+    return drawn[: last + 1]
 
 
 def _by_time(

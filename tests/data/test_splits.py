@@ -77,6 +77,17 @@ def test_no_group_is_on_two_sides_and_subsets_take_whole_groups(draw):
             subsets.draw(kept, 31, five, dataset.division)
 
 
+@pytest.mark.parametrize("size", [1, 10, 44, 46, 211, 230])
+def test_a_test_size_that_no_groups_add_up_to_takes_a_part_of_the_last(size):
+    config = CONFIG.model_copy(update={"groups": "patient", "test_size": size})
+    dataset = made(groups=GROUPS, config=config)
+    assert len(dataset.test_ids) == size
+    assert not set(GROUPS[dataset.ids]) & set(GROUPS[dataset.test_ids])
+    assert f"{-(-size // 10)} of the 24 groups of patient, {size} of 240 rows" in dataset.notes[0]
+    with pytest.raises(DataError, match="test_size = 231: a group of patient has to stay .* 230"):
+        made(groups=GROUPS, config=config.model_copy(update={"test_size": 231}))
+
+
 def test_a_planted_leak_is_seen_by_the_plain_split_and_not_by_the_grouped_one():
     """Every row stands twice, in one group: a nearest neighbour knows the noise labels it has seen."""
     x, noise = (
