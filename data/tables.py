@@ -136,6 +136,8 @@ def table(
         if getattr(config, key)
     }
     rest = [name for name in names if name not in taken.values()]
+    if target is None and inputs is None:
+        _refuse_one_of_several(frame[rest], config)
     target = (rest[-1] if rest else names[-1]) if target is None else target
     chosen = (target,) if isinstance(target, str) else target
     target = chosen[0] if len(chosen) == 1 else chosen
@@ -223,6 +225,30 @@ def _check_targets(
             raise DataError(f"data.{key}", target, "is the target too", "name another column")
         if targets.count(target) > 1:
             raise DataError("data.target", target, "is named twice", "name each column once")
+
+
+def _refuse_one_of_several(frame: pd.DataFrame, config: DataConfig) -> None:
+    """Refuse to take the last column as the target where it is the last of one-hot columns: the others tell it."""
+    import pandas as pd
+
+    total, taken = np.zeros(len(frame)), 0
+    for name in reversed(list(frame.columns)):
+        if _holds_lists(frame[name]):
+            return
+        values = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+        if not np.isin(values, (0, 1)).all():
+            return
+        total, taken = total + values, taken + 1
+        if (total > 1).any():
+            return
+        if taken > 1 and (total == 1).all():
+            break
+    else:
+        return
+    names = ", ".join(frame.columns[-taken:])
+    rule = f"the last {taken} columns, {names}, are 0 and 1 with one 1 in each row, as one-hot classes are"
+    fix = f"write [{names}] to predict which of them it is, or name the target column"
+    raise DataError("data.target", "null", rule, fix)
 
 
 def _several(

@@ -71,7 +71,9 @@ def labelled(raw: Raw, config: DataConfig) -> Targets:
     test = None
     if raw.test_targets is not None:
         test, _ = _column(raw.test_targets, "y_test", config)
-    if _is_one_hot(targets, config) and (test is None or test.shape[1:] == targets.shape[1:]):
+    if is_one_hot(targets, config.task):
+        if test is not None:
+            _refuse_not_one_hot(test, targets, config)
         notes.append(f"one-hot targets: read as {targets.shape[1]} classes")
         test = None if test is None else test.argmax(axis=1)
         targets = targets.argmax(axis=1)
@@ -201,9 +203,9 @@ def _refuse_class_rows(values: np.ndarray, config: DataConfig) -> None:
     )
 
 
-def _is_one_hot(targets: np.ndarray, config: DataConfig) -> bool:
+def is_one_hot(targets: np.ndarray, task: str) -> bool:
     """0 (or -1) and one larger value, which stands exactly once in each row: [n, K], K of 2 or more."""
-    if config.task in ("regression", "multilabel") or targets.ndim != 2 or targets.shape[1] < 2:
+    if task in ("regression", "multilabel") or targets.ndim != 2 or targets.shape[1] < 2:
         return False
     if targets.dtype.kind not in "biuf" or not len(targets):
         return False
@@ -212,6 +214,28 @@ def _is_one_hot(targets: np.ndarray, config: DataConfig) -> bool:
     return (
         two and low in (0, -1) and low != high and bool(((targets == high).sum(axis=1) == 1).all())
     )
+
+
+def _refuse_not_one_hot(test: np.ndarray, targets: np.ndarray, config: DataConfig) -> None:
+    """Refuse test targets that are not one-hot as the others are."""
+    fits = test.shape[1:] == targets.shape[1:] and is_one_hot(test, config.task)
+    if not fits or test.max() != targets.max() or test.min() != targets.min():
+        rule = f"y is one-hot rows of {targets.shape[1]} classes, and y_test of shape {test.shape} is not"
+        raise bad(config, rule, "give both in the same way")
+
+
+def refuse_hidden_classes(targets: np.ndarray, name: str, config: DataConfig) -> None:
+    """Refuse targets of a person's own Dataset that say to be values (classes None) and look like classes."""
+    if config.task != "auto" or targets.dtype == np.bool_:
+        return
+    whole = targets.dtype.kind in "iu" and targets.ndim == 1
+    if whole or is_one_hot(targets, "auto"):
+        what = "whole numbers" if whole else f"one-hot rows of {targets.shape[1]} classes"
+        rule = f"{name} is {what}, and the Dataset says classes=None"
+        fix = "give labels from 0 on and classes, or write task: regression to fit them as values"
+        raise DataError("data.task", "auto", rule, fix)
+    if targets.ndim == 2 and targets.shape[1] > 1 and len(targets):
+        _refuse_class_rows(targets, config)
 
 
 def _column(targets: Any, name: str, config: DataConfig) -> tuple[np.ndarray, list[str]]:

@@ -15,7 +15,7 @@ from engram.data.config import DataConfig
 from engram.data.dataset import KINDS, DataError, Dataset, Division, assemble
 from engram.data.pictures import Encoded, channels_first, shape_text, unscaled
 from engram.data.raw import Raw, bad, finite
-from engram.data.targets import Targets, labelled, values_of
+from engram.data.targets import Targets, labelled, refuse_hidden_classes, values_of
 
 LOOKED_FOR_REPEATS = 200_000  # examples up to which the test set is compared with the pool
 
@@ -254,6 +254,7 @@ def checked(found: Dataset, config: DataConfig) -> Dataset:
     for name, targets in (("y", found.targets), ("y_test", found.test_targets)):
         if found.classes is None:
             values_of(raw, np.asarray(targets), name, config)
+            refuse_hidden_classes(np.asarray(targets), name, config)
         else:
             each = np.asarray(targets)
             _labels(each.reshape(-1) if found.every_step else each, found.classes, name, config)

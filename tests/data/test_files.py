@@ -377,6 +377,10 @@ def lists(): return x.tolist(), y.tolist()
 def dataset(): return assemble("mine", (x, y), (x, y), classes=2, kind="vector")
 def untrue(): return Dataset("mine", x, y, x, y, 1, "vector", "", False)
 def oneclass(): return Dataset("mine", x, y * 0, x, y, 2, "vector", "", False)
+def hidden(y): return Dataset("mine", x, y, x, y, None, "vector", "")
+def whole(): return hidden(y)
+def onehot(): return hidden(np.eye(2)[y])
+def shares(): return hidden(np.full((20, 2), 0.5))
 def single(): return x
 def three(): return x, y, x
 def failing(): raise RuntimeError("no luck")
@@ -390,6 +394,13 @@ def module(tmp_path, monkeypatch):
     (tmp_path / "broken_data.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
     return "brought_data"
+
+
+@pytest.mark.parametrize("name", ["whole", "onehot", "shares"])
+def test_a_dataset_whose_values_look_like_classes_is_refused_unless_asked_for(module, name):
+    with pytest.raises(DataError, match=r"data.task = auto: y "):
+        load(DataConfig(name=f"{module}:{name}"))
+    assert load(DataConfig(name=f"{module}:{name}", task="regression")).classes is None
 
 
 @pytest.mark.parametrize("name", ["pair", "four", "mapping", "lists", "dataset"])

@@ -99,6 +99,12 @@ def test_one_hot_rows_are_classes(tmp_path, y, classes):
     assert f"read as {classes} classes" in dataset.notes[0]
 
 
+@pytest.mark.parametrize("test", [Y, np.eye(3)[Y], np.eye(2)[Y] * 0.5, np.zeros((COUNT, 2))])
+def test_test_targets_are_one_hot_as_the_others_are(tmp_path, test):
+    name = npz(tmp_path, x=RGB, y=np.eye(2)[Y], x_test=RGB, y_test=test)
+    assert "y is one-hot rows of 2 classes, and y_test" in refused(name).rule
+
+
 @pytest.mark.parametrize(
     ("y", "rule"),
     [

@@ -84,7 +84,7 @@ def test_a_test_size_that_no_groups_add_up_to_takes_a_part_of_the_last(size):
     assert len(dataset.test_ids) == size
     assert not set(GROUPS[dataset.ids]) & set(GROUPS[dataset.test_ids])
     assert f"{-(-size // 10)} of the 24 groups of patient, {size} of 240 rows" in dataset.notes[0]
-    with pytest.raises(DataError, match="test_size = 231: a group of patient has to stay .* 230"):
+    with pytest.raises(DataError, match=r"test_size = 231: a group of patient has to stay .* 230"):
         made(groups=GROUPS, config=config.model_copy(update={"test_size": 231}))
 
 

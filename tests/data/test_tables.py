@@ -551,3 +551,18 @@ def test_comment_lines_before_a_table_are_no_rows(tmp_path, comments, plain, key
 
 def test_a_file_of_comments_alone_has_no_rows(tmp_path):
     assert "has no rows" in refused(write(tmp_path, "# a,b,y")).rule
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_last_of_one_hot_columns_is_no_target_unasked(tmp_path, classes):
+    columns = np.eye(classes, dtype=int)[np.arange(ROWS) % classes].T
+    names = [f"is_{k}" for k in range(classes)]
+    path = tmp_path / "t.csv"
+    path.write_text(text(A, B, *columns, header=f"a,b,{','.join(names)}"))
+    with pytest.raises(DataError, match="with one 1 in each row, as one-hot classes are") as caught:
+        load(DataConfig(name=f"csv:{path}"))
+    assert f"write [{', '.join(names)}]" in caught.value.fix
+    made = load(DataConfig(name=f"csv:{path}", target=tuple(names)))
+    assert (made.classes, made.inputs.shape[1]) == (classes, 2)
+    path.write_text(text(A, *columns, B > 0, header=f"a,{','.join(names)},y"))
+    assert load(DataConfig(name=f"csv:{path}")).classes == 2  # one-hot features are features
