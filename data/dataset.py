@@ -141,6 +141,7 @@ class Dataset(Answered):
     class_names: the person's own name of each class; value_names: of each of several values or labels, where
     they have names; notes: what was decided while reading.
     division: what keeps examples together or apart. tokens: what inputs that are whole numbers stand for.
+    test_groups: int64 [n], which test examples are of one group; None where none are, or it is not known.
     """
 
     name: str
@@ -160,6 +161,7 @@ class Dataset(Answered):
     notes: tuple[str, ...] = ()
     division: Division | None = None
     tokens: Tokens | None = None
+    test_groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name, examples in (("ids", self.targets), ("test_ids", self.test_targets)):

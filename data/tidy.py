@@ -98,6 +98,7 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
         notes=(*raw.notes, *targets.notes, *notes),
         division=_division(raw, pool, values if targets.classes else None),
         tokens=tokens,
+        test_groups=_test_groups(raw, test),
     )
     _two_classes(whole, len(pool))
     return _with_rare_note(cut(whole, pool_size, config.test_size))
@@ -124,6 +125,7 @@ def cut(whole: Dataset, pool_size: int | None, test_size: int | None) -> Dataset
         notes=whole.notes,
         division=whole.division and whole.division.first(pool_size or pool),
         tokens=whole.tokens,
+        test_groups=None if whole.test_groups is None else whole.test_groups[:test_size],
     )
     _two_classes(made, pool)
     return made
@@ -202,6 +204,11 @@ def _division(raw: Raw, pool: np.ndarray, labels: np.ndarray | None) -> Division
     return splits.division(labels, groups, times, validation)
 
 
+def _test_groups(raw: Raw, test: np.ndarray) -> np.ndarray | None:
+    groups = raw.groups if raw.test_inputs is None else raw.test_groups
+    return None if groups is None else np.unique(groups[test], return_inverse=True)[1]
+
+
 def _ids(own: np.ndarray | None, count: int) -> np.ndarray:
     return np.arange(count) if own is None else np.asarray(own)
 
@@ -278,6 +285,7 @@ def checked(found: Dataset, config: DataConfig) -> Dataset:
         notes=found.notes,
         division=found.division,
         tokens=tokens,
+        test_groups=found.test_groups,
     )
 
 

@@ -3,6 +3,9 @@
 The first one (`intervals`) speaks of *retraining*: other subsets and seeds, the same pool and test set. For *new data*
 three sources add up: replicas; the pool they share, where their subsets overlap; and the finite test sample.
 
+Where examples hang together in clusters (the patients of a hospital, the recordings of a speaker), clusters are what is sampled, of
+the pool and of the test set: they are counted, not their examples.
+
 What it holds is the value that the same design has on average over pools and test sets. For errors and gaps that
 is the value for training sets of that size; for bias² and variance from overlapping subsets it is the one given a pool
 of that size, since overlap moves variance into bias. Knows arrays and intervals."""
@@ -17,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from engram.measures import arrays, between_nights, intervals
-from engram.measures.arrays import Floats
+from engram.measures.arrays import Floats, Ints
 from engram.measures.intervals import Interval
 from engram.measures.left_out import Groups
 
@@ -37,10 +40,10 @@ class Sampling:
 NONE = Sampling(0.0, 0)  # of a measure that looks at no held-out examples
 
 
-def pool_share(draw: str, size: int, pool: int) -> float:
+def pool_share(draw: str, size: float, pool: int) -> float:
     """Variance between pools over variance between replicas of one pool, for what is linear in the examples.
 
-    draw: as in `replicas.draw`; size: m, examples of a replica; pool: n. 0 where no example is in two subsets
+    draw: as in `replicas.draw`; size: m, examples (or clusters) of a replica; pool: n. 0 where no example is in two subsets
     (fresh, disjoint): replicas are independent then. m/(n-m) for subsets without replacement, m/n for bootstrap draws;
     NaN where nothing can be known: all replicas have the same examples, or come in pairs that cancel (complementary).
     The variance between replicas also holds what seeds do, which no pool explains: with it the interval is wider than
@@ -106,15 +109,44 @@ class Crossing:
         return Sampling(max(0.0, found) / (rows * examples), examples - 1)
 
 
-def crossed(values: Any, inits: int = 1) -> Sampling:
-    """What the sample of examples adds to the mean of values [R, N]; inits: networks of one draw, averaged first."""
+def crossed(values: Any, inits: int = 1, clusters: Ints | None = None) -> Sampling:
+    """What the sample of examples adds to the mean of values [R, N]; inits: networks of one draw, averaged first.
+
+    clusters: [N], the same number for examples that hang together."""
     made = Crossing()
-    for row in intervals.units(arrays.floats(values, "values", ndim=2), inits):
+    rows = intervals.units(arrays.floats(values, "values", ndim=2), inits)
+    for row in rows if clusters is None else _of_clusters(rows, clusters):
         made.add(row)
     return made.sampling
 
 
-def jackknifed(rows: Mapping[str, Floats], groups: Groups) -> dict[str, tuple[Floats, Sampling]]:
+def _of_clusters(rows: Floats, clusters: Ints) -> Floats:
+    """[R, N] -> [R, G], whose means are those of the rows: totals of clusters, about the mean of all.
+
+    A mean over examples is a ratio of two totals over clusters, each with its own number of examples; this is its
+    linearization. Source: Cochran 1977, Sampling Techniques, section 2.11; Liang & Zeger 1986."""
+    coded = np.unique(clusters, return_inverse=True)[1]
+    sizes, grand = np.bincount(coded), rows.mean()
+    totals = np.stack([np.bincount(coded, row - grand) for row in rows])
+    return grand + totals * (len(sizes) / rows.shape[1])
+
+
+def clusters_taken(draws: Ints, clusters: Ints) -> float:
+    """Clusters that a replica trains on, mean over replicas; one picked twice counts twice.
+
+    draws: [R, m] examples of each replica; clusters: of every example."""
+    counts = []
+    for own in draws:
+        examples, often = np.unique(own, return_counts=True)
+        most = np.zeros(int(clusters.max()) + 1, np.int64)
+        np.maximum.at(most, clusters[examples], often)
+        counts.append(most.sum())
+    return float(np.mean(counts))
+
+
+def jackknifed(
+    rows: Mapping[str, Floats], groups: Groups, clusters: Ints | None = None
+) -> dict[str, tuple[Floats, Sampling]]:
     """Pseudo-values [G] of measures of all replicas that are means over examples, and what the examples add.
 
     rows: {name: [1 + G, N]} as `left_out` makes them. The pseudo-values are those of `intervals.jackknife`, for each
@@ -122,18 +154,25 @@ def jackknifed(rows: Mapping[str, Floats], groups: Groups) -> dict[str, tuple[Fl
     results = {}
     for name, values in rows.items():
         means = groups.pseudo_values(values.mean(axis=1))
-        results[name] = means, crossed(groups.pseudo(values))
+        results[name] = means, crossed(groups.pseudo(values), clusters=clusters)
     return results
 
 
-def in_parts(statistic: Callable[[Any], float], examples: int, parts: int = PARTS) -> Sampling:
+def in_parts(
+    statistic: Callable[[Any], float],
+    examples: int,
+    parts: int = PARTS,
+    clusters: Ints | None = None,
+) -> Sampling:
     """What the sample of examples adds to a measure that is no mean over them, by the delete-a-part jackknife.
 
-    statistic: of the indices kept [K] -> a number, NaN where undefined. Examples are dealt out by place.
+    statistic: of the indices kept [K] -> a number, NaN where undefined. Examples are dealt out by place,
+    or whole clusters [N] of them.
     Source: Shao & Wu 1989."""
-    parts = min(parts, examples)
+    dealt = np.arange(examples) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    parts = min(parts, int(dealt.max()) + 1)
     if parts < 2:
         return Sampling(math.nan, 0)
     place = np.arange(examples)
-    left = np.array([statistic(place[place % parts != part]) for part in range(parts)])
+    left = np.array([statistic(place[dealt % parts != part]) for part in range(parts)])
     return Sampling(float((parts - 1) / parts * ((left - left.mean()) ** 2).sum()), parts - 1)

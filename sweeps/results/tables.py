@@ -84,6 +84,8 @@ def _about_intervals(board: Board) -> list[str]:
     told = new_data(first, "test_error")
     if told:
         notes[0] += f"; for new data (another pool and test set) row 1 has a test error of {told}"
+        if groups := first.get("test_groups"):
+            notes[0] += f", by the {groups} groups of the test set, not its rows"
     counts = sorted({r for row in board.rows if (r := row.record.get("replicas"))})
     if column(board.by, [row.record for row in board.rows]).cohort and counts:
         given = " and ".join(map(str, counts))

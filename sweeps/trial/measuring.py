@@ -96,6 +96,8 @@ def _measure_alive(
     error = {name: values.numpy()[alive] for name, values in final.error.items()}
     loss = {name: values.numpy()[alive] for name, values in final.loss.items()}
     unit = note.unit_of(int(alive.sum()))
+    if trial.dataset.test_groups is not None:
+        note.record["test_groups"] = len(np.unique(trial.dataset.test_groups))
     sets = {
         name: _said(trial, name, alive)
         for name in (predicted.TEST, predicted.VALIDATION)
@@ -184,13 +186,18 @@ def _design_warnings(trial: Trial, note: RecordWriter) -> None:
 
 
 def _pool_share(trial: Trial) -> float:
-    """What replicas tell of other pools; NaN where examples hang together and what is new would be a group or a time."""
+    """What replicas tell of other pools; NaN where what is new would be a time, or nobody knows which test examples hang together."""
     division = trial.dataset.division
     if trial.dataset.every_step:  # tokens of a window hang together
         return math.nan
-    if division is not None and (division.groups is not None or division.times is not None):
-        return math.nan
     draw = trial.configuration.replicas.draw
+    if division is not None and division.times is not None:
+        return math.nan
+    if division is not None and division.groups is not None:
+        if trial.dataset.test_groups is None:
+            return math.nan
+        taken = new_data.clusters_taken(trial.members, division.groups)
+        return new_data.pool_share(draw, taken, len(np.unique(division.groups[trial.pool_ids])))
     return new_data.pool_share(draw, trial.members.shape[1], len(trial.pool_ids))
 
 
@@ -199,8 +206,8 @@ def _pool_share(trial: Trial) -> float:
 
 def _sampling(found: Predicted, unit: int) -> tuple[Sampling, Sampling]:
     """What a finite sample adds to the variance of its error and of its loss."""
-    losses, wrong = new_data.crossed(found.losses(), unit), found.wrong()
-    return losses if wrong is None else new_data.crossed(wrong, unit), losses
+    losses, wrong = new_data.crossed(found.losses(), unit, found.clusters), found.wrong()
+    return losses if wrong is None else new_data.crossed(wrong, unit, found.clusters), losses
 
 
 def _said(trial: Trial, name: str, alive: np.ndarray) -> Predicted:
@@ -210,7 +217,7 @@ def _said(trial: Trial, name: str, alive: np.ndarray) -> Predicted:
     else:
         outputs, targets = trial.outputs(name), trial.targets_of(name)
     some = outputs if alive.all() else outputs[torch.from_numpy(alive)]
-    return Predicted(some, targets, trial.trainer.classification)
+    return Predicted(some, targets, trial.trainer.classification, trial.clusters_of(name))
 
 
 def _looked_at(trial: Trial, sets: dict[str, Predicted], note: RecordWriter) -> None:
@@ -238,8 +245,12 @@ def _bias_variance(trial: Trial, found: Predicted, note: RecordWriter, alive: np
     rows = _squared(found, groups, shared)
     error = rows.pop("ensemble_error")
     risk = rows["bias2"][0] + rows["variance"][0]
-    note.record["test_sampling_se"] = {"squared_risk": intervals.test_sampling_se(risk)}
-    note.of_examples(rows, groups)
+    if found.clusters is None:
+        sampling = intervals.test_sampling_se(risk)
+    else:
+        sampling = math.sqrt(new_data.crossed(risk[None], clusters=found.clusters).variance)
+    note.record["test_sampling_se"] = {"squared_risk": sampling}
+    note.of_examples(rows, groups, found.clusters)
     if inits > 1:
         draws = Groups.of(count, inits)
 
@@ -249,20 +260,20 @@ def _bias_variance(trial: Trial, found: Predicted, note: RecordWriter, alive: np
                 predictions.reshape(-1, inits, *predictions.shape[1:]), draws, inits
             )
 
-        note.of_examples(_mean_target(found, left_out.in_blocks(split, examples, floats)), draws)
-    note.of_examples({"ensemble_error": error}, groups)
+        parts = _mean_target(found, left_out.in_blocks(split, examples, floats))
+        note.of_examples(parts, draws, found.clusters)
+    note.of_examples({"ensemble_error": error}, groups, found.clusters)
     _each_target(found, shared, note)
     if not found.classes:
         return
-    note.of_examples(
-        left_out.zero_one(found.votes, found.targets, found.outputs.shape[-1], groups), groups
-    )
+    votes = left_out.zero_one(found.votes, found.targets, found.outputs.shape[-1], groups)
+    note.of_examples(votes, groups, found.clusters)
     if trial.gives_probabilities:
 
         def nats(some: slice) -> Rows:
             return left_out.cross_entropy(found.logs(some), found.targets[some], groups)
 
-        note.of_examples(left_out.in_blocks(nats, examples, floats), groups)
+        note.of_examples(left_out.in_blocks(nats, examples, floats), groups, found.clusters)
 
 
 def _squared(found: Predicted, groups: Groups, inits: int = 1) -> Rows:
@@ -301,7 +312,7 @@ def _each_target(found: Predicted, inits: int, note: RecordWriter) -> None:
         if count > 1:
             rows = left_out.squared(said, right, groups, inits)
             parts = {f"target{k + 1}_{name}": rows[name] for name in ("bias2", "variance")}
-            note.of_examples(parts, groups)
+            note.of_examples(parts, groups, found.clusters)
 
 
 def _selection_bias_variance(found: Predicted) -> dict[str, float]:

@@ -34,6 +34,7 @@ class Predicted:
     outputs: Tensor
     targets: np.ndarray
     classes: bool
+    clusters: np.ndarray | None = None  # [N], which examples hang together; None: none do
 
     @property
     def shaped(self) -> np.ndarray:
@@ -106,6 +107,7 @@ class _Told(NamedTuple):
 
     predictions: np.ndarray
     targets: np.ndarray
+    clusters: np.ndarray | None
 
 
 def take(
@@ -141,25 +143,27 @@ def _sampling(measure: Measure, told: _Told) -> Sampling | None:
     """What the finite sample adds; a person's own function is not called again for it."""
     if not measure.new_data:
         return None
-    predictions, targets = told
+    predictions, targets, clusters = told
     function = measure.function()
-    return new_data.in_parts(
-        lambda kept: float(np.mean(function(predictions[:, kept], targets[kept]))), len(targets)
-    )
+
+    def without(kept: np.ndarray) -> float:
+        return float(np.mean(function(predictions[:, kept], targets[kept])))
+
+    return new_data.in_parts(without, len(targets), clusters=clusters)
 
 
 def _in_own_unit(found: Predicted, data: Dataset) -> _Told:
     """Regression is measured in the target's own unit."""
     predictions = found.predictions()
     if found.classes or found.labels:
-        return _Told(predictions, found.targets)
+        return _Told(predictions, found.targets, found.clusters)
     values = data.in_own_unit(found.shaped.astype(np.float64))
-    return _Told(data.in_own_unit(predictions), values)
+    return _Told(data.in_own_unit(predictions), values, found.clusters)
 
 
 def _values(measure: Measure, told: _Told, prefix: str, note: RecordWriter) -> np.ndarray | None:
     """[R], or None where any of it is undefined."""
-    predictions, targets = told
+    predictions, targets, _ = told
     function = measure.function()
     if measure.own:
         try:

@@ -93,13 +93,17 @@ class RecordWriter:
         else:
             self.number(name, rows[0])
 
-    def of_examples(self, rows: Mapping[str, np.ndarray], groups: Groups) -> None:
-        """Measures of all replicas at once that are means over held-out examples: {name: [1 + G, N]}."""
+    def of_examples(
+        self, rows: Mapping[str, np.ndarray], groups: Groups, clusters: np.ndarray | None = None
+    ) -> None:
+        """Measures of all replicas at once that are means over held-out examples: {name: [1 + G, N]}.
+
+        clusters: [N], which examples hang together; None: none do."""
         if not len(groups):
             for name, values in rows.items():
                 self.number(name, values[0].mean())
             return
-        for name, (pseudo, sampling) in new_data.jackknifed(rows, groups).items():
+        for name, (pseudo, sampling) in new_data.jackknifed(rows, groups, clusters).items():
             found = intervals.t_interval(pseudo)
             self.interval(name, found, pseudo)
             self.new_data(name, found, sampling, groups.count // groups.unit)

@@ -73,6 +73,14 @@ class Trial:
             return self.dataset.test_targets
         return self.trainer.sets[name].targets.cpu().numpy()
 
+    def clusters_of(self, name: str) -> np.ndarray | None:
+        """Which examples of validation or test hang together [N]; None where none do, or nobody knows."""
+        division, groups = self.dataset.division, self.dataset.test_groups
+        if name == "test" or division is None or division.groups is None:
+            return groups
+        held = np.setdiff1d(np.arange(len(self.targets)), self.pool_ids)
+        return division.groups[held]
+
     def curve(self, name: str, kind: str) -> np.ndarray | None:
         """[R, E], "error" or "loss" of a set at every evaluation; None where it is not known."""
         return np.stack([getattr(r, kind)[name].numpy() for r in self.history], axis=1)

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from engram.data import subsets
+from engram.data.config import ReplicasConfig
+from engram.data.dataset import Division
 from engram.measures import bias_variance, intervals, left_out, new_data
 
 
@@ -118,3 +121,68 @@ def test_parts_of_the_examples_give_the_variance_of_a_mean():
     assert found.freedom == 9
     assert new_data.in_parts(lambda kept: 1.0, 4) == new_data.Sampling(0.0, 3)
     assert math.isnan(new_data.in_parts(lambda kept: 1.0, 1).variance)
+
+
+def test_clusters_are_counted_in_place_of_their_examples():
+    random = np.random.default_rng(4)
+    clusters = np.repeat([3, 7, 8, 20, 21], [1, 4, 2, 5, 8])
+    values = random.normal(size=20)
+    found = new_data.crossed(values[None], clusters=clusters)
+    # Cochran 1977, section 2.11, by hand: a ratio of totals.
+    off = [(values[clusters == c] - values.mean()).sum() for c in np.unique(clusters)]
+    assert found.variance == pytest.approx(5 / 4 * np.sum(np.square(off)) / 20**2)
+    assert found.freedom == 4
+    several = random.normal(size=(3, 20))
+    alone = new_data.crossed(several, clusters=random.permutation(20))
+    assert alone.variance == pytest.approx(new_data.crossed(several).variance)
+    twice = new_data.crossed(np.repeat(several, 2, axis=1), clusters=np.repeat(np.arange(20), 2))
+    assert twice.variance == pytest.approx(new_data.crossed(several).variance)
+    assert math.isnan(new_data.crossed(several, clusters=np.zeros(20, int)).variance)
+    assert new_data.crossed(several + 5, clusters=clusters).variance == pytest.approx(
+        new_data.crossed(several, clusters=clusters).variance
+    )
+
+
+def test_parts_are_of_whole_clusters():
+    values = np.random.default_rng(5).normal(size=(40, 1)) + np.zeros(6)
+    rows, clusters = values.ravel(), np.repeat(np.arange(40), 6)
+    found = new_data.in_parts(lambda kept: float(rows[kept].mean()), 240, clusters=clusters)
+    same = new_data.in_parts(lambda kept: float(values[kept, 0].mean()), 40)
+    assert found.variance == pytest.approx(same.variance)
+    few = new_data.in_parts(lambda kept: float(rows[kept].mean()), 18, clusters=clusters[:18])
+    assert few.freedom == 2
+
+
+def test_a_replica_takes_clusters_as_often_as_it_picks_them():
+    clusters = np.array([0, 0, 1, 1, 2])
+    draws = np.array([[0, 1, 2, 3], [0, 1, 0, 4]])
+    assert new_data.clusters_taken(draws, clusters) == 2.5  # 2, and 3
+
+
+@pytest.mark.parametrize(("draw", "size"), [("subset", 60), ("bootstrap", 120), ("disjoint", 36)])
+def test_intervals_hold_where_groups_are_alike(draw, size):
+    """Examples of a group share an effect: counting groups covers, counting rows does not."""
+    random, rounds = np.random.default_rng(6), 250
+    held = np.zeros(2)
+    for seed in range(rounds):
+        clusters = np.repeat(np.arange(40), random.integers(6, 13, 40))
+        design = ReplicasConfig(count=6, draw=draw, seed=seed)
+        rows = np.arange(len(clusters))
+        draws = subsets.draw(rows, size, design, Division(groups=clusters))
+        learned = 0.5 * random.normal(size=40)[clusters][draws].mean(axis=1)  # [R]
+        tested = np.repeat(np.arange(15), random.integers(6, 13, 15))
+        effects = random.normal(size=15)[tested] + random.normal(size=(6, len(tested)))
+        values = learned[:, None] + effects
+        plain = intervals.t_interval(values.mean(axis=1))
+        taken = new_data.clusters_taken(draws, clusters)
+        for k, (share, by) in enumerate(
+            [
+                (new_data.pool_share(draw, taken, 40), tested),
+                (new_data.pool_share(draw, size, len(rows)), None),
+            ]
+        ):
+            found = new_data.interval(plain, share, new_data.crossed(values, clusters=by), 6)
+            held[k] += found.low <= 0 <= found.high
+    by_groups, by_rows = held / rounds
+    assert by_groups >= 0.92
+    assert by_rows < 0.8
