@@ -74,6 +74,8 @@ def _key(config: DataConfig, source: sources.Source, size: int | None) -> _Key |
     paths = [Path(config.name.partition(":")[2]).expanduser()]
     if config.test is not None:
         paths.append(Path(config.test).expanduser())
+    if config.indices is not None:
+        paths.append(Path(config.indices).expanduser())
     files = [
         file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
     ]

@@ -116,6 +116,10 @@ class DataConfig(BaseModel):
     split: str | None = Field(
         None, description="column that says train, validation or test for each row"
     )
+    indices: str | None = Field(
+        None,
+        description="a file (npz, json or csv) that names the train, validation and test rows by their ids, or by their positions from 0 where rows have none",
+    )
     test: str | None = Field(
         None, description="a second file with the test rows, read as the first one is"
     )

@@ -60,7 +60,7 @@ class Source:
         return before if colon else ""
 
 
-_COLUMNS = ("groups", "order", "split")
+_COLUMNS = ("groups", "order", "split", "indices")
 _TABLE = ("test", "index", "missing", "categories")
 _TEXT = ("tokens", "window", "vocabulary", "canaries")
 SOURCES: tuple[Source, ...] = (
@@ -83,14 +83,16 @@ SOURCES: tuple[Source, ...] = (
         "text:sentences",
         takes=_TEXT,
     ),
-    Source("digits", "scikit-learn's 8x8 digits", "published:digits"),
+    Source("digits", "scikit-learn's 8x8 digits", "published:digits", takes=("indices",)),
     Source(
         "openml:NAME",
         "an OpenML dataset",
         "openml:source",
         takes=(*_COLUMNS, "missing", "categories"),
     ),
-    Source("idx:DIR", "MNIST files, gzipped or not", "files:idx", files=True, takes=("test",)),
+    Source(
+        "idx:DIR", "MNIST files, gzipped or not", "files:idx", files=True, takes=("test", "indices")
+    ),
     Source(
         "npz:FILE",
         "arrays x, y, perhaps x_test, y_test",
@@ -131,7 +133,7 @@ SOURCES: tuple[Source, ...] = (
         "pictures, a folder for each class",
         "pictures:folders",
         files=True,
-        takes=("test", "image_size"),
+        takes=("test", "indices", "image_size"),
     ),
 )
 OWN = Source(

@@ -6,11 +6,12 @@ Every array that a person brings passes here; what cannot be learned from is ref
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engram.data import categories, numbered, splits
+from engram.data import categories, indices, numbered, splits
 from engram.data.config import DataConfig
 from engram.data.dataset import KINDS, DataError, Dataset, Division, assemble
 from engram.data.pictures import Encoded, channels_first, shape_text, unscaled
@@ -31,6 +32,8 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
     if own_test:
         raw = replace(raw, test_inputs=_shaped(raw.test_inputs, "x_test", config))
         _same_length(raw.test_inputs, raw.test_targets, "x_test", "y_test", config)
+    if config.indices is not None:
+        raw = replace(raw, parts=indices.parts(raw, config))
     targets = labelled(raw, config)
     pool, test, notes = _split(raw, config, targets)
     check_size("data.pool_size", pool_size, len(pool), config.name)
@@ -96,7 +99,7 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
         class_names=targets.names if targets.classes else None,
         value_names=None if targets.classes else targets.names,
         notes=(*raw.notes, *targets.notes, *notes),
-        division=_division(raw, pool, values if targets.classes else None),
+        division=_division(raw, config, pool, values if targets.classes else None),
         tokens=tokens,
         test_groups=_test_groups(raw, test),
     )
@@ -165,18 +168,24 @@ def _split(
         raise DataError("data.order", config.order, rule, fix)
     if raw.test_inputs is not None:
         _refuse_overlap(raw, config)
-        return splits.order(rows), splits.order(len(raw.test_targets), test=True), []
+        pool = splits.order(rows)
+        if raw.parts is not None:
+            pool = pool[raw.parts[pool] != indices.UNUSED]
+        return pool, splits.order(len(raw.test_targets), test=True), []
     if raw.parts is not None and (raw.parts == "test").any():
         mixed = splits.order(rows)
-        inside = raw.parts[mixed] == "test"
-        pool, test = mixed[~inside], mixed[inside]
+        of = raw.parts[mixed]
+        test, pool = mixed[of == "test"], mixed[(of != "test") & (of != indices.UNUSED)]
         if raw.groups is not None:
             splits.refuse_shared(
                 "data.groups", str(config.groups), raw.groups[pool], raw.groups[test]
             )
         if len(pool) < 2:
             raise DataError("data.split", config.split, "leaves no pool", "mark rows as train")
-        return pool, test, [f"split by {config.split}: {len(pool):,} and {len(test):,} for test"]
+        by = config.split if config.indices is None else Path(config.indices).name
+        left = rows - len(pool) - len(test)
+        out = f"; {left:,} rows are in no part" if left else ""
+        return pool, test, [f"split by {by}: {len(pool):,} and {len(test):,} for test{out}"]
     pool, test, notes = splits.choose_test(
         rows, config, labels=targets.labels, groups=raw.groups, times=raw.times
     )
@@ -195,11 +204,18 @@ def _refuse_overlap(raw: Raw, config: DataConfig) -> None:
             raise DataError("data.order", config.order, rule, "give later rows as the test set")
 
 
-def _division(raw: Raw, pool: np.ndarray, labels: np.ndarray | None) -> Division | None:
+def _division(
+    raw: Raw, config: DataConfig, pool: np.ndarray, labels: np.ndarray | None
+) -> Division | None:
     validation = None
     if raw.parts is not None and (raw.parts == "validation").any():
         validation = raw.parts[pool] == "validation"
     groups = None if raw.groups is None else raw.groups[pool]
+    if groups is not None and validation is not None:
+        sides = "train and validation"
+        splits.refuse_shared(
+            "data.groups", str(config.groups), groups[~validation], groups[validation], sides
+        )
     times = None if raw.times is None else raw.times[pool]
     return splits.division(labels, groups, times, validation)
 

@@ -170,8 +170,8 @@ def _checked(request: Request) -> Study:
     study = loading.load(request)
     files = [name for name in _datasets(study) if name.startswith(FILES)]
     named = [("data.name", name, name.partition(":")[2]) for name in files]
-    if study.data.test is not None:
-        named.append(("data.test", study.data.test, study.data.test))
+    others = {"data.test": study.data.test, "data.indices": study.data.indices}
+    named += [(key, path, path) for key, path in others.items() if path is not None]
     relative = [(key, value) for key, value, path in named if not Path(path).is_absolute()]
     if relative:
         rule = "is a file of this machine, and data does not travel with a study"
