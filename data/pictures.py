@@ -16,7 +16,6 @@ from engram.data.raw import PARTS, Raw, bad
 from engram.data.sources import Asked
 
 if TYPE_CHECKING:
-    import pyarrow.parquet as pq
     from PIL.Image import Image
 
 
@@ -160,21 +159,21 @@ def is_encoded(kind: Any) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def from_parquet(content: pq.ParquetFile, column: str, config: DataConfig) -> Encoded:
-    """The pictures of a column; only the row groups that have wanted rows are read."""
+def from_parts(
+    sizes: list[int], part: Callable[[int], Any], column: str, config: DataConfig
+) -> Encoded:
+    """The pictures of a column that is kept in parts of these sizes; only parts with wanted rows are read."""
     import pyarrow as pa
 
-    sizes = [content.metadata.row_group(g).num_rows for g in range(content.num_row_groups)]
     ends = np.cumsum(sizes)
 
     def fetch(rows: np.ndarray) -> list[bytes | None]:
         found: list[bytes | None] = [None] * len(rows)
-        groups = np.searchsorted(ends, rows, side="right")
-        for group in np.unique(groups):
-            places = np.flatnonzero(groups == group)
-            start = int(ends[group]) - sizes[group]
-            values = content.read_row_group(int(group), columns=[column]).column(0)
-            values = values.take(pa.array(rows[places] - start))
+        numbers = np.searchsorted(ends, rows, side="right")
+        for number in np.unique(numbers):
+            places = np.flatnonzero(numbers == number)
+            start = int(ends[number]) - sizes[number]
+            values = part(int(number)).take(pa.array(rows[places] - start))
             for place, value in zip(places, values.to_pylist(), strict=True):
                 found[place] = value["bytes"] if isinstance(value, dict) else value
         return found

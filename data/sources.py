@@ -117,7 +117,14 @@ SOURCES: tuple[Source, ...] = (
     Source(
         "parquet:FILE",
         "a Parquet table, or images, with a target column",
-        "tables:parquet",
+        "columnar:parquet",
+        files=True,
+        takes=(*_COLUMNS, *_TABLE, "channels", "image_size"),
+    ),
+    Source(
+        "arrow:FILE",
+        "the same in an Arrow or Feather file",
+        "columnar:arrow",
         files=True,
         takes=(*_COLUMNS, *_TABLE, "channels", "image_size"),
     ),

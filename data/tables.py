@@ -1,6 +1,6 @@
-"""Tables with a target column: csv:FILE and parquet:FILE, and what their columns mean.
+"""Tables with a target column: csv:FILE, and what the columns of any table mean.
 
-`delimited` and `columns` decide how text is read; here columns become target and features (`categories`), and what
+`delimited` and `columns` decide how text is read, `columnar` reads Parquet and Arrow; here columns become target and features (`categories`), and what
 divides the rows (`roles`).
 """
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engram.data import categories, delimited, pictures, roles, second
-from engram.data.columns import MISSING, NUMBER, take_index
+from engram.data import categories, delimited, roles, second
+from engram.data.columns import MISSING, NUMBER
 from engram.data.config import DataConfig
 from engram.data.dataset import DataError
 from engram.data.raw import Raw, bad, file
@@ -21,7 +21,6 @@ from engram.data.sources import Asked
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
 
 def csv(config: DataConfig, asked: Asked) -> Raw:
@@ -35,76 +34,6 @@ def _csv(config: DataConfig) -> Raw:
     found = delimited.read(file(config), config, text)
     raw = table(found.frame, config, config.target, ids=found.ids, lines=found.lines)
     return replace(raw, notes=(*found.notes, *raw.notes))
-
-
-def parquet(config: DataConfig, asked: Asked) -> Raw:
-    """parquet:FILE: features are numbers, or one column of encoded images or of lists of numbers."""
-    return second.joined(_parquet, config)
-
-
-def _parquet(config: DataConfig) -> Raw:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = file(config)
-    try:
-        content = pq.ParquetFile(path)
-        schema = content.schema_arrow
-        encoded = [f.name for f in schema if pictures.is_encoded(f.type)]
-        others = [name for name in schema.names if name not in encoded]
-        frame = _frame(content.read(columns=others), config)
-    except (ValueError, OSError, EOFError, pa.ArrowException) as error:
-        if isinstance(error, DataError):
-            raise
-        raise bad(config, f"{path} cannot be read: {error}", "save it as Parquet") from error
-    ids = None if type(frame.index).__name__ == "RangeIndex" else np.asarray(frame.index)
-    frame = frame.reset_index(drop=True)
-    said: list[str] = []
-    if ids is None and (config.index != "auto" or not encoded):
-        frame, ids = take_index(frame, False, config, said)
-    if not encoded:
-        raw = table(frame, config, config.target, ids=ids)
-        return replace(raw, notes=(*said, *raw.notes))
-    if len(encoded) > 1:
-        rule = f"has {len(encoded)} columns of encoded files: {', '.join(encoded)}"
-        raise bad(config, rule, "keep one, beside the target")
-    taken = (config.groups, config.order, config.split, config.index)
-    rest = [name for name in map(str, frame.columns) if name not in taken]
-    target = config.target or (rest[0] if len(rest) == 1 else None)
-    if target is None:
-        raise DataError(
-            "data.target",
-            "null",
-            f"{config.name} has beside {encoded[0]} the columns {', '.join(rest) or 'none'}",
-            f"write one of them: {', '.join(rest)}" if rest else "add a column of labels",
-        )
-    unused = [name for name in rest if name not in (config.targets or (target,))]
-    images = pictures.from_parquet(content, encoded[0], config)
-    raw = table(frame.drop(columns=unused), config, target, ids=ids, inputs=images)
-    notes = [*said, *raw.notes]
-    if unused:
-        notes.append(f"columns not used beside the images: {', '.join(unused)}")
-    return replace(raw, notes=tuple(notes))
-
-
-def _frame(found: pa.Table, config: DataConfig) -> pd.DataFrame:
-    """Columns as pandas has them; decimals as floats, dictionaries as their values."""
-    import pyarrow as pa
-
-    for i, name in enumerate(found.column_names):
-        kind = found.schema.field(i).type
-        if pa.types.is_dictionary(kind):
-            found = found.set_column(i, name, found.column(i).cast(kind.value_type))
-            kind = kind.value_type
-        if pa.types.is_decimal(kind):
-            found = found.set_column(i, name, found.column(i).cast(pa.float64()))
-        if pa.types.is_struct(kind) or pa.types.is_map(kind):
-            fix = "drop the column, or save one number per row in it"
-            raise bad(config, f"column {name!r} holds {kind} values", fix)
-    twice = {name for name in found.column_names if found.column_names.count(name) > 1}
-    if twice:
-        raise bad(config, f"has two columns named {sorted(twice)[0]!r}", "give each its own name")
-    return found.to_pandas(ignore_metadata=False)
 
 
 def table(

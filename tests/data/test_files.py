@@ -240,7 +240,7 @@ def test_whole_numbers_that_look_like_values(tmp_path):
     assert "task: regression" in error.fix
 
 
-# CSV and Parquet
+# CSV, Parquet and Arrow
 
 
 def frame(**more):
@@ -248,14 +248,16 @@ def frame(**more):
     return pd.DataFrame({**columns, **more})
 
 
-@pytest.fixture(params=["csv", "parquet"])
+@pytest.fixture(params=["csv", "parquet", "arrow"])
 def save(request, tmp_path):
     def write(table):
         path = tmp_path / f"table.{request.param}"
         if request.param == "csv":
             table.to_csv(path, index=False)
-        else:
+        elif request.param == "parquet":
             table.to_parquet(path, index=False)
+        else:
+            table.to_feather(path)
         return f"{request.param}:{path}"
 
     return write
@@ -335,10 +337,13 @@ def test_unusable_csv_files(tmp_path):
     assert "first line is numbers" in refused(f"csv:{path}").rule
 
 
-def test_unusable_parquet_file(tmp_path):
-    path = tmp_path / "a.parquet"
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_unusable_file_of_columns(tmp_path, kind):
+    path = tmp_path / f"a.{kind}"
     path.write_bytes(b"PAR1 and nothing more")
-    assert "cannot be read" in refused(f"parquet:{path}").rule
+    error = refused(f"{kind}:{path}")
+    assert "cannot be read" in error.rule
+    assert error.fix == f"save it as {kind.capitalize()}"
 
 
 # package.module:function

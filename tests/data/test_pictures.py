@@ -138,6 +138,15 @@ def hub(folder, contents, name="table.parquet", groups=5, **more):
     return f"parquet:{folder / name}"
 
 
+def stream(folder, contents, groups=5):
+    """As Hugging Face's datasets keep them: a stream of record batches."""
+    cells = [{"bytes": content, "path": None} for content in contents]
+    table = pa.table({"img": cells, "label": Y[: len(cells)]})
+    with pa.ipc.new_stream(folder / "table.arrow", table.schema) as out:
+        out.write_table(table, max_chunksize=groups)
+    return f"arrow:{folder / 'table.arrow'}"
+
+
 def test_pictures_of_a_hub_are_decoded(tmp_path):
     name = hub(tmp_path, [encoded(p) for p in RGB])
     dataset = load(DataConfig(name=name))
@@ -147,17 +156,20 @@ def test_pictures_of_a_hub_are_decoded(tmp_path):
     np.testing.assert_array_equal(dataset.targets, Y[dataset.ids])
     again = hub(tmp_path, [encoded(p) for p in RGB], "other.parquet", groups=100)
     assert load(DataConfig(name=again)).digest == dataset.digest
+    mapped = stream(tmp_path, [encoded(p) for p in RGB])
+    assert load(DataConfig(name=mapped)).digest == dataset.digest
     both = load(DataConfig(name=name, test=again.partition(":")[2]))
     assert (len(both.inputs), len(both.test_inputs)) == (24, 24)
     small = load(DataConfig(name=name, pool_size=7))
     np.testing.assert_array_equal(small.inputs, dataset.inputs[:7])
 
 
-def test_only_the_rows_that_are_used_are_decoded(tmp_path):
+@pytest.mark.parametrize("write", [hub, stream])
+def test_only_the_rows_that_are_used_are_decoded(tmp_path, write):
     contents = [encoded(p) for p in RGB]
-    order = load(DataConfig(name=hub(tmp_path, contents))).ids
+    order = load(DataConfig(name=write(tmp_path, contents))).ids
     contents[order[19]] = b"no picture"
-    name = hub(tmp_path, contents)
+    name = write(tmp_path, contents)
     assert len(load(DataConfig(name=name, pool_size=19)).inputs) == 19
     assert f"row {order[19]}, column 'img' is no picture" in refused(name).rule
 

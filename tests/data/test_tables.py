@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import feather
 
 from engram.data.catalog import DataError, load
 from engram.data.config import DataConfig
@@ -460,6 +461,21 @@ def test_the_index_of_a_data_frame_names_the_rows(tmp_path):
     dataset = load(DataConfig(name=f"parquet:{tmp_path / 'table.parquet'}"))
     assert dataset.inputs.shape[1] == 1
     assert set(dataset.ids) | set(dataset.test_ids) == set(CITIES)
+
+
+def test_every_form_of_arrow_gives_what_parquet_gives(tmp_path):
+    columns = {"a": A, "b": list(LETTERS)[::-1], "y": LETTERS}
+    expected = load(DataConfig(name=parquet(tmp_path, **columns)))
+    table = pa.table(columns)
+    feather.write_feather(table, tmp_path / "feather")
+    feather.write_feather(table, tmp_path / "plain", compression="uncompressed")
+    for name, make in (("file", pa.ipc.new_file), ("stream", pa.ipc.new_stream)):
+        with make(tmp_path / name, table.schema) as out:
+            out.write_table(table, max_chunksize=7)
+    for name in ("feather", "plain", "file", "stream"):
+        found = load(DataConfig(name=f"arrow:{tmp_path / name}"))
+        assert found.digest == expected.digest, name
+        assert found.class_names == ("no", "yes")
 
 
 @pytest.mark.parametrize(
