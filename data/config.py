@@ -137,9 +137,13 @@ class DataConfig(BaseModel):
         (),
         description="of text: secrets planted in what is trained on, by how often an epoch shows one: [0, 1, 4, 16] measures exposure_0 to exposure_16 and extracted_0 to extracted_16; []: none",
     )
-    task: Literal["auto", "classification", "regression", "multilabel"] = Field(
+    levels: tuple[str, ...] | None = Field(
+        None,
+        description="names of ordered classes, the lowest first: [low, middle, high]; task is ordinal then. null: numbers in their own order",
+    )
+    task: Literal["auto", "classification", "ordinal", "regression", "multilabel"] = Field(
         "auto",
-        description="auto: whole-number or text targets are classes, several columns of 0 and 1 labels of which an example may have any number (multilabel), others are values",
+        description="ordinal: classes with an order, as grades. auto: whole-number or text targets are classes, several columns of 0 and 1 labels of which an example may have any number (multilabel), others are values",
     )
 
     @property

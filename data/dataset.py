@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-Task = Literal["classification", "multilabel", "regression"]
+Task = Literal["classification", "ordinal", "multilabel", "regression"]
 Kind = Literal["vector", "sequence", "image", "tokens"]
 KINDS: tuple[Kind, ...] = ("vector", "sequence", "image", "tokens")
 
@@ -69,6 +69,7 @@ class Answered:
 
     classes: int | None
     tokens: Tokens | None
+    ordinal: bool
 
     @property
     def labels(self) -> int | None:
@@ -77,9 +78,9 @@ class Answered:
 
     @property
     def task(self) -> Task:
-        """One class an example, any number of labels, or values."""
+        """One class an example (ordinal: classes stand in their order), any number of labels, or values."""
         if self.classes is not None:
-            return "classification"
+            return "ordinal" if self.ordinal else "classification"
         return "regression" if self.labels is None else "multilabel"
 
     @property
@@ -107,6 +108,7 @@ class Facts(Answered):
     tokens: Tokens | None = field(default=None, repr=False)
     labels: int | None = None
     values: int = 1
+    ordinal: bool = False
 
     @property
     def outputs(self) -> int:
@@ -141,6 +143,7 @@ class Dataset(Answered):
     class_names: the person's own name of each class; value_names: of each of several values or labels, where
     they have names; notes: what was decided while reading.
     division: what keeps examples together or apart. tokens: what inputs that are whole numbers stand for.
+    ordinal: whether labels are ranks, from the lowest class to the highest.
     test_groups: int64 [n], which test examples are of one group; None where none are, or it is not known.
     """
 
@@ -162,6 +165,7 @@ class Dataset(Answered):
     division: Division | None = None
     tokens: Tokens | None = None
     test_groups: np.ndarray | None = None
+    ordinal: bool = False
 
     def __post_init__(self) -> None:
         for name, examples in (("ids", self.targets), ("test_ids", self.test_targets)):
@@ -199,6 +203,7 @@ class Dataset(Answered):
             self.tokens,
             self.labels,
             1 if self.classes else self.outputs,
+            self.ordinal,
         )
 
     @property

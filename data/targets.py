@@ -22,7 +22,8 @@ class Targets:
     """values: int64 [n] labels, or float32 [n] or [n, K] (classes None), or bool [n, L] of several labels (classes
     None); test_values likewise.
 
-    names: the person's own name of each class, or of each of several values. notes: what was decided.
+    names: the person's own name of each class, or of each of several values. notes: what was decided. ordinal: whether
+    labels are ranks.
     """
 
     values: np.ndarray
@@ -30,6 +31,7 @@ class Targets:
     classes: int | None = None
     names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    ordinal: bool = False
 
     @property
     def labels(self) -> np.ndarray | None:
@@ -67,6 +69,9 @@ class Targets:
 
 def labelled(raw: Raw, config: DataConfig) -> Targets:
     """Labels or values of the pool and of its test set, if it has one. Raises DataError."""
+    if config.levels is not None and config.task not in ("auto", "ordinal"):
+        rule = f"names ordered classes, and data.task is {config.task}"
+        raise DataError("data.levels", _listed(config), rule, "write task: ordinal")
     targets, notes = _column(raw.targets, "y", config)
     test = None
     if raw.test_targets is not None:
@@ -101,7 +106,12 @@ def _classification(
     names, labels = np.unique(targets, return_inverse=True)
     if len(names) < 2:
         raise bad(config, f"all rows are of one class, {names[0]!s}", "give two classes or more")
-    if config.task == "auto" and len(names) > len(labels) / 2 and targets.dtype.kind != "b":
+    if (
+        config.task == "auto"
+        and config.levels is None
+        and len(names) > len(labels) / 2
+        and targets.dtype.kind != "b"
+    ):
         text = targets.dtype.kind == "U"
         what = "texts" if text else "whole numbers"
         raise DataError(
@@ -132,7 +142,44 @@ def _classification(
                 "use the same class names in both",
             )
     texts = tuple(str(name) for name in names)
-    return Targets(labels, place, len(names), texts, tuple(notes))
+    if not _is_ordinal(config):
+        return Targets(labels, place, len(names), texts, tuple(notes))
+    texts, ranks = _ranks(texts, targets.dtype.kind == "U", config)
+    if place is not None:
+        place = ranks[place]
+    notes.append(f"ordered classes: {' < '.join(texts)}")
+    return Targets(ranks[labels], place, len(texts), texts, tuple(notes), ordinal=True)
+
+
+def _is_ordinal(config: DataConfig) -> bool:
+    return config.task == "ordinal" or config.levels is not None
+
+
+def _listed(config: DataConfig) -> str:
+    return f"[{', '.join(config.levels or ())}]"
+
+
+def _ranks(
+    names: tuple[str, ...], text: bool, config: DataConfig
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names of classes from the lowest to the highest, and the rank of each as they are sorted: [C]."""
+    levels = config.levels
+    if levels is None:
+        if text:
+            rule = f"the classes are words ({', '.join(names[:5])}), whose order is not known"
+            fix = "write data.levels: [lowest, ..., highest]"
+            raise DataError("data.task", config.task, rule, fix)
+        return names, np.arange(len(names))
+    lost = [name for name in levels if name not in names]
+    more = [name for name in names if name not in levels]
+    twice = [name for name in levels if levels.count(name) > 1]
+    if lost or more or twice:
+        rule = (
+            f"names {twice[0]!r} twice" if twice else f"lacks the class {more[0]!r}" if more else ""
+        )
+        rule = rule or f"names {lost[0]!r}, and no row is of that class"
+        raise DataError("data.levels", _listed(config), rule, f"order these: {', '.join(names)}")
+    return levels, np.array([levels.index(name) for name in names])
 
 
 def _regression(
@@ -184,6 +231,8 @@ def _multilabel(
 
 def _is_multilabel(targets: np.ndarray, config: DataConfig) -> bool:
     """Asked for, or several columns of 0 and 1 that are not one-hot."""
+    if config.levels is not None:
+        return False
     if config.task == "multilabel":
         return True
     several = targets.ndim == 2 and targets.shape[1] > 1 and targets.dtype.kind in "biuf"
@@ -262,8 +311,8 @@ def _column(targets: Any, name: str, config: DataConfig) -> tuple[np.ndarray, li
 
 
 def _is_classes(targets: np.ndarray, config: DataConfig) -> bool:
-    if config.task != "auto":
-        return config.task == "classification"
+    if config.task != "auto" or config.levels is not None:
+        return config.task == "classification" or _is_ordinal(config)
     if targets.dtype.kind in "Ubiu":
         return targets.ndim == 1
     with np.errstate(invalid="ignore"):

@@ -102,6 +102,7 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
         division=_division(raw, config, pool, values if targets.classes else None),
         tokens=tokens,
         test_groups=_test_groups(raw, test),
+        ordinal=targets.ordinal,
     )
     _two_classes(whole, len(pool))
     return _with_rare_note(cut(whole, pool_size, config.test_size))
@@ -129,6 +130,7 @@ def cut(whole: Dataset, pool_size: int | None, test_size: int | None) -> Dataset
         division=whole.division and whole.division.first(pool_size or pool),
         tokens=whole.tokens,
         test_groups=None if whole.test_groups is None else whole.test_groups[:test_size],
+        ordinal=whole.ordinal,
     )
     _two_classes(made, pool)
     return made
@@ -268,6 +270,13 @@ def check_kind(kind: str, axes: int, config: DataConfig) -> None:
 
 def checked(found: Dataset, config: DataConfig) -> Dataset:
     """A Dataset that a person's function made: same checks, its own order, kind and split."""
+    for key in ("levels", "indices"):
+        if getattr(config, key) is not None:
+            rule, fix = (
+                "is for rows, and the function returns a Dataset",
+                "say it there, or return x and y",
+            )
+            raise DataError(f"data.{key}", getattr(config, key), rule, fix)
     raw = Raw(found.inputs, found.targets, found.test_inputs, found.test_targets)
     pool = (_inputs(raw, raw.inputs, "x", config), raw.targets)
     test = (_inputs(raw, found.test_inputs, "x_test", config), raw.test_targets)
@@ -302,6 +311,7 @@ def checked(found: Dataset, config: DataConfig) -> Dataset:
         division=found.division,
         tokens=tokens,
         test_groups=found.test_groups,
+        ordinal=found.ordinal or (found.classes is not None and config.task == "ordinal"),
     )
 
 

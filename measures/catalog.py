@@ -31,6 +31,7 @@ ERROR, LOSS = "error", "nats or squared error"
 SQUARED, NATS, SHARE, ACCURACY = "squared error", "nats", "share", "accuracy"
 IN_UNIT = "in [0, 1]"
 EPOCHS, NUMBER, OWN_UNIT = "epochs", "number", "the target's own unit"
+RANKS = "ranks"
 METRICS = "engram.measures.metrics:"
 
 # One row a measure, as a table is read: wrapped by hand.
@@ -59,7 +60,8 @@ ALWAYS = (
     Measure("generalization_gap_loss", "generalization gap of the loss", LOSS, "min", FREE,
             "test loss minus train loss", new_data=True),
     Measure("bias2", "bias²", SQUARED, "min", TEST,
-            "squared distance of the replicas' mean prediction from the truth; label noise included",
+            "squared distance of the replicas' mean prediction from the truth; label noise included "
+            "(ordered classes: of the probabilities of being above each rank)",
             objective=True, noun="bias", new_data=True, corrected=True),
     Measure("variance", "variance", SQUARED, "min", TEST,
             "how far replicas lie from their mean prediction; bias² + variance = risk",
@@ -232,6 +234,14 @@ METRIC = (
     Measure("subset_error", "subset error", ERROR, "min", TEST,
             "share of the examples of which any label is wrong",
             True, task="multilabel", of=METRICS + "subset_error", asked=True, new_data=True),
+    Measure("rank_error", "rank error", RANKS, "min", TEST,
+            "mean distance, in ranks, of the median of the predicted distribution from the true one of ordered "
+            "classes; `chance_rank_error` in the record is that of always the pool's median",
+            True, task="ordinal", of=METRICS + "rank_error", new_data=True),
+    Measure("ranked_probability_score", "ranked probability score", SQUARED, "min", TEST,
+            "squared error of the probability of being above a rank, mean over all ranks but the last",
+            True, task="ordinal", of=METRICS + "ranked_probability_score", asked=True, new_data=True,
+            short="RPS"),
     Measure("r2", "R²", "at most 1", "max", TEST,
             "share of the target's variance that is explained; mean over targets",
             True, task="regression", of=METRICS + "r2", asked=True, new_data=True),

@@ -118,6 +118,12 @@ def label_errors(probabilities: Any, labels: Any, groups: Groups) -> Rows:
     return {"error": ((mean > 0.5) != np.asarray(labels, bool)).mean(axis=2)}
 
 
+def class_errors(probabilities: Any, labels: Any, groups: Groups) -> Rows:
+    """`error`: whether the mean of the probabilities [R, N, C] has another class likeliest than labels [N]."""
+    mean = groups.sums(arrays.floats(probabilities, "probabilities"))
+    return {"error": (mean.argmax(axis=2) != np.asarray(labels)).astype(np.float64)}
+
+
 def components(predictions: Any, groups: Groups, inits: int) -> Rows:
     """`variance_data` and `variance_init` of `bias_variance.components`; predictions: [D, S, N, ...], S = inits > 1.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Better = Literal["min", "max", ""]
-Task = Literal["classification", "multilabel", "regression", ""]
+Task = Literal["classification", "ordinal", "multilabel", "regression", ""]
 
 # What taking a measure costs, besides the training that there is anyway.
 FREE = "nothing"
@@ -86,8 +86,8 @@ class Measure:
         return found
 
     def fits(self, task: str) -> bool:
-        """Whether it means something for the task."""
-        return self.task in ("", task)
+        """Whether it means something for the task; what is for classes is for ordered ones too."""
+        return self.task in ("", task) or (self.task, task) == ("classification", "ordinal")
 
     def numbered(self, name: str) -> Measure | None:
         """This measure of one layer, where `name` is its name with a number for `{k}`."""

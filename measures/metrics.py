@@ -97,6 +97,31 @@ def log_loss(probabilities: Any, labels: Any) -> Floats:
     )
 
 
+def rank_error(probabilities: Any, labels: Any) -> Floats:
+    """Mean of |rank of the answer - rank of the true class|, in [0, C - 1]; labels are ranks of ordered classes.
+
+    The answer is the median of the predicted distribution, the lowest class with half of the probability at or below it:
+    no other answer has a smaller expected distance. Source: Gneiting 2011, arXiv:0912.0902, section 3."""
+
+    def distance(p: Floats, y: np.ndarray) -> float:
+        answer = (p.cumsum(-1)[:, :-1] < 0.5).sum(-1)
+        return float(np.abs(answer - y).mean())
+
+    return _each(distance, probabilities, labels)
+
+
+def ranked_probability_score(probabilities: Any, labels: Any) -> Floats:
+    """Mean over examples and the C - 1 ranks k of (P(rank > k) - [y > k])², in [0, 1].
+
+    Source: Epstein 1969; Gneiting & Raftery 2007, section 4.2. Its mean over replicas is bias² + variance."""
+
+    def score(p: Floats, y: np.ndarray) -> float:
+        above = 1 - p.cumsum(-1)[:, :-1]
+        return float(((above - (y[:, None] > np.arange(above.shape[1]))) ** 2).mean())
+
+    return _each(score, probabilities, labels)
+
+
 def subset_error(probabilities: Any, labels: Any) -> Floats:
     """Share of the examples of which any label is wrong, in [0, 1]: 1 - sklearn.metrics.accuracy_score.
 

@@ -110,7 +110,8 @@ class TrainingConfig(BaseModel):
     loss: str = Field(
         "auto",
         min_length=1,
-        description="auto (cross-entropy of classes, squared error of values), cross_entropy, squared, focal, or "
+        description="auto (cross-entropy of classes, squared error of values), cross_entropy, squared, focal, "
+        "ordinal (ordered classes: binary cross-entropies of being above each rank), or "
         "package.module:function(outputs, targets) -> one loss an example. What is reported as loss, and early stopping, "
         "stay with auto",
     )

@@ -41,6 +41,22 @@ def example_losses(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(outputs.transpose(1, 2), targets, reduction="none")
 
 
+def ordinal_losses(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Loss [R, B] of logits [R, B, C] of ordered classes: mean over the C - 1 ranks k of the binary cross-entropy of
+    "above k", with P(rank > k) cumulated from the softmax, so that these can never contradict one another.
+
+    A proper score, and for two classes the cross-entropy. After the binary tasks of Cao et al. 2020, arXiv:1901.07884."""
+    likely = torch.log_softmax(outputs, -1)
+    rank = torch.arange(outputs.shape[-1], device=outputs.device)
+    above = (
+        rank > rank[:-1, None]
+    )  # [C - 1, C]; logsumexp over each side, since cumulated sums are not deterministic
+    spread = likely[..., None, :]
+    upper = spread.masked_fill(~above, -torch.inf).logsumexp(-1)  # [R, B, C - 1]
+    lower = spread.masked_fill(above, -torch.inf).logsumexp(-1)
+    return -torch.where(targets[..., None] > rank[:-1], upper, lower).mean(-1)
+
+
 def training_loss(config: TrainingConfig, targets: Tensor, members: Tensor) -> Loss:
     """The loss that a configuration asks for. targets: of the pool; members: [R, m] each replica's own of them.
 
@@ -52,7 +68,7 @@ def training_loss(config: TrainingConfig, targets: Tensor, members: Tensor) -> L
         raise ModelError(
             f"training.loss = {config.loss} is not for several labels an example: leave it at auto, binary cross-entropy"
         )
-    if values and config.loss in ("cross_entropy", "focal"):
+    if values and config.loss in ("cross_entropy", "focal", "ordinal"):
         raise ModelError(
             f"training.loss = {config.loss} is for classes, and the targets are values"
         )
@@ -69,19 +85,32 @@ def training_loss(config: TrainingConfig, targets: Tensor, members: Tensor) -> L
         raise ModelError(
             "training.label_smoothing and class_weights are for classes, and the targets are values"
         )
+    ordinal = config.loss == "ordinal"
+    if ordinal and config.label_smoothing:
+        raise ModelError(
+            "training.label_smoothing spreads evenly over classes, which training.loss = ordinal puts in an order: set it to 0"
+        )
     weights = None if config.class_weights is None else _weights(config, targets, members)
 
     def loss(outputs: Tensor, targets: Tensor, replicas: slice) -> tuple[Tensor, Tensor | None]:
         own = None
         if weights is None:
             smoothing = config.label_smoothing
-            each = F.cross_entropy(
-                outputs.transpose(1, 2), targets, label_smoothing=smoothing, reduction="none"
+            each = (
+                ordinal_losses(outputs, targets)
+                if ordinal
+                else F.cross_entropy(
+                    outputs.transpose(1, 2), targets, label_smoothing=smoothing, reduction="none"
+                )
             )
         else:
             of_classes = _fitting(weights[replicas], config, outputs.shape[-1])
             own = of_classes.gather(1, targets)
-            each = _weighted(outputs, targets, of_classes, own, config.label_smoothing)
+            each = (
+                own * ordinal_losses(outputs, targets)
+                if ordinal
+                else _weighted(outputs, targets, of_classes, own, config.label_smoothing)
+            )
         if config.loss == "focal":
             likely = torch.log_softmax(outputs, -1).gather(-1, targets[..., None])[..., 0].exp()
             each = each * (1 - likely).clamp(min=0) ** config.focal_gamma

@@ -30,7 +30,7 @@ OPTIMIZERS: dict[str, OptimizerRow] = {
     "adafactor": OptimizerRow("torch.optim:Adafactor", False),
     "muon": OptimizerRow("torch.optim:Muon", False),
 }
-LOSSES = ("auto", "cross_entropy", "squared", "focal")
+LOSSES = ("auto", "cross_entropy", "squared", "focal", "ordinal")
 SCHEDULES = {
     "constant": "the same throughout",
     "cosine": "falling to 0 as a half cosine",

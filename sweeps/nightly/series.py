@@ -232,7 +232,10 @@ def _sampling(record: Record, measure: str, evidence: Evidence) -> float:
 
     That of the squared risk stands for all measures of the test set."""
     se = float((record.get("test_sampling_se") or {}).get("squared_risk") or 0.0)
-    if not measure.startswith("validation") or record.get("task") != "classification":
+    if not measure.startswith("validation") or record.get("task") not in (
+        "classification",
+        "ordinal",
+    ):
         return se
     mean = float(np.mean(record["replica_values"][measure]))
     held = float(evidence.study.data.validation) if evidence.study is not None else 0.0

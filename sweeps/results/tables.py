@@ -56,6 +56,13 @@ def footnotes(board: Board, top: int | None) -> list[str]:
         notes.append(
             "not ranked: train error not clearly below 3/4 of chance, so there is no gap to speak of"
         )
+    if board.by.removeprefix(HELD_OUT) == "rank_error":
+        median = [r for row in board.rows if (r := row.record.get("chance_rank_error")) is not None]
+        notes += (
+            [f"always answering the pool's median errs by {number(median[0])} ranks"]
+            if median
+            else []
+        )
     if board.by.startswith(HELD_OUT):
         completed = sum(row.record["status"] == "completed" for row in board.rows)
         notes.append(

@@ -158,6 +158,7 @@ def _data(made: Plan) -> list[str]:
 
 def _shape(facts: Facts) -> str:
     kind = f"{facts.classes} classes" if facts.classes else facts.task
+    kind = f"{facts.classes} ordered classes" if facts.ordinal else kind
     kind = f"{facts.labels} labels" if facts.labels else kind
     kind += f" of {facts.values} values" if kind == "regression" and facts.values > 1 else ""
     return f"{facts.kind} of {' x '.join(map(str, facts.shape))}, {kind}"

@@ -53,6 +53,7 @@ def check_data(study: Study) -> list[Problem]:
             problems.append(_problem(study, config, error))
     facts = next((facts for facts in described.values() if facts is not None), None)
     unread = _check_tokens(study, facts) + _check_right_or_wrong(study, facts)
+    unread += _check_loss(study, facts)
     problems += unread or _check_family(study, facts)
     return problems + list(metric_checks.problems(study, facts))
 
@@ -124,6 +125,21 @@ def _check_right_or_wrong(study: Study, facts: Facts | None) -> list[Problem]:
             rule = f"counts examples as right or wrong, and here {why}"
             found.append(Problem(study.place(key), rule, "set it to false", key, True))
     return found
+
+
+def _check_loss(study: Study, facts: Facts | None) -> list[Problem]:
+    """The loss of ordered classes, where classes have no order."""
+    if (
+        facts is None
+        or facts.task != "classification"
+        or "ordinal" not in study.taken("training.loss")
+    ):
+        return []
+    key, rule = "training.loss", "is for ordered classes, and these have no order"
+    fix = (
+        "write data.task: ordinal (and data.levels, where classes are words), or take another loss"
+    )
+    return [Problem(study.place(key, "ordinal"), rule, fix, key, "ordinal")]
 
 
 def _options(model: ModelConfig) -> dict[str, Any]:

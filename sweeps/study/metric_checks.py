@@ -23,7 +23,8 @@ EXAMPLES, EACH = 60, 4  # invented examples, and of each class at least
 
 def problems(study: Study, facts: Facts | None) -> Iterator[Problem]:
     """What is wrong with `measures.own`, and with metrics that the objective names."""
-    for name in study.measured.own:
+    objectives = [n for n in study.search.objective if (m := catalog.find(n)) and m.of is not None]
+    for name in dict.fromkeys((*study.measured.own, *objectives)):
         key = "measures.own" if name in study.measures.own else "search.objective"
         wrong = _function_misfit(name, facts) if ":" in name else _task_misfit(name, facts)
         if wrong:

@@ -61,6 +61,7 @@ def measure(trial: Trial, wanted: MeasuresConfig) -> Result:
         "pool_examples": len(trial.pool_ids),
         "chance_error": _chance_error(trial),
         "noise_error": _noise_error(trial),
+        **_chance_rank_error(trial),
         "random_labels": trial.configuration.data.random_labels,
         "measures": {},
         "replica_values": {},
@@ -149,6 +150,14 @@ def _chance_error(trial: Trial) -> float:
     return float(np.var(targets, axis=0, dtype=np.float64).mean())
 
 
+def _chance_rank_error(trial: Trial) -> dict[str, float]:
+    """Of ordered classes: the rank error of always the pool's median."""
+    if not trial.dataset.ordinal:
+        return {}
+    ranks = np.sort(trial.targets[trial.pool_ids])
+    return {"chance_rank_error": float(np.abs(ranks - ranks[(len(ranks) - 1) // 2]).mean())}
+
+
 def _noise_error(trial: Trial) -> float:
     """Error on the pool's labels that known wrong labels alone make: of whoever knows the right ones."""
     given, right = (t[trial.pool_ids] for t in (trial.targets, trial.dataset.targets))
@@ -217,7 +226,9 @@ def _said(trial: Trial, name: str, alive: np.ndarray) -> Predicted:
     else:
         outputs, targets = trial.outputs(name), trial.targets_of(name)
     some = outputs if alive.all() else outputs[torch.from_numpy(alive)]
-    return Predicted(some, targets, trial.trainer.classification, trial.clusters_of(name))
+    return Predicted(
+        some, targets, trial.trainer.classification, trial.clusters_of(name), trial.dataset.ordinal
+    )
 
 
 def _looked_at(trial: Trial, sets: dict[str, Predicted], note: RecordWriter) -> None:
@@ -255,7 +266,7 @@ def _bias_variance(trial: Trial, found: Predicted, note: RecordWriter, alive: np
         draws = Groups.of(count, inits)
 
         def split(some: slice) -> Rows:
-            predictions = found.block(some)
+            predictions, _ = found.squares(some)
             return left_out.components(
                 predictions.reshape(-1, inits, *predictions.shape[1:]), draws, inits
             )
@@ -281,7 +292,7 @@ def _squared(found: Predicted, groups: Groups, inits: int = 1) -> Rows:
     examples, floats = found.outputs.shape[1], found.outputs[:, 0].numel()
 
     def squared(some: slice) -> Rows:
-        return left_out.squared(found.block(some), found.shaped[some], groups, inits)
+        return left_out.squared(*found.squares(some), groups, inits)
 
     rows = _mean_target(found, left_out.in_blocks(squared, examples, floats))
     if found.labels:  # share of wrong labels of the mean probabilities
@@ -290,13 +301,18 @@ def _squared(found: Predicted, groups: Groups, inits: int = 1) -> Rows:
             return left_out.label_errors(found.block(some), found.targets[some], groups)
 
         rows["ensemble_error"] = left_out.in_blocks(labels, examples, floats)["error"]
+    if found.ordinal:
+
+        def classes(some: slice) -> Rows:
+            return left_out.class_errors(found.block(some), found.targets[some], groups)
+
+        rows["ensemble_error"] = left_out.in_blocks(classes, examples, floats)["error"]
     return rows
 
 
 def _mean_target(found: Predicted, rows: Rows) -> Rows:
-    """Sums over several labels or values as means; over classes they stay sums (Brier)."""
-    targets = 1 if found.classes else found.outputs.shape[-1]
-    return {name: values / targets for name, values in rows.items()}
+    """Sums over several labels, values or ranks as means."""
+    return {name: values / found.terms for name, values in rows.items()}
 
 
 def _each_target(found: Predicted, inits: int, note: RecordWriter) -> None:

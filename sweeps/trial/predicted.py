@@ -35,6 +35,7 @@ class Predicted:
     targets: np.ndarray
     classes: bool
     clusters: np.ndarray | None = None  # [N], which examples hang together; None: none do
+    ordinal: bool = False  # classes stand in their order
 
     @property
     def shaped(self) -> np.ndarray:
@@ -57,6 +58,24 @@ class Predicted:
     def block(self, some: slice) -> np.ndarray:
         """Probabilities [R, n, C] of some examples, or values as they are."""
         return self._meant(self.outputs[:, some].double()).numpy()
+
+    def squares(self, some: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Predictions and targets of some examples as their squared error is taken: [R, n, K], and labels [n] or [n, K].
+
+        Of ordered classes the probabilities of being above each of C - 1 ranks, so that the error is the ranked
+        probability score, and grows with the distance."""
+        predictions = self.block(some)
+        if not self.ordinal:
+            return predictions, self.shaped[some]
+        above = 1 - predictions.cumsum(-1)[..., :-1]
+        return above, (self.targets[some, None] > np.arange(above.shape[-1])).astype(float)
+
+    @property
+    def terms(self) -> int:
+        """Over how many of `squares` a mean is taken; sums over classes stay sums (Brier)."""
+        if self.ordinal:
+            return self.outputs.shape[-1] - 1
+        return 1 if self.classes else self.outputs.shape[-1]
 
     def _meant(self, outputs: Tensor) -> Tensor:
         """Outputs as probabilities, or values as they are."""
@@ -117,7 +136,7 @@ def take(
 
     On `test` it has its own name; on `validation`, where a search may select by it, its mean is in the
     record's selection and it has a column validation_NAME."""
-    measures = catalog.of_predictions(asked)
+    measures = [m for m in catalog.of_predictions(asked) if m.asked or m.fits(data.task)]
     told = {name: _in_own_unit(found, data) for name, found in sets.items()} if measures else {}
     for measure in measures:
         if not measure.fits(data.task):

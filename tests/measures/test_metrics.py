@@ -73,13 +73,13 @@ def test_areas_are_undefined_with_one_class_and_leave_out_absent_ones():
     assert metrics.auroc(p[:, kept], y[kept])[0] == pytest.approx(np.mean(areas))
 
 
-@pytest.mark.parametrize("name", catalog.askable())
+@pytest.mark.parametrize("name", ["rank_error", *catalog.askable()])
 def test_replicas_are_measured_one_by_one(name: str):
     """Permuting replicas permutes values, and a replica alone has the value it has in company."""
     measure = catalog.get(name)
     p, y = (
         drawn(3)
-        if measure.task == "classification"
+        if measure.task in ("classification", "ordinal")
         else (drawn(3)[0][..., :1], drawn(3)[0][0, :, :1])
     )
     found = measure.function()(p, y)
