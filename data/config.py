@@ -137,6 +137,10 @@ class DataConfig(BaseModel):
         (),
         description="of text: secrets planted in what is trained on, by how often an epoch shows one: [0, 1, 4, 16] measures exposure_0 to exposure_16 and extracted_0 to extracted_16; []: none",
     )
+    positive: str | StrictInt | None = Field(
+        None,
+        description="which of two classes is the positive one, for precision, recall and their kind; it becomes class 1",
+    )
     levels: tuple[str, ...] | None = Field(
         None,
         description="names of ordered classes, the lowest first: [low, middle, high]; task is ordinal then. null: numbers in their own order",

@@ -60,7 +60,7 @@ class Source:
         return before if colon else ""
 
 
-_COLUMNS = ("groups", "order", "split", "indices", "levels")
+_COLUMNS = ("groups", "order", "split", "indices", "levels", "positive")
 _TABLE = ("test", "index", "missing", "categories")
 _TEXT = ("tokens", "window", "vocabulary", "canaries")
 SOURCES: tuple[Source, ...] = (
@@ -140,7 +140,7 @@ SOURCES: tuple[Source, ...] = (
         "pictures, a folder for each class",
         "pictures:folders",
         files=True,
-        takes=("test", "indices", "levels", "image_size"),
+        takes=("test", "indices", "levels", "positive", "image_size"),
     ),
 )
 OWN = Source(

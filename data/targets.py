@@ -85,7 +85,11 @@ def labelled(raw: Raw, config: DataConfig) -> Targets:
         if isinstance(raw.target, tuple):  # the columns are the classes
             names = np.array(raw.target)
             targets, test = names[targets], None if test is None else names[test]
-    if _is_multilabel(targets, config):
+    several = _is_multilabel(targets, config)
+    if config.positive is not None and (several or not _is_classes(targets, config)):
+        rule = f"is one of two classes, and the targets are {'several labels' if several else 'values'}"
+        raise DataError("data.positive", config.positive, rule, "leave it out")
+    if several:
         return _multilabel(raw, targets, test, config, notes)
     if not _is_classes(targets, config):
         return _regression(raw, targets, test, config, notes)
@@ -142,6 +146,12 @@ def _classification(
                 "use the same class names in both",
             )
     texts = tuple(str(name) for name in names)
+    if config.positive is not None:
+        one = _positive(texts, config)
+        order = np.array([1 - one, one])  # the positive class is the second, as scikit-learn has it
+        texts, labels = tuple(texts[k] for k in order), order[labels]
+        place = None if place is None else order[place]
+        notes.append(f"positive class: {texts[1]} ({(labels == 1).mean():.1%} of the rows)")
     if not _is_ordinal(config):
         return Targets(labels, place, len(names), texts, tuple(notes))
     texts, ranks = _ranks(texts, targets.dtype.kind == "U", config)
@@ -149,6 +159,29 @@ def _classification(
         place = ranks[place]
     notes.append(f"ordered classes: {' < '.join(texts)}")
     return Targets(ranks[labels], place, len(texts), texts, tuple(notes), ordinal=True)
+
+
+def _positive(names: tuple[str, ...], config: DataConfig) -> int:
+    """The place of the positive class among two."""
+    asked = str(config.positive)
+    if len(names) != 2 or _is_ordinal(config):
+        rule = "is one of two classes, and these " + (
+            "have an order" if _is_ordinal(config) else f"are {len(names)}"
+        )
+        raise DataError("data.positive", asked, rule, "leave it out")
+    same = [asked == name or _number(asked) == _number(name) is not None for name in names]
+    if not any(same):
+        raise DataError(
+            "data.positive", asked, "is none of the classes", f"write {' or '.join(names)}"
+        )
+    return same.index(True)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _is_ordinal(config: DataConfig) -> bool:

@@ -270,7 +270,7 @@ def check_kind(kind: str, axes: int, config: DataConfig) -> None:
 
 def checked(found: Dataset, config: DataConfig) -> Dataset:
     """A Dataset that a person's function made: same checks, its own order, kind and split."""
-    for key in ("levels", "indices"):
+    for key in ("levels", "positive", "indices"):
         if getattr(config, key) is not None:
             rule, fix = (
                 "is for rows, and the function returns a Dataset",

@@ -42,7 +42,7 @@ class Measure:
     it has an interval for another pool and test set, where the draws tell. switch: the key of the study that turns it on.
     of: a function (predictions [R, N, C], targets) -> [R] of predictions alone, or where it is
     (`module:function`): probabilities and labels, or values and values. asked: taken only where
-    `measures.own` or the objective names it. own: a person's own function, called replica by replica.
+    `measures.own` or the objective names it. positive: it is of the positive one of two classes, `data.positive`. own: a person's own function, called replica by replica.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Measure:
     task: Task = ""
     of: Callable[..., Any] | str | None = None
     asked: bool = False
+    positive: bool = False
     own: bool = False
 
     @property

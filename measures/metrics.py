@@ -28,6 +28,31 @@ def f1(probabilities: Any, labels: Any) -> Floats:
     )
 
 
+def precision(probabilities: Any, labels: Any) -> Floats:
+    """Share of class 1 among what is called class 1 of two, in [0, 1]; 0 where nothing is: sklearn.metrics.precision_score."""
+    from sklearn.metrics import precision_score
+
+    return _each(
+        lambda p, y: precision_score(y, p.argmax(-1), zero_division=0), probabilities, labels
+    )
+
+
+def recall(probabilities: Any, labels: Any) -> Floats:
+    """Share of class 1 of two that is called so, in [0, 1]: sklearn.metrics.recall_score; NaN without examples of it."""
+    from sklearn.metrics import recall_score
+
+    return _each(
+        lambda p, y: recall_score(y, p.argmax(-1), zero_division=np.nan), probabilities, labels
+    )
+
+
+def positive_f1(probabilities: Any, labels: Any) -> Floats:
+    """Harmonic mean of `precision` and `recall`, in [0, 1]: sklearn.metrics.f1_score of class 1 of two."""
+    from sklearn.metrics import f1_score
+
+    return _each(lambda p, y: f1_score(y, p.argmax(-1), zero_division=0), probabilities, labels)
+
+
 def balanced_error(probabilities: Any, labels: Any) -> Floats:
     """1 - balanced accuracy, in [0, 1]: the mean over the classes in `labels` of the share missed."""
     from sklearn.metrics import recall_score

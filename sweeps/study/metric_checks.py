@@ -27,6 +27,16 @@ def problems(study: Study, facts: Facts | None) -> Iterator[Problem]:
     for name in dict.fromkeys((*study.measured.own, *objectives)):
         key = "measures.own" if name in study.measures.own else "search.objective"
         wrong = _function_misfit(name, facts) if ":" in name else _task_misfit(name, facts)
+        if (
+            not wrong
+            and (m := catalog.find(name))
+            and m.positive
+            and None in study.taken("data.positive")
+        ):
+            wrong = (
+                "is of a positive class, and none is said",
+                "write which one it is as data.positive",
+            )
         if wrong:
             rule, fix = wrong
             yield Problem(study.place(key), f"{key}: {name} {rule}", fix)
