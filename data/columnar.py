@@ -19,7 +19,7 @@ from engram.data.config import DataConfig
 from engram.data.dataset import DataError
 from engram.data.raw import Raw, bad, file
 from engram.data.sources import Asked
-from engram.data.tables import table
+from engram.data.tables import beside, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,26 +99,16 @@ def _columns(opened: Callable[[Path], Content], form: str, config: DataConfig) -
     if len(encoded) > 1:
         rule = f"has {len(encoded)} columns of encoded files: {', '.join(encoded)}"
         raise bad(config, rule, "keep one, beside the target")
-    taken = (config.groups, config.order, config.split, config.index)
-    rest = [name for name in map(str, frame.columns) if name not in taken]
-    target = config.target or (rest[0] if len(rest) == 1 else None)
-    if target is None:
-        raise DataError(
-            "data.target",
-            "null",
-            f"{config.name} has beside {encoded[0]} the columns {', '.join(rest) or 'none'}",
-            f"write one of them: {', '.join(rest)}" if rest else "add a column of labels",
-        )
-    unused = [name for name in rest if name not in (config.targets or (target,))]
+    if config.text is not None:
+        rule = f"and column {encoded[0]!r}, of encoded files, are both inputs"
+        raise DataError("data.text", config.text, rule, "leave data.text out, or drop the other")
     name = encoded[0]
+    frame, target = beside(name, frame, config, said)
     images = pictures.from_parts(
         content.sizes, lambda number: content.part(number, name), name, config
     )
-    raw = table(frame.drop(columns=unused), config, target, ids=ids, inputs=images)
-    notes = [*said, *raw.notes]
-    if unused:
-        notes.append(f"columns not used beside the images: {', '.join(unused)}")
-    return replace(raw, notes=tuple(notes))
+    raw = table(frame, config, target, ids=ids, inputs=images)
+    return replace(raw, notes=(*said, *raw.notes))
 
 
 def _frame(found: pa.Table, config: DataConfig) -> pd.DataFrame:

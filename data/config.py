@@ -123,11 +123,20 @@ class DataConfig(BaseModel):
     test: str | None = Field(
         None, description="a second file with the test rows, read as the first one is"
     )
+    text: str | None = Field(
+        None,
+        description="column of a table whose texts are the inputs, as tokens; the other columns are left out",
+    )
     tokens: Literal["characters", "words", "bpe"] = Field(
         "characters",
         description="of text: characters, words (and marks), or bpe, byte pairs learned from the pool (needs the package tokenizers)",
     )
-    window: StrictInt = Field(64, ge=1, le=100_000, description="of text: tokens in one example")
+    window: StrictInt = Field(
+        64,
+        ge=1,
+        le=100_000,
+        description="of text: tokens in one example; of a column of texts, the most",
+    )
     vocabulary: StrictInt | None = Field(
         None,
         ge=2,

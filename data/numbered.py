@@ -1,14 +1,71 @@
-"""Tokens that come as whole numbers, shorter examples filled up with -1: their checks, and what they stand for."""
+"""Examples of tokens, shorter ones filled up with -1: those that come as whole numbers, and a column of texts."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from engram.data import vocabulary
 from engram.data.config import DataConfig
 from engram.data.dataset import Tokens
-from engram.data.raw import bad
+from engram.data.raw import Raw, bad
 
 END = -1  # after the last token of a shorter example
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts of a column, one a row, which are tokens once it is known what the pool is."""
+
+    column: str
+    values: list[str]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """So many examples, of something."""
+        return len(self.values), 1
+
+
+def of_texts(
+    raw: Raw, pool: np.ndarray, test: np.ndarray, config: DataConfig
+) -> tuple[np.ndarray, np.ndarray, Tokens, list[str]]:
+    """Rows of a column of texts as tokens [n, T], what they stand for, and what was decided.
+
+    The vocabulary is that of the whole pool; of a longer text the first data.window tokens are taken."""
+    own_test = raw.test_inputs is not None
+    parts = [
+        [texts.values[row] for row in rows]
+        for texts, rows in ((raw.inputs, pool), (raw.test_inputs if own_test else raw.inputs, test))
+    ]
+    words, *found = vocabulary.numbered(parts[0], parts[1], config)
+    for texts, rows, other in zip(found, (pool, test), (False, own_test), strict=True):
+        empty = next((k for k, text in enumerate(texts) if not len(text)), None)
+        if empty is not None:
+            rule = f"{raw.place(int(rows[empty]), other)} has no text in column {config.text!r}"
+            more = sum(not len(text) for text in texts) - 1
+            raise bad(config, rule + (f"; nor have {more:,} others" if more else ""), "drop them")
+    lengths = np.array([len(text) for texts in found for text in texts])
+    most = int(lengths.max().clip(max=config.window))
+    pool_rows, test_rows = (_rows(texts, most) for texts in found)
+    notes = [
+        f"column {config.text!r} as {config.tokens}: {len(words) - 1:,} in the pool, and one for the unknown",
+        f"texts of {lengths.min():,} to {lengths.max():,} tokens",
+    ]
+    longer = int((lengths > most).sum())
+    if longer:
+        notes[1] += f"; of {longer:,} the first {most:,} are taken (data.window takes more)"
+    unknown = int((test_rows == 0).sum())
+    if unknown:
+        notes.append(f"{unknown:,} tokens for test are unknown to the pool")
+    return pool_rows, test_rows, Tokens(words, padded=bool(lengths.min() < most)), notes
+
+
+def _rows(texts: list[np.ndarray], most: int) -> np.ndarray:
+    made = np.full((len(texts), most), END, np.int64)
+    for row, text in zip(made, texts, strict=True):
+        row[: len(text)] = text[:most]
+    return made
 
 
 def read(

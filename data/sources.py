@@ -61,8 +61,9 @@ class Source:
 
 
 _COLUMNS = ("groups", "order", "split", "indices", "levels", "positive")
-_TABLE = ("test", "index", "missing", "categories")
-_TEXT = ("tokens", "window", "vocabulary", "canaries")
+_TOKENS = ("tokens", "window", "vocabulary")
+_TABLE = ("test", "index", "missing", "categories", "text", *_TOKENS)
+_TEXT = (*_TOKENS, "canaries")
 SOURCES: tuple[Source, ...] = (
     Source(
         "mnist1d",

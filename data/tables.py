@@ -15,7 +15,8 @@ import numpy as np
 from engram.data import categories, delimited, roles, second
 from engram.data.columns import MISSING, NUMBER
 from engram.data.config import DataConfig
-from engram.data.dataset import DataError
+from engram.data.dataset import DataError, Kind
+from engram.data.numbered import Texts
 from engram.data.raw import Raw, bad, file
 from engram.data.sources import Asked
 
@@ -30,7 +31,7 @@ def csv(config: DataConfig, asked: Asked) -> Raw:
 
 def _csv(config: DataConfig) -> Raw:
     asked = () if isinstance(config.categories, str) else config.categories
-    text = (*(name for name in (config.groups, config.split) if name), *asked)
+    text = (*(name for name in (config.groups, config.split, config.text) if name), *asked)
     found = delimited.read(file(config), config, text)
     raw = table(found.frame, config, config.target, ids=found.ids, lines=found.lines)
     return replace(raw, notes=(*found.notes, *raw.notes))
@@ -51,8 +52,15 @@ def table(
     lines, first_row: how a message names a row. inputs: features that are elsewhere, one a row of
     the frame; then no other column is one.
     """
-    names = [str(name) for name in frame.columns]
-    frame = frame.set_axis(names, axis=1)
+    frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
+    said: list[str] = []
+    if config.text is not None:
+        inputs = Texts(config.text, _texts(frame, config.text, config))
+        frame = frame.drop(columns=config.text)
+        frame, target = beside(config.text, frame, config, said)
+    else:
+        _refuse_without_text(config)
+    names = list(frame.columns)
     if not len(frame) or len(names) < (2 if inputs is None else 1):
         raise bad(
             config,
@@ -71,7 +79,8 @@ def table(
     chosen = (target,) if isinstance(target, str) else target
     target = chosen[0] if len(chosen) == 1 else chosen
     _check_targets(chosen, names, taken, config)
-    raw = Raw(inputs, None, lines=lines, first_row=first_row, target=target)
+    kind: Kind | None = None if config.text is None else "tokens"
+    raw = Raw(inputs, None, kind=kind, lines=lines, first_row=first_row, target=target)
     if isinstance(target, str):
         targets, notes = _target(frame[target], raw, config)
     else:
@@ -83,12 +92,60 @@ def table(
         groups=roles.texts(frame, taken.get("groups"), raw, config),
         times=roles.times(frame, taken.get("order"), raw, config),
         parts=roles.parts(frame, taken.get("split"), raw, config),
-        notes=tuple(notes),
+        notes=(*said, *notes),
     )
     features = frame.drop(columns=[*chosen, *taken.values()])
     if inputs is None:
         raw = _featured(raw, features, config)
     return _without_missing(raw, config) if config.missing == "drop" else raw
+
+
+def beside(
+    column: str, frame: pd.DataFrame, config: DataConfig, notes: list[str]
+) -> tuple[pd.DataFrame, str | tuple[str, ...]]:
+    """Of what stands beside a column of images or texts: what is used, and the target. The rest is left out, and said."""
+    taken = (config.groups, config.order, config.split, config.index)
+    rest = [name for name in map(str, frame.columns) if name not in taken]
+    target = config.target or (rest[0] if len(rest) == 1 else None)
+    if target is None:
+        raise DataError(
+            "data.target",
+            "null",
+            f"{config.name} has beside {column} the columns {', '.join(rest) or 'none'}",
+            f"write one of them: {', '.join(rest)}" if rest else "add a column of labels",
+        )
+    targets = config.targets or (target,)
+    unused = [name for name in rest if name not in targets] if {*targets} <= {*rest} else []
+    if unused:
+        notes.append(f"columns not used beside {column!r}: {', '.join(unused)}")
+    return frame.drop(columns=unused), target
+
+
+def _texts(frame: pd.DataFrame, column: str, config: DataConfig) -> list[str]:
+    """The texts of a column; nothing where one is missing."""
+    import pandas as pd
+
+    if column in config.targets:
+        raise DataError("data.text", column, "is the target too", "name another column")
+    _check_targets((column,), list(frame.columns), {}, config, "text")
+    values = frame[column]
+    if _holds_lists(values) or not (
+        pd.api.types.is_string_dtype(values)
+        or pd.api.types.is_object_dtype(values)
+        or isinstance(values.dtype, pd.CategoricalDtype)
+    ):
+        what = "lists" if _holds_lists(values) else f"{values.dtype} values"
+        raise DataError("data.text", column, f"holds {what}, not texts", "name a column of texts")
+    return [str(value) for value in values.astype(object).where(values.notna(), "")]
+
+
+def _refuse_without_text(config: DataConfig) -> None:
+    """Keys that say how a text is read, where none is named."""
+    for key in ("tokens", "window", "vocabulary"):
+        value = getattr(config, key)
+        if value != type(config).model_fields[key].default:
+            rule = "means nothing to a table without data.text"
+            raise DataError(f"data.{key}", value, rule, "name the column of texts, or leave it out")
 
 
 def _featured(raw: Raw, features: pd.DataFrame, config: DataConfig) -> Raw:
@@ -136,7 +193,11 @@ def _without_missing(raw: Raw, config: DataConfig) -> Raw:
 
 
 def _check_targets(
-    targets: tuple[str, ...], names: list[str], taken: dict[str, str], config: DataConfig
+    targets: tuple[str, ...],
+    names: list[str],
+    taken: dict[str, str],
+    config: DataConfig,
+    key: str = "target",
 ) -> None:
     """Refuse targets that are no columns, named twice, or named as something else too."""
     if not targets:
@@ -144,7 +205,7 @@ def _check_targets(
     for target in targets:
         if target not in names:
             raise DataError(
-                "data.target",
+                f"data.{key}",
                 target,
                 f"{config.name} has no such column",
                 f"write one of: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}",

@@ -7,28 +7,22 @@ are blocks of the text, validation is the last block of the pool, and windows sh
 from __future__ import annotations
 
 import gzip
-import json
-import re
 import zlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from engram.data import splits
+from engram.data import splits, vocabulary
 from engram.data.config import DataConfig
 from engram.data.dataset import DataError, Dataset, Division, Tokens, assemble
 from engram.data.raw import bad, file
 from engram.data.sources import Asked
 from engram.data.tidy import check_size
 
-UNKNOWN = "<unknown>"
 TEST_SHARE = 6  # one in so many characters is the test set's, where there is no file for it
 TEST_TOKENS = 16_384  # of a test set whose size is not said: its predictions are kept in memory
-BPE_TOKENS = 1000  # of a vocabulary of bpe whose size is not said
-WORD = re.compile(r"\w+|[^\w\s]")
 SENTENCES, SENTENCES_SEED = 9000, 20211  # of the generated text: about 280,000 characters
 
 
@@ -77,7 +71,7 @@ def _read(path: Path, config: DataConfig) -> str:
 
 
 def _windows(pool_text: str, test_text: str, config: DataConfig) -> Dataset:
-    words, pool, test = _NUMBERED[config.tokens](pool_text, test_text, config)
+    words, (pool,), (test,) = vocabulary.numbered([pool_text], [test_text], config)
     size = config.window + 1  # the inputs, and the token after them
     parts = []
     for name, numbers in (("pool", pool), ("test set", test)):
@@ -127,73 +121,6 @@ def _windows(pool_text: str, test_text: str, config: DataConfig) -> Dataset:
         division=Division(times=order),
         tokens=Tokens(words, every_step=True),
     )
-
-
-Numbered = tuple[tuple[str, ...], np.ndarray, np.ndarray]  # words, pool and test as their numbers
-
-
-def _characters(pool: str, test: str, config: DataConfig) -> Numbered:
-    codes, test_codes = _codes(pool), _codes(test)
-    known, counts = np.unique(codes, return_counts=True)
-    kept = _kept(len(known), config)
-    if kept < len(known):
-        known = np.sort(known[np.argsort(-counts, kind="stable")[:kept]])
-    words = (UNKNOWN, *(chr(code) for code in known))
-    return words, _numbers(codes, known), _numbers(test_codes, known)
-
-
-def _codes(whole: str) -> np.ndarray:
-    return np.frombuffer(whole.encode("utf-32-le", "surrogatepass"), np.uint32)
-
-
-def _words(pool: str, test: str, config: DataConfig) -> Numbered:
-    found, tested = (WORD.findall(part) for part in (pool, test))
-    counts = Counter(found)
-    kept = counts.most_common(_kept(len(counts), config))
-    known = np.array(sorted(word for word, _ in kept))
-    numbers = _numbers(np.array(found), known), _numbers(np.array(tested), known)
-    return (UNKNOWN, *map(str, known)), *numbers
-
-
-def _numbers(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """The place of each value among the sorted known ones, from 1; 0 where it is not there."""
-    if not len(values):
-        return np.zeros(0, np.int64)
-    place = np.searchsorted(known, values).clip(max=len(known) - 1)
-    return np.where(known[place] == values, place + 1, 0).astype(np.int64)
-
-
-def _kept(count: int, config: DataConfig) -> int:
-    return count if config.vocabulary is None else min(count, config.vocabulary)
-
-
-def _pairs(pool: str, test: str, config: DataConfig) -> Numbered:
-    """Byte pairs learned from the pool by the package tokenizers."""
-    try:
-        from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-    except ImportError as error:
-        raise DataError(
-            "data.tokens",
-            "bpe",
-            "needs the package tokenizers",
-            "pip install 'engram[text]', or take characters or words",
-        ) from error
-    made = Tokenizer(models.BPE(unk_token=UNKNOWN))
-    made.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.BpeTrainer(
-        vocab_size=(config.vocabulary or BPE_TOKENS) + 1,
-        special_tokens=[UNKNOWN],
-        show_progress=False,
-    )
-    made.train_from_iterator(pool.splitlines(keepends=True), trainer)
-    # Two runs must agree: the merges are the same, and so are the numbers.
-    vocabulary = json.loads(made.to_str())["model"]["vocab"]
-    words = tuple(sorted(vocabulary, key=lambda word: int(vocabulary[word])))
-    numbers, test_numbers = (np.array(made.encode(part).ids, np.int64) for part in (pool, test))
-    return words, numbers, test_numbers
-
-
-_NUMBERED = {"characters": _characters, "words": _words, "bpe": _pairs}
 
 
 # -- a grammar --------------------------------------------------------------------------------------

@@ -39,9 +39,14 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
     check_size("data.pool_size", pool_size, len(pool), config.name)
     check_size("data.test_size", config.test_size, len(test), config.name)
     test = test[: config.test_size]
-    if not raw.standardize:  # a table is scaled over its whole pool, and cut then
+    # A table is scaled over its whole pool, of which a vocabulary is too, and cut then.
+    texts, tokens = isinstance(raw.inputs, numbered.Texts), None
+    if not raw.standardize and not texts:
         pool = pool[:pool_size]
-    if own_test:
+    if texts:
+        inputs, test_inputs, tokens, said = numbered.of_texts(raw, pool, test, config)
+        notes += said
+    elif own_test:
         inputs = _inputs(raw, raw.inputs, "x", config, pool)
         test_inputs = _inputs(raw, raw.test_inputs, "x_test", config, test)
     else:  # at once: pictures decide together whether they are grey
@@ -77,8 +82,7 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
                 f"{values.shape[1]} values to predict, each brought to mean 0 and sd 1 over the pool"
             )
     check_kind(kind, inputs.ndim, config)
-    tokens = None
-    if kind == "tokens":
+    if kind == "tokens" and tokens is None:
         inputs, test_inputs, tokens, said = numbered.read(inputs, test_inputs, config)
         notes += said
     notes += _repeated(inputs, test_inputs)

@@ -230,7 +230,7 @@ def test_other_columns_are_named_or_left_out(tmp_path):
     error = refused(name)
     assert (error.key, error.fix) == ("data.target", "write one of them: label, fine, speaker")
     dataset = load(DataConfig(name=name, target="fine", groups="speaker"))
-    assert "not used beside the images: label" in "".join(dataset.notes)
+    assert "columns not used beside 'img': label" in "".join(dataset.notes)
     assert not set(dataset.ids % 6) & set(dataset.test_ids % 6)
 
 
