@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
@@ -115,6 +115,14 @@ class DataConfig(BaseModel):
     )
     split: str | None = Field(
         None, description="column that says train, validation or test for each row"
+    )
+    folds: Annotated[StrictInt, Field(ge=2)] | str | None = Field(
+        None,
+        description="cross-validation: how many folds the rows are dealt into, or a column that names the fold of each; one of them is the test set",
+    )
+    fold: StrictInt | str | None = Field(
+        None,
+        description="which fold is the test set, 1 to data.folds or a value of its column; sweep it to have each be it once: data.fold: [1, 2, 3]. null: the first",
     )
     indices: str | None = Field(
         None,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from engram.data import items, second
+from engram.data import folds, items, second
 from engram.data.config import DataConfig
 from engram.data.dataset import DataError, Dataset
 from engram.data.raw import Raw, bad, file, split_words
@@ -190,6 +190,7 @@ _OURS = {other: name for name, others in NAMES.items() for other in others}
 def _from_mapping(given: Mapping[str, Any], config: DataConfig) -> Raw:
     """Arrays by their names, ours or those of others; data.groups, order and split name arrays."""
     roles = {key: getattr(config, key) for key in ("groups", "order", "split")}
+    roles["folds"] = folds.column(config)
     for key, name in roles.items():
         if name is not None and name not in given:
             rule, fix = f"{config.name} has no such array", f"write one of: {', '.join(given)}"
@@ -255,9 +256,10 @@ def _with_validation(raw: Raw, arrays: dict[str, Any]) -> Raw:
 
 def _with_roles(raw: Raw, given: Mapping[str, Any], config: DataConfig) -> Raw:
     found: dict[str, Any] = {}
-    for key, ours in (("groups", "groups"), ("order", "times"), ("split", "parts")):
+    ours_of = {"groups": "groups", "order": "times", "split": "parts", "folds": "folds"}
+    for key, ours in ours_of.items():
         name = getattr(config, key)
-        if name is None:
+        if not isinstance(name, str):
             continue
         for suffix, place in (("", ours), ("_test", f"test_{ours}")):
             if name + suffix not in given:
@@ -274,4 +276,7 @@ def _with_roles(raw: Raw, given: Mapping[str, Any], config: DataConfig) -> Raw:
             raise DataError("data.split", config.split, rule, "name one split")
         found["parts"] = split_words(found["parts"], raw, config)
     found.pop("test_parts", None)
+    found.pop("test_folds", None)
+    if "folds" in found:
+        found["folds"] = found["folds"].astype(str)
     return replace(raw, **found)

@@ -33,8 +33,8 @@ class Raw:
     ids: the person's own name of each row; None: its position. columns: names of the features of a
     table. lines: the line of each row in its file; first_row: the number of row 0 where there are
     no lines. standardize: features (and regression targets) to mean 0, sd 1 over the pool.
-    fill: missing features become the median of the pool. words: columns that hold the places of words in these. groups, times, parts [n]: the columns
-    named by data.groups, data.order and data.split (train, validation, test). target: the name of
+    fill: missing features become the median of the pool. words: columns that hold the places of words in these. groups, times, parts, folds [n]: the
+    columns named by data.groups, data.order, data.split (train, validation, test) and data.folds. target: the name of
     the target column; of several values to predict the names of all.
     """
 
@@ -54,6 +54,7 @@ class Raw:
     groups: np.ndarray | None = None
     times: np.ndarray | None = None
     parts: np.ndarray | None = None
+    folds: np.ndarray | None = None
     test_groups: np.ndarray | None = None
     test_times: np.ndarray | None = None
     target: str | tuple[str, ...] | None = None

@@ -60,7 +60,7 @@ class Source:
         return before if colon else ""
 
 
-_COLUMNS = ("groups", "order", "split", "indices", "levels", "positive")
+_COLUMNS = ("groups", "order", "split", "folds", "fold", "indices", "levels", "positive")
 _TOKENS = ("tokens", "window", "vocabulary")
 _TABLE = ("test", "index", "missing", "categories", "text", *_TOKENS)
 _TEXT = (*_TOKENS, "canaries")
@@ -84,7 +84,12 @@ SOURCES: tuple[Source, ...] = (
         "text:sentences",
         takes=_TEXT,
     ),
-    Source("digits", "scikit-learn's 8x8 digits", "published:digits", takes=("indices",)),
+    Source(
+        "digits",
+        "scikit-learn's 8x8 digits",
+        "published:digits",
+        takes=("folds", "fold", "indices"),
+    ),
     Source(
         "openml:NAME",
         "an OpenML dataset",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engram.data import categories, delimited, roles, second
+from engram.data import categories, delimited, folds, roles, second
 from engram.data.columns import MISSING, NUMBER
 from engram.data.config import DataConfig
 from engram.data.dataset import DataError, Kind
@@ -31,7 +31,8 @@ def csv(config: DataConfig, asked: Asked) -> Raw:
 
 def _csv(config: DataConfig) -> Raw:
     asked = () if isinstance(config.categories, str) else config.categories
-    text = (*(name for name in (config.groups, config.split, config.text) if name), *asked)
+    named = (config.groups, config.split, folds.column(config), config.text)
+    text = (*(name for name in named if name), *asked)
     found = delimited.read(file(config), config, text)
     raw = table(found.frame, config, config.target, ids=found.ids, lines=found.lines)
     return replace(raw, notes=(*found.notes, *raw.notes))
@@ -69,8 +70,8 @@ def table(
         )
     taken = {
         key: roles.named(frame, config, key)
-        for key in ("groups", "order", "split")
-        if getattr(config, key)
+        for key in ("groups", "order", "split", "folds")
+        if isinstance(getattr(config, key), str)
     }
     rest = [name for name in names if name not in taken.values()]
     if target is None and inputs is None:
@@ -92,6 +93,7 @@ def table(
         groups=roles.texts(frame, taken.get("groups"), raw, config),
         times=roles.times(frame, taken.get("order"), raw, config),
         parts=roles.parts(frame, taken.get("split"), raw, config),
+        folds=roles.texts(frame, taken.get("folds"), raw, config),
         notes=(*said, *notes),
     )
     features = frame.drop(columns=[*chosen, *taken.values()])
@@ -104,7 +106,7 @@ def beside(
     column: str, frame: pd.DataFrame, config: DataConfig, notes: list[str]
 ) -> tuple[pd.DataFrame, str | tuple[str, ...]]:
     """Of what stands beside a column of images or texts: what is used, and the target. The rest is left out, and said."""
-    taken = (config.groups, config.order, config.split, config.index)
+    taken = (config.groups, config.order, config.split, folds.column(config), config.index)
     rest = [name for name in map(str, frame.columns) if name not in taken]
     target = config.target or (rest[0] if len(rest) == 1 else None)
     if target is None:
@@ -179,7 +181,7 @@ def _without_missing(raw: Raw, config: DataConfig) -> Raw:
     lost = int((~keep).sum())
     own: dict[str, Any] = {
         key: None if getattr(raw, key) is None else getattr(raw, key)[keep]
-        for key in ("lines", "groups", "times", "parts")
+        for key in ("lines", "groups", "times", "parts", "folds")
     }
     ids = np.arange(len(keep)) if raw.ids is None else raw.ids
     return replace(

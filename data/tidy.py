@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from engram.data import categories, indices, numbered, splits
+from engram.data import categories, folds, indices, numbered, splits
 from engram.data.config import DataConfig
 from engram.data.dataset import KINDS, DataError, Dataset, Division, assemble
 from engram.data.pictures import Encoded, channels_first, shape_text, unscaled
@@ -172,6 +172,8 @@ def _split(
     if raw.groups is not None and raw.times is not None:
         rule, fix = "and data.groups both divide the data", "keep one of them"
         raise DataError("data.order", config.order, rule, fix)
+    if config.folds is not None or config.fold is not None:
+        return folds.split(raw, config, targets)
     if raw.test_inputs is not None:
         _refuse_overlap(raw, config)
         pool = splits.order(rows)
@@ -274,7 +276,7 @@ def check_kind(kind: str, axes: int, config: DataConfig) -> None:
 
 def checked(found: Dataset, config: DataConfig) -> Dataset:
     """A Dataset that a person's function made: same checks, its own order, kind and split."""
-    for key in ("levels", "positive", "indices"):
+    for key in ("levels", "positive", "indices", "folds"):
         if getattr(config, key) is not None:
             rule, fix = (
                 "is for rows, and the function returns a Dataset",

@@ -111,6 +111,7 @@ def _axes(evidence: Evidence, asks: AsksConfig) -> list[str]:
     cased = set(evidence.study.cases[0]) if evidence.study and evidence.study.cases else set()
     tuned = {ALIASES.get(key, key) for key in several(asks.tuned)}
     free = [axis for axis in evidence.axes if axis not in cased | tuned]
+    free = [axis for axis in free if axis != "data.fold"] or free  # the others are asked over folds
     return ([CASES] if cased else []) + free
 
 
