@@ -207,6 +207,11 @@ class Dataset(Answered):
         )
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The classes as a person writes them; none of values."""
+        return self.class_names or tuple(map(str, range(self.classes or 0)))
+
+    @property
     def outputs(self) -> int:
         """Classes, labels or values: what a network answers an example with."""
         return self.classes or int(np.prod(self.targets.shape[1:], dtype=int))

@@ -118,9 +118,9 @@ class TrainingConfig(BaseModel):
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of the target spread evenly over all classes"
     )
-    class_weights: Literal["balanced"] | tuple[float, ...] | None = Field(
+    class_weights: Literal["balanced"] | tuple[float, ...] | dict[str, float] | None = Field(
         None,
-        description="weight of each class in the loss: balanced (by the inverse of its share among the training examples), a list, or null",
+        description="weight of each class in the loss: balanced (by the inverse of its share among the training examples), by the names of classes ({sick: 5}; the others weigh 1), a list in their order, or null",
     )
     focal_gamma: float = Field(
         2.0, ge=0, le=20, description="focal loss: power of (1 - p) that weighs easy examples down"

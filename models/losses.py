@@ -6,7 +6,7 @@ different ones can be compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -153,11 +153,25 @@ def example_loss(outputs: Tensor, targets: Tensor, replicas: slice) -> tuple[Ten
     return example_losses(outputs, targets), None
 
 
+def with_named_weights(config: TrainingConfig, names: Sequence[str]) -> TrainingConfig:
+    """The same with class weights that are given by name as a list; names: of the classes in their order, none for values."""
+    given = config.class_weights
+    if not isinstance(given, dict):
+        return config
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        there = f"the classes are {', '.join(names)}" if names else "there are no classes"
+        raise ModelError(f"training.class_weights names {unknown[0]!r}, and {there}")
+    listed = tuple(given.get(name, 1.0) for name in names)
+    return config.model_copy(update={"class_weights": listed})
+
+
 def _weights(config: TrainingConfig, targets: Tensor, members: Tensor) -> Tensor:
     """Of each class for each replica, [R, C]: as given, or by what the replica's own examples have."""
     classes = int(targets.max()) + 1
     if config.class_weights != "balanced":
         given = config.class_weights or ()
+        assert not isinstance(given, dict)  # see with_named_weights
         if len(given) < classes:
             raise ModelError(
                 f"training.class_weights lists {len(given)} weights, and there are {classes} classes"

@@ -81,7 +81,7 @@ class Configuration(BaseModel):
         found: dict[str, Scalar] = {}
         for section, values in self.model_dump().items():
             for key, value in values.items():
-                if isinstance(value, dict):
+                if isinstance(value, dict) and key == "options":
                     found |= {f"{section}.{key}.{name}": _flat(own) for name, own in value.items()}
                 else:
                     found[f"{section}.{key}"] = _flat(value)
@@ -118,6 +118,8 @@ def _default(key: str) -> Any:
 
 def _flat(value: Any) -> Scalar:
     """One value of a flat dict: several are one text, none of several is null."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {item}" for name, item in value.items()) or None
     if isinstance(value, list | tuple):
         return ", ".join("null" if item is None else str(item) for item in value) or None
     return value

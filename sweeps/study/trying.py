@@ -18,6 +18,7 @@ from engram.models import trouble, ways
 from engram.models.config import ModelConfig, TrainingConfig
 from engram.models.families import ModelError, is_own
 from engram.models.learners import kinds
+from engram.models.losses import with_named_weights
 from engram.models.named import named
 from engram.models.training import Augment, Examples
 from engram.problems import Problem
@@ -42,6 +43,7 @@ class Some:
     outputs: int
     image: bool
     tokens: Tokens | None = None
+    names: tuple[str, ...] = ()  # of classes
 
 
 def examples(config: DataConfig) -> Some:
@@ -69,6 +71,7 @@ def _loaded(source: str) -> Some:
         data.outputs,
         data.kind == "image",
         data.tokens,
+        data.names,
     )
 
 
@@ -93,7 +96,7 @@ def case(model: ModelConfig, training: TrainingConfig, data: DataConfig, some: S
     sizes = some.shape, some.outputs, some.image
     return ways.Case(
         model,
-        training,
+        with_named_weights(training, some.names),
         *sizes,
         some.examples,
         data.train_size,

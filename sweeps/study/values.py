@@ -303,6 +303,17 @@ def _notify(value: object) -> Wrong:
     )
 
 
+def _class_weights(value: object) -> Wrong:
+    given = value if isinstance(value, dict) else {}
+    for name, weight in given.items():
+        number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not number or not 0 <= weight < math.inf:
+            return f"weighs {name} by {shown(weight)}", "write a number from 0 on for each class"
+    if given and not any(given.values()):
+        return "weighs nothing", "give one class a weight above 0"
+    return None
+
+
 def _timezone(value: object) -> Wrong:
     try:
         datetime.datetime.now(zoneinfo.ZoneInfo(str(value)))
@@ -320,6 +331,7 @@ RULES: dict[str, Callable[[object], Wrong]] = {
     "data.augmentation": _one_of(AUGMENTATION_KINDS, "function"),
     "training.optimizer": _one_of(pieces.OPTIMIZERS, "Class"),
     "training.loss": _one_of(pieces.LOSSES, "function"),
+    "training.class_weights": _class_weights,
     "training.schedule": _one_of(pieces.SCHEDULES, "function"),
     "replicas.stack": _at_least_one,
     "resources.concurrent": _at_least_one,

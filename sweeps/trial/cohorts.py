@@ -9,6 +9,7 @@ from engram.data.dataset import Dataset
 from engram.models import streams, ways
 from engram.models.cohort import Cohort, default_stack
 from engram.models.family import build
+from engram.models.losses import with_named_weights
 from engram.models.plain import PlainCohort
 from engram.models.training import Augment, Examples
 from engram.sweeps.study.configuration import Configuration
@@ -45,7 +46,7 @@ def way(configuration: Configuration, dataset: Dataset, device: torch.device) ->
     )
     case = ways.Case(
         configuration.model,
-        configuration.training,
+        with_named_weights(configuration.training, dataset.names),
         tuple(dataset.inputs.shape[1:]),
         dataset.outputs,
         dataset.kind == "image",

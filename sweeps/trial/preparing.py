@@ -13,6 +13,7 @@ from engram.data.dataset import Dataset
 from engram.models import streams
 from engram.models.learners import kinds
 from engram.models.learners.trainer import Material
+from engram.models.losses import with_named_weights
 from engram.models.training import Examples, Trainer
 from engram.sweeps.study.configuration import Configuration
 from engram.sweeps.study.sections import MeasuresConfig
@@ -39,6 +40,9 @@ def prepare(
     and replay them, where they can be.
     """
     data, replicas = configuration.data, configuration.replicas
+    training = with_named_weights(configuration.training, dataset.names)
+    if training is not configuration.training:
+        configuration = configuration.model_copy(update={"training": training})
     pool_ids, validation_ids = subsets.holdout(
         len(dataset.targets), data.validation, replicas.seed, dataset.division
     )
