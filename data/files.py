@@ -16,7 +16,7 @@ import numpy as np
 from engram.data import folds, items, second
 from engram.data.config import DataConfig
 from engram.data.dataset import DataError, Dataset
-from engram.data.raw import Raw, bad, file, split_words
+from engram.data.raw import JOINED, Raw, bad, file, split_words
 from engram.data.sources import Asked
 from engram.data.tidy import checked
 
@@ -218,9 +218,8 @@ def _from_mapping(given: Mapping[str, Any], config: DataConfig) -> Raw:
     ]
     if lacking or unknown:
         rule = f"lacks {', '.join(lacking)}" if lacking else f"has also {', '.join(unknown)}"
-        raise bad(
-            config, rule, "give x and y, perhaps x_test and y_test (or x_train ...), and no others"
-        )
+        fix = "give x and y, perhaps x_test and y_test (or x_train ...), and no others"
+        raise bad(config, rule, f"{fix}; {JOINED}" if unknown and not lacking else fix)
     raw = Raw(
         arrays["x"],
         arrays["y"],

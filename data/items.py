@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from engram.data.config import DataConfig
-from engram.data.raw import bad
+from engram.data.raw import JOINED, bad, one_input
 
 PARTS = {"train": "", "validation": "_validation", "test": "_test"}
 TARGETS = ("label", "labels", "target", "y", "class")
@@ -54,6 +54,7 @@ def _pair(items: Any, name: str, config: DataConfig) -> tuple[np.ndarray, np.nda
         if not isinstance(item, tuple | list) or len(item) != 2:
             rule = f"item {i} of {name} is {type(item).__name__}, no pair of input and target"
             raise bad(config, rule, "give (input, target), or a mapping of two names")
+        one_input(item[0], f"the input of item {i} of {name}", config)
         inputs.append(np.asarray(item[0]))
         targets.append(np.asarray(item[1]))
     for i, array in enumerate(inputs):
@@ -75,5 +76,6 @@ def _of_mapping(item: Mapping[str, Any], name: str, i: int, config: DataConfig) 
     rest = [key for key in item if key != target]
     if target is None or len(rest) != 1:
         rule = f"item {i} of {name} has the columns {', '.join(map(str, item))}"
-        raise bad(config, rule, "give one input and one target, named label or by data.target")
+        fix = f"give one input and one target, named label or by data.target; {JOINED}"
+        raise bad(config, rule, fix)
     return item[rest[0]], item[target]

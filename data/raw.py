@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,18 @@ class Raw:
 def bad(config: DataConfig, rule: str, fix: str) -> DataError:
     """The error of data that cannot be used, at the key that names the data."""
     return DataError("data.name", config.name, rule, fix)
+
+
+JOINED = (
+    "join several inputs in one array, [n, features], and take it apart in your network's forward"
+)
+
+
+def one_input(inputs: Any, name: str, config: DataConfig) -> None:
+    """Refuse a mapping of several inputs: an example is one array."""
+    if isinstance(inputs, Mapping):
+        rule = f"{name} is a mapping of {len(inputs)} inputs ({', '.join(map(str, inputs))})"
+        raise bad(config, f"{rule}, and an example is one array", JOINED)
 
 
 def finite(

@@ -15,7 +15,7 @@ from engram.data import categories, folds, indices, numbered, splits
 from engram.data.config import DataConfig
 from engram.data.dataset import KINDS, DataError, Dataset, Division, assemble
 from engram.data.pictures import Encoded, channels_first, shape_text, unscaled
-from engram.data.raw import Raw, bad, finite
+from engram.data.raw import Raw, bad, finite, one_input
 from engram.data.targets import Targets, labelled, refuse_hidden_classes, values_of
 
 LOOKED_FOR_REPEATS = 200_000  # examples up to which the test set is compared with the pool
@@ -295,6 +295,10 @@ def checked(found: Dataset, config: DataConfig) -> Dataset:
             refuse_hidden_classes(np.asarray(targets), name, config)
         else:
             each = np.asarray(targets)
+            if found.every_step and (each < 0).any():
+                rule = f"{name} has a target at each position, and some below 0"
+                fix = "give examples of one length: cut them, or join them into a text as text:FILE does"
+                raise bad(config, rule, fix)
             _labels(each.reshape(-1) if found.every_step else each, found.classes, name, config)
     tokens, inputs, test_inputs = found.tokens, pool[0], test[0]
     if found.kind == "tokens" and tokens is None:
@@ -351,6 +355,7 @@ def _inputs(
 
 def _shaped(inputs: Any, name: str, config: DataConfig) -> Any:
     """An array, or what reads like one, of examples with two to four axes."""
+    one_input(inputs, name, config)
     array = inputs if hasattr(inputs, "shape") else np.asarray(inputs)
     if len(array.shape) not in (2, 3, 4) or 0 in array.shape:
         raise bad(

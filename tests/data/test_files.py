@@ -375,6 +375,15 @@ def triples(): return Items(lambda i: (x[i], y[i], 0))
 def ragged(): return Items(lambda i: (x[i][:4 - i % 2], y[i]))
 def columns(): return Items(lambda i: {"a": x[i], "b": x[i], "label": y[i]})
 pictures = (np.arange(20 * 6 * 5 * 3) % 251).reshape(20, 6, 5, 3).astype(np.uint8)
+def both(i): return {"image": pictures[i], "meta": x[i]}
+def inputs(): return Items(lambda i: (both(i), y[i]))
+def mapped(): return {"x": both(rows), "y": y}
+def ahead():
+    from dataclasses import replace
+    from engram.data.dataset import Tokens
+    made = assemble("mine", (steps, steps), (steps, steps), classes=9, kind="tokens")
+    return replace(made, targets=np.where(steps > 7, -1, steps), tokens=Tokens(tuple("abcdefghi"), every_step=True))
+steps = np.arange(80).reshape(20, 4) % 9
 def grouped(): return {"x": x, "y": y, "ids": rows + 7, "patient": rows // 4}
 def timed(): return {"x": x, "y": y, "day": -rows}
 def visits(): return {**grouped(), **timed()}
@@ -431,6 +440,20 @@ def test_map_style_datasets_are_taken_as_they_are(module):
     assert "item 0 of the dataset is tuple, no pair" in refused(f"{module}:triples").rule
     assert "item 1 of the dataset has shape (3,)" in refused(f"{module}:ragged").rule
     assert "has the columns a, b, label" in refused(f"{module}:columns").rule
+
+
+def test_several_inputs_are_refused_with_what_to_do(module):
+    for name, where in (("inputs", "the input of item 0 of the dataset"), ("mapped", "x")):
+        error = refused(f"{module}:{name}")
+        assert error.rule.startswith(f"{where} is a mapping of 2 inputs (image, meta)")
+        assert "take it apart in your network's forward" in error.fix
+    assert "join several inputs" in refused(f"{module}:columns").fix
+
+
+def test_targets_at_each_position_are_of_one_length(module):
+    error = refused(f"{module}:ahead")
+    assert error.rule == "y has a target at each position, and some below 0"
+    assert "of one length" in error.fix
 
 
 def test_arrays_of_a_function_name_ids_groups_and_times(module):
