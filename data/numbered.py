@@ -8,7 +8,7 @@ import numpy as np
 
 from engram.data import vocabulary
 from engram.data.config import DataConfig
-from engram.data.dataset import Tokens
+from engram.data.dataset import DataError, Tokens
 from engram.data.raw import Raw, bad
 
 END = -1  # after the last token of a shorter example
@@ -16,7 +16,7 @@ END = -1  # after the last token of a shorter example
 
 @dataclass(frozen=True)
 class Texts:
-    """The texts of a column, one a row, which are tokens once it is known what the pool is."""
+    """The texts of a column or an array, one a row, which are tokens once it is known what the pool is."""
 
     column: str
     values: list[str]
@@ -25,6 +25,24 @@ class Texts:
     def shape(self) -> tuple[int, int]:
         """So many examples, of something."""
         return len(self.values), 1
+
+
+def texts(array: np.ndarray, name: str) -> Texts | None:
+    """An array of texts; None where it is of anything else."""
+    if array.ndim != 1 or not len(array) or array.dtype.kind not in "UO":
+        return None
+    values = array.tolist()
+    return Texts(name, values) if all(isinstance(value, str) for value in values) else None
+
+
+def refuse_without_text(config: DataConfig) -> None:
+    """Refuse the keys that say how a text is read, where there is none."""
+    for key in ("tokens", "window", "vocabulary"):
+        value = getattr(config, key)
+        if value != DataConfig.model_fields[key].default:
+            rule = "means nothing where no text is read"
+            fix = "name a column of texts as data.text, or leave it out"
+            raise DataError(f"data.{key}", value, rule, fix)
 
 
 def of_texts(
@@ -42,14 +60,14 @@ def of_texts(
     for texts, rows, other in zip(found, (pool, test), (False, own_test), strict=True):
         empty = next((k for k, text in enumerate(texts) if not len(text)), None)
         if empty is not None:
-            rule = f"{raw.place(int(rows[empty]), other)} has no text in column {config.text!r}"
+            rule = f"{raw.place(int(rows[empty]), other)} has no text in {raw.inputs.column!r}"
             more = sum(not len(text) for text in texts) - 1
             raise bad(config, rule + (f"; nor have {more:,} others" if more else ""), "drop them")
     lengths = np.array([len(text) for texts in found for text in texts])
     most = int(lengths.max().clip(max=config.window))
     pool_rows, test_rows = (_rows(texts, most) for texts in found)
     notes = [
-        f"column {config.text!r} as {config.tokens}: {len(words) - 1:,} in the pool, and one for the unknown",
+        f"{raw.inputs.column!r} as {config.tokens}: {len(words) - 1:,} in the pool, and one for the unknown",
         f"texts of {lengths.min():,} to {lengths.max():,} tokens",
     ]
     longer = int((lengths > most).sum())

@@ -104,14 +104,14 @@ SOURCES: tuple[Source, ...] = (
         "arrays x, y, perhaps x_test, y_test",
         "files:npz",
         files=True,
-        takes=(*_COLUMNS, "test", "channels"),
+        takes=(*_COLUMNS, "test", "channels", *_TOKENS),
     ),
     Source(
         "npy:DIR",
         "x.npy, y.npy and their kind, read by need",
         "files:npy",
         files=True,
-        takes=(*_COLUMNS, "test", "channels"),
+        takes=(*_COLUMNS, "test", "channels", *_TOKENS),
     ),
     Source(
         "csv:FILE",
@@ -153,7 +153,7 @@ OWN = Source(
     "package.module:function",
     "what your function returns",
     "files:function",
-    takes=(*_COLUMNS, "channels"),
+    takes=(*_COLUMNS, "channels", *_TOKENS),
 )
 SPECIAL = tuple(dict.fromkeys(key for source in SOURCES for key in source.takes))
 

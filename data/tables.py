@@ -16,7 +16,7 @@ from engram.data import categories, delimited, folds, roles, second
 from engram.data.columns import MISSING, NUMBER
 from engram.data.config import DataConfig
 from engram.data.dataset import DataError, Kind
-from engram.data.numbered import Texts
+from engram.data.numbered import Texts, refuse_without_text
 from engram.data.raw import Raw, bad, file
 from engram.data.sources import Asked
 
@@ -60,7 +60,7 @@ def table(
         frame = frame.drop(columns=config.text)
         frame, target = beside(config.text, frame, config, said)
     else:
-        _refuse_without_text(config)
+        refuse_without_text(config)
     names = list(frame.columns)
     if not len(frame) or len(names) < (2 if inputs is None else 1):
         raise bad(
@@ -139,15 +139,6 @@ def _texts(frame: pd.DataFrame, column: str, config: DataConfig) -> list[str]:
         what = "lists" if _holds_lists(values) else f"{values.dtype} values"
         raise DataError("data.text", column, f"holds {what}, not texts", "name a column of texts")
     return [str(value) for value in values.astype(object).where(values.notna(), "")]
-
-
-def _refuse_without_text(config: DataConfig) -> None:
-    """Keys that say how a text is read, where none is named."""
-    for key in ("tokens", "window", "vocabulary"):
-        value = getattr(config, key)
-        if value != type(config).model_fields[key].default:
-            rule = "means nothing to a table without data.text"
-            raise DataError(f"data.{key}", value, rule, "name the column of texts, or leave it out")
 
 
 def _featured(raw: Raw, features: pd.DataFrame, config: DataConfig) -> Raw:

@@ -41,6 +41,10 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
     test = test[: config.test_size]
     # A table is scaled over its whole pool, of which a vocabulary is too, and cut then.
     texts, tokens = isinstance(raw.inputs, numbered.Texts), None
+    if own_test and isinstance(raw.test_inputs, numbered.Texts) != texts:
+        raise bad(config, "x and x_test are not both texts", "give both the same form")
+    if not texts:
+        numbered.refuse_without_text(config)
     if not raw.standardize and not texts:
         pool = pool[:pool_size]
     if texts:
@@ -57,7 +61,7 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
         rule = f"x_test has examples of shape {test_inputs.shape[1:]}, x of {inputs.shape[1:]}"
         raise bad(config, rule, "give both the same shape")
     values, test_values = targets.values[pool], targets.tested(test)
-    kind = raw.kind or ("vector" if inputs.ndim == 2 else "image")
+    kind = raw.kind or ("tokens" if texts else "vector" if inputs.ndim == 2 else "image")
     if kind == "image" and not isinstance(raw.inputs, Encoded):
         turned = channels_first(inputs, config)
         if turned is not inputs:
@@ -357,6 +361,8 @@ def _shaped(inputs: Any, name: str, config: DataConfig) -> Any:
     """An array, or what reads like one, of examples with two to four axes."""
     one_input(inputs, name, config)
     array = inputs if hasattr(inputs, "shape") else np.asarray(inputs)
+    if isinstance(array, np.ndarray) and (found := numbered.texts(array, name)) is not None:
+        return found
     if len(array.shape) not in (2, 3, 4) or 0 in array.shape:
         raise bad(
             config,

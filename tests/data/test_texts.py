@@ -103,7 +103,7 @@ def refused(name: str, **keys) -> DataError:
         ({"text": "reviews", "target": "liked"}, "data.text", "has no such column"),
         ({"text": "liked", "target": "liked"}, "data.text", "is the target too"),
         ({"text": "review"}, "data.target", "has beside review the columns year, liked"),
-        ({"tokens": "words", "target": "liked"}, "data.tokens", "without data.text"),
+        ({"tokens": "words", "target": "liked"}, "data.tokens", "where no text is read"),
         ({"text": "review", "target": "lik"}, "data.target", "has no such column"),
     ],
 )
@@ -118,10 +118,30 @@ def test_rows_without_text_are_refused_with_their_place(save):
     name = save(frame(review=said))
     rule = refused(name, text="review", target="liked").rule
     where = {"line 6", "line 11"} if name.startswith("csv") else {"row 4", "row 9"}
-    assert any(rule.startswith(f"{place} has no text in column 'review'") for place in where)
+    assert any(rule.startswith(f"{place} has no text in 'review'") for place in where)
 
 
 def test_numbers_are_no_texts(tmp_path):
     frame().to_parquet(tmp_path / "table.parquet")
     error = refused(f"parquet:{tmp_path / 'table.parquet'}", text="year", target="liked")
     assert (error.key, error.rule) == ("data.text", "holds int64 values, not texts")
+
+
+def test_texts_of_an_array_are_tokens_too(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.array(SAID), y=GOOD)
+    data = catalog.load(DataConfig(name=f"npz:{tmp_path / 'a.npz'}"))
+    assert (data.kind, data.classes) == ("tokens", 2)
+    assert all(read(data, row) == SAID[k] for row, k in zip(data.inputs, data.ids, strict=True))
+    np.savez(tmp_path / "a.npz", x=np.eye(12), y=np.arange(12) % 2)
+    assert refused(f"npz:{tmp_path / 'a.npz'}", tokens="words").key == "data.tokens"
+
+
+def test_texts_of_a_map_style_dataset_are_tokens_too(tmp_path, monkeypatch):
+    (tmp_path / "brought_reviews.py").write_text(
+        f"said, good = {SAID!r}, {GOOD.tolist()!r}\n"
+        "class Rows(list): pass\n"
+        "def rows(): return Rows({'text': s, 'label': int(g)} for s, g in zip(said, good))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    data = catalog.load(DataConfig(name="brought_reviews:rows", tokens="words"))
+    assert read(data, data.inputs[0], " ").startswith(("a fine film", "a dull film"))
