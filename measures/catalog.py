@@ -288,6 +288,8 @@ def bounds(measure: Measure, classification: bool) -> tuple[float, float]:
     """The least and the greatest that a measure can be: an interval is shown no farther."""
     if measure.unit in (SHARE, "AUC", IN_UNIT):
         return 0.0, 1.0
+    if measure.unit == RANKS:
+        return 0.0, math.inf
     if measure.unit not in (ERROR, ACCURACY):
         return -math.inf, math.inf
     differs = measure.unit == ACCURACY or measure.name == "generalization_gap"

@@ -14,6 +14,7 @@ from engram.data import catalog
 from engram.data.config import DataConfig
 from engram.data.dataset import DataError, Dataset
 from engram.measures import bias_variance, metrics
+from engram.measures import catalog as measures
 from engram.models.config import TrainingConfig
 from engram.models.families import ModelError
 from engram.models.losses import mean_loss, ordinal_losses, training_loss
@@ -181,6 +182,7 @@ def test_a_trial_of_ordered_classes(table, loss):
     assert record["selection"]["rank_error"] > 0
     assert {"variance_ce", "bias_01", "memorization", "membership_auc"} <= set(values)
     assert "rank_error" in record["new_data"]
+    assert measures.bounds(measures.get("rank_error"), True) == (0, np.inf)
     assert not [w for w in record["warnings"] if "not taken" in w]
     record |= {"trial": 0, "params": {}}
     notes = " ".join(tables.footnotes(boards.rank([record], "rank_error"), 5))

@@ -232,6 +232,8 @@ def _sampling(record: Record, measure: str, evidence: Evidence) -> float:
 
     That of the squared risk stands for all measures of the test set."""
     se = float((record.get("test_sampling_se") or {}).get("squared_risk") or 0.0)
+    if record.get("test_groups"):  # rows of a group are alike: its number of rows says nothing
+        return se
     if not measure.startswith("validation") or record.get("task") not in (
         "classification",
         "ordinal",
