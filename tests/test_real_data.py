@@ -21,6 +21,27 @@ DATA = ROOT.parent / "shared" / "data"
 FOLDERS = {"cifar10": "cifar10", "mnist": "mnist", "plays": "shakespeare", "settings": "fsdd"}
 
 
+def measured(asked, point):
+    """The measures of one trial of a study."""
+    configuration = asked.configure(point)
+    dataset = catalog.load(configuration.data)
+    running = preparing.prepare(configuration, dataset, torch.device("cpu"))
+    while not running.trainer.finished:
+        running.advance()
+    return measuring.measure(running, MeasuresConfig(memorization=False)).record["measures"]
+
+
+@pytest.mark.skipif(not (DATA / "shakespeare").is_dir(), reason="the plays are not here")
+def test_secrets_are_planted_in_a_text_of_ones_own():
+    torch.set_num_threads(1)
+    name = f"data.name=text:{DATA / 'shakespeare' / 'input.txt.gz'}"
+    longer = ("training.epochs=30", "training.lr=0.02", "model.width=32")
+    asked = load(Request("text_memorization", (name, *longer), True), data=True)
+    found = measured(asked, asked.grid()[0])
+    assert found["exposure_8"]["mean"] > found["exposure_0"]["mean"] + 4, found  # of at most 9.97
+    assert found["extracted_8"]["mean"] > found["extracted_0"]["mean"] == 0, found
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_a_study_of_real_data_runs_at_its_small_size(path, monkeypatch, tmp_path):
     name = path.stem.partition("_")[0]
@@ -36,12 +57,6 @@ def test_a_study_of_real_data_runs_at_its_small_size(path, monkeypatch, tmp_path
     asked = load(Request(str(path), (), True), data=True)
     grid = asked.grid()
     for point in grid[:1] if path.stem.endswith("_full") else (grid[0], grid[-1]):
-        configuration = asked.configure(point)
-        dataset = catalog.load(configuration.data)
-        running = preparing.prepare(configuration, dataset, torch.device("cpu"))
-        while not running.trainer.finished:
-            running.advance()
-        record = measuring.measure(running, MeasuresConfig(memorization=False)).record
-        assert record["measures"]["test_loss"]["mean"] > 0, record["measures"]
+        assert measured(asked, point)["test_loss"]["mean"] > 0
     for module in ("recordings", "listener"):
         sys.modules.pop(module, None)
