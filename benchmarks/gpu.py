@@ -97,7 +97,7 @@ def _until(deadline: float, name: str, measured: Iterator[Result]) -> Iterator[R
 
 def _check(sizes: Sizes) -> Result:
     """The share of the suite that passes here, of what is not skipped; NaN where all of it is."""
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", SUITE]
+    words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", SUITE]
     if sizes.tests:
         words += ["-k", sizes.tests]
     try:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from engram.sweeps.state.provenance import collect
 
 FOLDER = Path(__file__).parent / "results"
@@ -51,6 +53,7 @@ def write(name: str, results: Sequence[Result], folder: Path = FOLDER) -> Path:
         "load": os.getloadavg()[0],
         "node": platform.machine(),
         **{k: v for k, v in collect({}).items() if k.startswith(("version", "machine", "python"))},
+        "machine.gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "results": [
             {
                 **r.what,

@@ -40,10 +40,15 @@ def _table(name: str) -> str | None:
         "scale": _scale,
         "gpu": _gpu,
     }[kind](found["results"])
+    gpu = f"{found['machine.gpu']}, " if found.get("machine.gpu") else ""
+    versions = ", ".join(
+        f"{name} {found[f'version.{name.lower()}']}"
+        for name in ("torch", "Ray", "Optuna", "MLflow")
+        if found[f"version.{name.lower()}"]
+    )
     where = (
-        f"{found['measured']}, {found['machine.processor']}, {found['machine.cores']} cores, load "
-        f"{found['load']:.1f} at the end; Python {found['python']}, torch {found['version.torch']}, Ray "
-        f"{found['version.ray']}, Optuna {found['version.optuna']}, MLflow {found['version.mlflow']}"
+        f"{found['measured']}, {gpu}{found['machine.processor']}, {found['machine.cores']} cores, load "
+        f"{found['load']:.1f} at the end; Python {found['python']}, {versions}"
     )
     return "\n" + "\n".join(lines) + f"\n\n({where})\n\n"
 

@@ -59,7 +59,9 @@ def keep_to_share(device: torch.device, share: float) -> None:
         return
     total = torch.cuda.get_device_properties(device).total_memory
     fraction = max(share / 2, share - CONTEXT / total)
-    torch.cuda.set_per_process_memory_fraction(fraction, device)
+    # Of all of torch's questions about a GPU's memory only this one does not take a device without its number.
+    number = torch.cuda.current_device() if device.index is None else device.index
+    torch.cuda.set_per_process_memory_fraction(fraction, number)
 
 
 def keep_freed() -> None:

@@ -271,12 +271,16 @@ def test_a_share_of_a_gpu_is_a_share_of_its_memory(monkeypatch):
         total_memory = 10 * 2**30
 
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Card)
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda f, d: asked.append(f))
-    gpu = torch.device("cuda")
-    memory.keep_to_share(gpu, 0.25)
-    memory.keep_to_share(gpu, 1.0)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda *words: asked.append(words)
+    )
+    memory.keep_to_share(torch.device("cuda"), 0.25)
+    memory.keep_to_share(torch.device("cuda", 0), 0.25)
+    memory.keep_to_share(torch.device("cuda"), 1.0)
     memory.keep_to_share(torch.device("cpu"), 0.25)
-    assert asked == [pytest.approx(0.2)]
+    # By number: on a GPU torch refuses a device without one, here alone.
+    assert asked == [(pytest.approx(0.2), 1), (pytest.approx(0.2), 0)]
 
 
 def assert_same(record: dict, expected: dict) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engram.models import device
+from engram.models import device, memory
 from engram.sweeps.study.sections import MeasuresConfig
 from engram.sweeps.trial import measuring, preparing
 from tests.gpu import cases
@@ -50,3 +50,13 @@ def test_recorded_steps_come_to_what_steps_one_by_one_come_to(family, tmp_path):
         assert (one.trainer.graph is not None) is capture, one.trainer.not_captured
         found.append(one.history[-1].loss["train"])
     torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-3)
+
+
+def test_a_process_keeps_to_its_share_of_the_memory():
+    memory.keep_to_share(torch.device("cuda"), 0.25)
+    total = torch.cuda.get_device_properties(0).total_memory
+    try:
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            torch.empty(total // 2, dtype=torch.uint8, device="cuda")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, 0)

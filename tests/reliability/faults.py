@@ -111,7 +111,8 @@ def assert_same_board(found: list[dict], expected: list[dict], tolerance: float 
             for part in measure or ():
                 one, other = ours["measures"][name][part], measure[part]
                 assert (one is None) == (other is None)
-                assert one is None or abs(one - other) <= tolerance, (ours["trial"], name, part)
+                where = ours["trial"], name, part, one, other
+                assert one is None or abs(one - other) <= tolerance, where
 
 
 def trial_runs(uri: str, experiment: str = "grid") -> list:

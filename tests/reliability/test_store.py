@@ -130,6 +130,7 @@ def test_the_journal_of_a_database_that_is_gone_does_not_reach_the_next(tmp_path
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(3600)
 def test_first_runs_killed_at_forty_moments(tmp_path):
     """Of their first seconds, in one state folder after the other: the next run always records everything."""
     chance = random.Random(11)
