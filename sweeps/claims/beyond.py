@@ -133,15 +133,20 @@ def calibration(records: Sequence[Record], margin: float | None = None) -> Answe
     return Answer("depends", sentence, f"the kind: {listed(good)} at no cost", columns, **shown)
 
 
+def fitting(records: Sequence[Record]) -> list[Record]:
+    """Those whose networks fit their examples."""
+    return [r for r in records if measure(r, "train_error").mean < FITTED]
+
+
 def flatness(records: Sequence[Record]) -> Answer:
-    fitting = [r for r in usable(records) if measure(r, "train_error").mean < FITTED]
-    if len(fitting) < FEWEST:
+    there = fitting(usable(records))
+    if len(there) < FEWEST:
         raise Missing(f"{FEWEST} trials that fit their examples")
-    found = {name: _correlation(fitting, name) for name in ("sharpness", "weight_norm")}
+    found = {name: _correlation(there, name) for name in ("sharpness", "weight_norm")}
     words = {"sharpness": "sharpness", "weight_norm": "the norm of the weights"}
     told = "; ".join(f"{words[name]} {tau}" for name, tau in found.items())
     sentence = (
-        f"Among {len(fitting)} of {len(usable(records))} trials that fit their examples, the rank correlation with the gap is: "
+        f"Among {len(there)} of {len(usable(records))} trials that fit their examples, the rank correlation with the gap is: "
         f"{told} (Kendall's, between trials that differ in one setting)."
     )
     columns = ("generalization_gap", "train_error", "sharpness", "weight_norm", "weight_distance")

@@ -63,8 +63,7 @@ CLAIMS: dict[str, Row] = {
         Along(RATE, (Panel("epochs to 10 % train error", ("epochs_to_convergence",)), TEST),
               split="training.optimizer")),
     "families": Row(generalization.families, Each((ERRORS, PARTS))),
-    "activations": Row(generalization.activations,
-                       Along(RATE, (TEST,), split="model.activation")),
+    "activations": Row(generalization.activations, Each((TEST,))),
     "double_descent": Row(generalization.double_descent,
                           Along("model.width", (ERRORS, PARTS))),
     "capacity": Row(generalization.capacity, Drawn("capacity")),
@@ -92,10 +91,7 @@ CLAIMS: dict[str, Row] = {
     "calibration": Row(
         beyond.calibration,
         Each((Panel("calibration error", ("calibration_error",)), TEST)), margin=True),
-    "flatness": Row(
-        beyond.flatness,
-        Along(RATE, (Panel("sharpness", ("sharpness",)), Panel("norm", ("weight_norm",)), GAP),
-              split="training.batch_size")),
+    "flatness": Row(beyond.flatness, Drawn("flatness")),
     "text_memorization": Row(
         text.text_memorization,
         Each((Panel("exposure (bits)", ("exposure_0", "exposure_1", "exposure_8"),

@@ -94,12 +94,14 @@ def _made_where(runs: Sequence[Evidence]) -> str:
     span = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
     origin = runs[-1].provenance
     machine = f"{origin.get('machine.processor')}, {origin.get('machine.cores')} cores"
+    devices = {(r.get("device") or {}).get("name") for run in runs for r in run.records} - {None}
+    gpus = f"{', '.join(sorted(devices))} beside " if devices else ""
     versions = ", ".join(f"{name} {origin.get(f'version.{name}')}" for name in VERSIONS)
     trials = sum(len(run.records) for run in runs)
     networks = sum(r.get("replicas") or 0 for run in runs for r in run.records)
     hours = sum((r.get("seconds") or 0) + (r.get("measure_seconds") or 0) for run in runs for r in run.records) / 3600  # fmt: skip
     return (
-        f"Measured last: {span}, on {machine}, one thread a trial; Python {origin.get('python')}, {versions}. "
+        f"Measured last: {span}, on {gpus}{machine}, one thread a trial; Python {origin.get('python')}, {versions}. "
         f"{trials} trials, {networks:,} networks, {hours:.1f} hours of trial time.\n"
     )
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
-from engram.sweeps.claims import catalog
+from engram.sweeps.claims import beyond, catalog
 from engram.sweeps.claims.panels import ERRORS, Along, Drawn, Each, Panel, Picture
 from engram.sweeps.results import across
 from engram.sweeps.results.evidence import Evidence, is_number
@@ -168,6 +169,14 @@ def _line(
         place.xaxis.set_minor_formatter(NullFormatter())
 
 
+def _few_ticks(axis: Axis, values: Sequence[float]) -> None:
+    """Of an axis in logarithm: powers of ten, and twice and five times those where there are few."""
+    wide = max(values) > 300 * min(values)
+    axis.set_major_locator(LogLocator(10, subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def _tick(value: float) -> str:
     """10k, 1M; small numbers as they are."""
     for size, unit_ in ((1e6, "M"), (1e3, "k")):
@@ -276,6 +285,8 @@ def _capacity(evidence: Evidence) -> Made:
     )
     axes[0, 1].set_xscale("log")
     axes[0, 1].set_yscale("log")
+    _few_ticks(axes[0, 1].xaxis, [n.parameters for n in networks])
+    _few_ticks(axes[0, 1].yaxis, [n.capacity.interval.mean for n in networks])
     axes[0, 1].set_xlabel("parameters")
     axes[0, 1].set_ylabel(f"labels fitted to {across.FITTED:.0%}")
     return made, CAPTION
@@ -309,6 +320,33 @@ def _layers(evidence: Evidence) -> Made:
     return made, CAPTION
 
 
+def _flatness(evidence: Evidence) -> Made:
+    """The gap of each trial that fits its examples, by the sharpness of its minimum and by its norm."""
+    there = beyond.fitting(evidence.completed)
+    if len(there) < 2:
+        return None
+    made, axes = figure(1, 2, 2.8, sharey=True)
+    for place, measure in zip(axes[0], ("sharpness", "weight_norm"), strict=True):
+        for k, size in enumerate(evidence.values("training.batch_size")[: len(SERIES)]):
+            records = [r for r in there if r["params"]["training.batch_size"] == size]
+            place.errorbar(
+                [mean_of(r, measure) for r in records],
+                [mean_of(r, "generalization_gap") for r in records],
+                bars(records, "generalization_gap"),
+                color=SERIES[k],
+                marker=MARKERS[k],
+                linestyle="none",
+                markersize=4,
+                label=f"batches of {size}",
+            )
+        place.set_xscale("log")
+        _few_ticks(place.xaxis, [mean_of(r, measure) for r in there])
+        place.set_xlabel(title_of(measure))
+    axes[0, 0].set_ylabel("generalization gap")
+    _legends(made, axes[0])
+    return made, "Trials that fit their examples. " + CAPTION
+
+
 def _examples(evidence: Evidence) -> Made:
     made = examples.most_memorized(evidence)
     return None if made is None else (made.figure, made.caption)
@@ -318,6 +356,7 @@ OWN: dict[str, Callable[[Evidence], Made]] = {
     "weight_decay": _weight_decay,
     "capacity": _capacity,
     "fitted": _fitted,
+    "flatness": _flatness,
     "memorized": _examples,
     "layers": _layers,
 }
