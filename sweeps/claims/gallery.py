@@ -94,8 +94,9 @@ def _made_where(runs: Sequence[Evidence]) -> str:
     span = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
     origin = runs[-1].provenance
     machine = f"{origin.get('machine.processor')}, {origin.get('machine.cores')} cores"
-    devices = {(r.get("device") or {}).get("name") for run in runs for r in run.records} - {None}
-    gpus = f"{', '.join(sorted(devices))} beside " if devices else ""
+    made_on = [r.get("device") or {} for run in runs for r in run.records]
+    gpus = ", ".join(sorted({str(device["name"]) for device in made_on if "name" in device}))
+    gpus += " beside " if gpus else ""
     versions = ", ".join(f"{name} {origin.get(f'version.{name}')}" for name in VERSIONS)
     trials = sum(len(run.records) for run in runs)
     networks = sum(r.get("replicas") or 0 for run in runs for r in run.records)

@@ -36,7 +36,7 @@ def body(arguments: argparse.Namespace) -> int:
         found = [
             _row(cluster, info)
             for info in cluster.list()
-            if (info.metadata or {}).get(on_head.KIND) != "question"
+            if not (info.submission_id or "").startswith(on_head.QUESTION)
             and not (arguments.running and str(info.status) in jobs.ENDED)
         ]
     except jobs.ClusterError as error:

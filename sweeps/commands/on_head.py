@@ -17,7 +17,9 @@ from engram.problems import Place, Problem, StudyError
 from engram.sweeps.cluster import jobs
 from engram.sweeps.commands import options
 
-KIND = "engram.kind"  # of a job's metadata: `question` for those started here
+# What the jobs that are started here are called. By name: Ray can write down once more, without its metadata, a job that is
+# forgotten the moment it has ended.
+QUESTION = "question-"
 LARGEST_MIB = 512
 
 
@@ -80,7 +82,7 @@ def _output(arguments: argparse.Namespace, command: str) -> str:
     environment = {"ENGRAM_HOME": options.head_home(arguments), "PYTHONUNBUFFERED": "1"}
     try:
         cluster = jobs.Cluster(where)
-        job = f"question-{secrets.token_hex(6)}"
+        job = f"{QUESTION}{secrets.token_hex(6)}"
         with tempfile.TemporaryDirectory(prefix="engram-") as folder:
             bundle.pack(None, Path(folder))
             # What it says on standard error, a warning say, comes before the mark.
@@ -88,7 +90,7 @@ def _output(arguments: argparse.Namespace, command: str) -> str:
                 f"out=$(mktemp) && {{ ( {command} ) > $out; code=$?; echo {mark}; cat $out; "
                 f"echo {mark}; rm -f $out; exit $code; }}"
             )
-            cluster.start(job, told, Path(folder), environment, {KIND: "question"})
+            cluster.start(job, told, Path(folder), environment, {})
         info = cluster.follow(job, lambda text: None)
         before, _, rest = cluster.logs(job).partition(f"{mark}\n")
         said, ended, _ = rest.partition(f"{mark}\n")
