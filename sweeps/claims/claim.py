@@ -200,4 +200,4 @@ def counted(claims: Sequence[Claim]) -> str:
     missing = words.count(None)
     if missing:
         counts.append(f"{missing} without an answer")
-    return f"{len(words)} claims: {', '.join(counts)}"
+    return f"{len(words)} claim{'s' * (len(words) != 1)}: {', '.join(counts)}"

@@ -86,24 +86,30 @@ def _place(name: str) -> str:
     return name.replace("_", "-")
 
 
+def _machine(run: Evidence) -> str:
+    """Where a run was made, and with which versions."""
+    origin = run.provenance
+    made_on = [r.get("device") or {} for r in run.records]
+    gpus = ", ".join(sorted({str(device["name"]) for device in made_on if "name" in device}))
+    machine = f"{origin.get('machine.processor')}, {origin.get('machine.cores')} cores"
+    versions = ", ".join(f"{name} {origin.get(f'version.{name}')}" for name in VERSIONS)
+    place = f"{gpus} beside {machine}" if gpus else machine
+    return f"{place} (Python {origin.get('python')}, {versions})"
+
+
 def _made_where(runs: Sequence[Evidence]) -> str:
     """Date, machine and versions of the runs."""
     if not runs:
         return ""
     days = sorted({_day(run) for run in runs if run.info.get("started")})
     span = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    origin = runs[-1].provenance
-    machine = f"{origin.get('machine.processor')}, {origin.get('machine.cores')} cores"
-    made_on = [r.get("device") or {} for run in runs for r in run.records]
-    gpus = ", ".join(sorted({str(device["name"]) for device in made_on if "name" in device}))
-    gpus += " beside " if gpus else ""
-    versions = ", ".join(f"{name} {origin.get(f'version.{name}')}" for name in VERSIONS)
     trials = sum(len(run.records) for run in runs)
     networks = sum(r.get("replicas") or 0 for run in runs for r in run.records)
     hours = sum((r.get("seconds") or 0) + (r.get("measure_seconds") or 0) for run in runs for r in run.records) / 3600  # fmt: skip
+    places = "; ".join(dict.fromkeys(_machine(run) for run in runs))
     return (
-        f"Measured last: {span}, on {gpus}{machine}, one thread a trial; Python {origin.get('python')}, {versions}. "
-        f"{trials} trials, {networks:,} networks, {hours:.1f} hours of trial time.\n"
+        f"Measured last: {span}; {trials} trials, {networks:,} networks, {hours:.1f} hours of trial time. One thread a trial; "
+        f"{places}."
     )
 
 
