@@ -248,7 +248,7 @@ METRIC = (
             True, task="multilabel", of=METRICS + "subset_error", asked=True, new_data=True),
     Measure("rank_error", "rank error", RANKS, "min", TEST,
             "mean distance, in ranks, of the median of the predicted distribution from the true one of ordered "
-            "classes; `chance_rank_error` in the record is that of always the pool's median",
+            "classes; the record has beside it that of always the pool's median",
             True, task="ordinal", of=METRICS + "rank_error", new_data=True),
     Measure("ranked_probability_score", "ranked probability score", SQUARED, "min", TEST,
             "squared error of the probability of being above a rank, mean over all ranks but the last",
