@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from engram.data import categories, folds, indices, numbered, splits
+from engram.data import categories, folds, indices, numbered, scaling, splits
 from engram.data.config import DataConfig
-from engram.data.dataset import KINDS, DataError, Dataset, Division, assemble
+from engram.data.dataset import KINDS, DataError, Dataset, Division, assemble, digest
 from engram.data.pictures import Encoded, channels_first, shape_text, unscaled
 from engram.data.raw import Raw, bad, finite, one_input
 from engram.data.targets import Targets, labelled, refuse_hidden_classes, values_of
@@ -69,18 +69,18 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
         inputs, test_inputs = turned, channels_first(test_inputs, config)
         notes += unscaled(inputs)
     if raw.fill:
-        inputs, test_inputs, filled = _filled(raw, inputs, test_inputs)
+        inputs, test_inputs, filled = scaling.filled(raw, inputs, test_inputs)
         notes += filled
     if raw.words:
         inputs, test_inputs, said = categories.spread(raw, inputs, test_inputs)
         notes += said
     table = raw.standardize and inputs.ndim == 2
     if table:
-        inputs, test_inputs = _standardize(inputs, test_inputs)
+        inputs, test_inputs = scaling.standardize(inputs, test_inputs)
     unit, several = None, values.ndim == 2 and values.shape[1] > 1
     if targets.classes is None and values.dtype != np.bool_ and (table or several):
-        unit = _moments(values)
-        values, test_values = _standardize(values, test_values)
+        unit = scaling.moments(values)
+        values, test_values = scaling.standardize(values, test_values)
         if several:  # else the one with the largest numbers would be all that is learned
             notes.append(
                 f"{values.shape[1]} values to predict, each brought to mean 0 and sd 1 over the pool"
@@ -123,22 +123,19 @@ def cut(whole: Dataset, pool_size: int | None, test_size: int | None) -> Dataset
     check_size("data.test_size", test_size, test, whole.name)
     if pool_size in (None, pool) and test_size in (None, test):
         return whole
-    parts = (
-        (whole.inputs[:pool_size], whole.targets[:pool_size]),
-        (whole.test_inputs[:test_size], whole.test_targets[:test_size]),
-    )
+    inputs, targets = whole.inputs[:pool_size], whole.targets[:pool_size]
+    test_inputs, test_targets = whole.test_inputs[:test_size], whole.test_targets[:test_size]
     made = replace(
-        assemble(whole.name, *parts, classes=whole.classes, kind=whole.kind),
-        unit=whole.unit,
+        whole,
+        inputs=inputs,
+        targets=targets,
+        test_inputs=test_inputs,
+        test_targets=test_targets,
+        digest=digest((inputs, targets, test_inputs, test_targets)),
         ids=whole.ids[:pool_size],
         test_ids=whole.test_ids[:test_size],
-        class_names=whole.class_names,
-        value_names=whole.value_names,
-        notes=whole.notes,
         division=whole.division and whole.division.first(pool_size or pool),
-        tokens=whole.tokens,
         test_groups=None if whole.test_groups is None else whole.test_groups[:test_size],
-        ordinal=whole.ordinal,
     )
     _two_classes(made, pool)
     return made
@@ -239,26 +236,6 @@ def _test_groups(raw: Raw, test: np.ndarray) -> np.ndarray | None:
 
 def _ids(own: np.ndarray | None, count: int) -> np.ndarray:
     return np.arange(count) if own is None else np.asarray(own)
-
-
-def _filled(
-    raw: Raw, pool: np.ndarray, test: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Missing values as the median of their column over the pool; of a column of words, the commonest."""
-    missing = np.isnan(pool)
-    if missing.all(axis=0).any():
-        column = int(missing.all(axis=0).argmax())
-        pool = pool.copy()
-        pool[:, column] = 0  # nothing is known of it: constant, and so 0 once standardized
-    middle = np.nanmedian(pool, axis=0)
-    for column, name in enumerate(raw.columns or ()):
-        if name in raw.words:
-            middle[column] = categories.commonest(pool[:, column])
-    count = int(missing.sum() + np.isnan(test).sum())
-    pool, test = (np.where(np.isnan(part), middle, part) for part in (pool, test))
-    words = " (of words, the commonest)" if raw.words else ""
-    note = [f"{count:,} missing values became the median of their column over the pool{words}"]
-    return pool, test, note if count else []
 
 
 def check_size(key: str, size: int | None, available: int, name: str) -> None:
@@ -392,16 +369,3 @@ def _repeated(pool: np.ndarray, test: np.ndarray) -> list[str]:
     return [
         f"{count:,} of {len(test):,} test inputs stand in the pool too; data.groups keeps copies together"
     ]
-
-
-def _standardize(pool: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean 0 and sd 1 over the whole pool; a constant column becomes 0."""
-    mean, scale = _moments(pool)
-    return (pool - mean) / scale, (test - mean) / scale
-
-
-def _moments(pool: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column; 1 for that of a constant one."""
-    mean = pool.mean(axis=0, dtype=np.float64)
-    deviation = pool.std(axis=0, dtype=np.float64)
-    return mean, np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0)

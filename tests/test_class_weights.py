@@ -20,6 +20,7 @@ from engram.sweeps.study.data_checks import check_data
 from engram.sweeps.study.loading import load
 from engram.sweeps.study.sections import MeasuresConfig
 from engram.sweeps.trial import measuring, preparing
+from tests import people
 
 ROWS = 200
 
@@ -28,13 +29,7 @@ ROWS = 200
 def table(tmp_path: Path, monkeypatch) -> Path:
     torch.set_num_threads(1)
     monkeypatch.setenv("ENGRAM_HOME", str(tmp_path / "runs"))
-    random = np.random.default_rng(0)
-    x = random.normal(size=(ROWS, 2))
-    state = np.where(x[:, 0] + random.normal(size=ROWS) > 1, "very ill", "well")
-    path = tmp_path / "people.csv"
-    lines = (f"{a},{b},{s}" for (a, b), s in zip(x, state, strict=True))
-    path.write_text("\n".join(["a,b,state", *lines]) + "\n")
-    return path
+    return people.write(tmp_path, ROWS, "very ill")
 
 
 def finish(path: Path, weights) -> dict:

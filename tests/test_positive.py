@@ -17,6 +17,7 @@ from engram.sweeps.study.data_checks import check_data
 from engram.sweeps.study.loading import load
 from engram.sweeps.study.sections import MeasuresConfig
 from engram.sweeps.trial import measuring, preparing
+from tests import people
 
 ROWS = 300
 NAMES = ("precision", "recall", "positive_f1", "average_precision")
@@ -26,13 +27,7 @@ NAMES = ("precision", "recall", "positive_f1", "average_precision")
 def table(tmp_path: Path, monkeypatch) -> Path:
     torch.set_num_threads(1)
     monkeypatch.setenv("ENGRAM_HOME", str(tmp_path / "runs"))
-    random = np.random.default_rng(0)
-    x = random.normal(size=(ROWS, 2))
-    state = np.where(x[:, 0] + random.normal(size=ROWS) > 1, "ill", "well")
-    path = tmp_path / "people.csv"
-    lines = (f"{a},{b},{s}" for (a, b), s in zip(x, state, strict=True))
-    path.write_text("\n".join(["a,b,state", *lines]) + "\n")
-    return path
+    return people.write(tmp_path, ROWS, "ill")
 
 
 @pytest.mark.parametrize("positive", ["ill", "well"])

@@ -248,21 +248,6 @@ def frame(**more):
     return pd.DataFrame({**columns, **more})
 
 
-@pytest.fixture(params=["csv", "parquet", "arrow"])
-def save(request, tmp_path):
-    def write(table):
-        path = tmp_path / f"table.{request.param}"
-        if request.param == "csv":
-            table.to_csv(path, index=False)
-        elif request.param == "parquet":
-            table.to_parquet(path, index=False)
-        else:
-            table.to_feather(path)
-        return f"{request.param}:{path}"
-
-    return write
-
-
 def test_tables_are_standardized_over_the_pool(save):
     dataset = load(DataConfig(name=save(frame(label=np.array(["no", "yes"])[Y % 2]))))
     assert (dataset.kind, dataset.classes) == ("vector", 2)

@@ -23,21 +23,6 @@ def frame(**more) -> pd.DataFrame:
     return pd.DataFrame({**columns, **more, "liked": np.where(GOOD, "yes", "no")})
 
 
-@pytest.fixture(params=["csv", "parquet", "arrow"])
-def save(request, tmp_path):
-    def write(table: pd.DataFrame, name: str = "table") -> str:
-        path = tmp_path / f"{name}.{request.param}"
-        if request.param == "csv":
-            table.to_csv(path, index=False)
-        elif request.param == "parquet":
-            table.to_parquet(path, index=False)
-        else:
-            table.to_feather(path)
-        return f"{request.param}:{path}"
-
-    return write
-
-
 def load(name: str, **keys):
     return catalog.load(DataConfig(name=name, text="review", target="liked", **keys))
 
