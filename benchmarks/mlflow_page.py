@@ -1,6 +1,6 @@
 """What a page of a thousand trials costs: writing them, and opening MLflow's pages and the report on them.
 
-    python benchmarks/mlflow_page.py [TRIALS]
+    python -m benchmarks.mlflow_page [TRIALS]
 
 Invents records (no training), writes them with the recorder, serves the store, and opens each page in
 headless Chromium. Prints one line per measure. Needs playwright and a Chromium (CHROMIUM, default
@@ -19,8 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from engram.sweeps.commands import ui
 from engram.sweeps.results import boards, report, tables
@@ -42,7 +40,7 @@ MEASURES = (
     "variance",
 )
 PORT = 5077
-PATIENCE_MS = 180_000
+PATIENCE_S, PATIENCE_MS = 4 * 3600, 180_000  # for writing; for one page
 
 
 def invented(trials: int, study: Study) -> list[dict]:
@@ -134,7 +132,7 @@ def write(records: list[dict], study: Study, folder: Path) -> str:
     for path in tables.write_tables(boards.boards_of(records), folder / "leaderboards"):
         recorder.table(STUDY, path)
     recorder.end(STUDY)
-    if not recorder.close(1800):
+    if not recorder.close(PATIENCE_S):
         raise SystemExit(f"not written: {recorder.problem}")
     return str(recorder.study_run_id)
 

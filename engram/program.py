@@ -1,14 +1,18 @@
-"""The program itself: its name as a person typed it, its exit codes, and how to start it once more."""
+"""The program itself: its name as a person typed it, its exit codes, how it speaks, and how to start it once more."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 # The contract of every command.
 DONE = 0
@@ -20,6 +24,10 @@ INTERRUPTED = 130  # and resumable
 
 PACKAGE = Path(__file__).resolve().parent
 SCRIPT = PACKAGE.parent / "orchestrate.py"  # of a checkout
+NARROWEST = 60  # columns of text that a terminal is taken to have
+_FIELD = re.compile(
+    r" *(?:\S+(?: \S+)* {2,})?"
+)  # what stands before a text, as in "  trials     6"
 
 
 def is_checkout() -> bool:
@@ -90,4 +98,38 @@ def variable(name: str, value: str) -> Iterator[None]:
 
 def warn(line: str) -> None:
     """A warning for people, on standard error."""
-    print(line, file=sys.stderr, flush=True)
+    say(line, sys.stderr)
+
+
+def say(text: str, file: TextIO | None = None) -> None:
+    """Text for people, at once: on a terminal no word of it is broken, whatever else reads it gets whole lines."""
+    file = file or sys.stdout
+    width = width_of(file)
+    print(fitted(text, width) if width else text, file=file, flush=True)
+
+
+def width_of(file: TextIO) -> int | None:
+    """Columns of text that a terminal has; None for whatever else is written to."""
+    return max(NARROWEST, shutil.get_terminal_size().columns) if file.isatty() else None
+
+
+def fitted(text: str, width: int, hang: int = 2) -> str:
+    """Lines of so many characters, broken between words; what goes on stands below its own text.
+
+    Commands to copy stay whole, and so do a number and its interval or its per cent."""
+    made = []
+    for line in text.split("\n"):
+        if len(line) <= width or line.lstrip().startswith(f"{name()} "):
+            made.append(line)
+            continue
+        found = _FIELD.match(line)
+        field, indent = found.end() if found else 0, len(line) - len(line.lstrip())
+        told = textwrap.wrap(
+            line.replace(" ± ", "\u00a0±\u00a0").replace(" %", "\u00a0%"),
+            width,
+            subsequent_indent=" " * (field if indent < field <= width // 2 else indent + hang),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        made += [part.replace("\u00a0", " ") for part in told]
+    return "\n".join(made)

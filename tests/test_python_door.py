@@ -168,7 +168,7 @@ def test_a_plan_is_numbers_and_a_page():
     assert plan.trials == 6 or plan.trials > 0
     assert plan.total_s > 0
     assert f"{plan.trials} (grid)" in str(plan)
-    assert "run it with: engram.run(study)" in str(plan)
+    assert str(plan).endswith("run it with:\n  engram.run(study)")
     assert plan._repr_html_().startswith("<pre>quickstart")
 
 

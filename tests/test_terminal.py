@@ -5,20 +5,29 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
+import pty
 import re
+import struct
+import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from engram.sweeps.results import boards, tables, terminal, words
+from engram import program
+from engram.sweeps.results import boards, shelf, tables, terminal, words
 from engram.sweeps.results.evidence import Evidence
+from engram.sweeps.results.inventory import Entry
 from engram.sweeps.running.display import Display, duration
 from engram.sweeps.study.sections import AsksConfig
 from engram.sweeps.trial.messages import Progress
 from tests import fake_records
+from tests.command_line import ROOT
 
 GOLDEN = Path(__file__).parent / "golden"
 WIDTHS = (60, 80, 120, 200)
@@ -60,8 +69,11 @@ def printed(found: Evidence, width: int, every: bool = False) -> str:
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("make", [few, long_names])
 def test_boards_are_the_golden_ones(make, width):
-    text = printed(make(), width)
-    golden = GOLDEN / f"board_{make.__name__}_{width}.txt"
+    _golden(printed(make(), width), f"board_{make.__name__}_{width}")
+
+
+def _golden(text: str, name: str) -> None:
+    golden = GOLDEN / f"{name}.txt"
     if os.environ.get("REGENERATE"):
         golden.write_text(text)
     assert text == golden.read_text(), "REGENERATE=1 writes it anew"
@@ -135,6 +147,80 @@ def test_a_board_says_what_its_marks_mean():
         assert f"{word}: {words.VERDICTS[word]}" in text
 
 
+# -- what other commands say --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_list_of_executions_is_the_golden_one(width):
+    best = {"measure": "validation_error", "mean": 0.4, "verdict": "data-limited"}
+    question = "Do dropout and more examples lower the variance of a small network?"
+    entries = [
+        Entry(
+            name,
+            name,
+            question,
+            "complete",
+            6,
+            6,
+            0,
+            {**best, "label": label},
+            "anna",
+            "node-17",
+            size=7_800_000,
+        )
+        for name, label in (
+            ("quickstart", "n 2500 · dropout 0.2"),
+            ("shorter", "n 2500 · dropout 0"),
+        )
+    ]
+    text = program.fitted(shelf.table(entries, width), width) + "\n"
+    assert max(map(len, text.splitlines())) <= width
+    assert len(re.findall("0.400 at n 2500 · dropout", " ".join(text.split()))) == 2
+    _golden(text, f"list_{width}")
+
+
+def test_what_goes_on_stands_below_its_own_text():
+    text = "  replicas   8 tell 0.028 ± 0.002 between any of 6 trials (power 80 %), where differences vary"
+    assert program.fitted(text, 60).split("\n") == [
+        "  replicas   8 tell 0.028 ± 0.002 between any of 6 trials",
+        "             (power 80 %), where differences vary",
+    ]
+    command = f"  {program.name()} run {'a-long-folder/' * 5}study.yaml --name another-name"
+    assert program.fitted(command, 60) == command  # to be copied
+    parts = program.fitted("0.028 ± 0.002 and 80 %\n    as it was", 6).split("\n")
+    assert parts == ["0.028 ± 0.002", "  and", "  80 %", "    as", "      it", "      was"]
+
+
+@pytest.mark.parametrize("words", [["studies"], ["leaderboard", "nothing-of-that-name"]])
+def test_a_terminal_of_sixty_columns_breaks_no_word_of_a_command(tmp_path, words):
+    """On a real terminal; a pipe gets whole lines."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 60, 0, 0))
+    environment = {k: v for k, v in os.environ.items() if k != "COLUMNS"}
+    environment |= {"ENGRAM_HOME": str(tmp_path / ("a" * 20) / "home")}
+    command = [sys.executable, str(ROOT / "orchestrate.py"), *words]
+    process = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=tmp_path
+    )
+    os.close(theirs)
+    read = b""
+    try:
+        while some := os.read(ours, 65536):
+            read += some
+    except OSError:  # the other end is closed
+        pass
+    finally:
+        os.close(ours)
+        process.wait()
+    lines = read.decode().replace("\r", "").splitlines()
+    assert len(lines) > 1
+    assert not [line for line in lines if len(line) > 60 and " " in line.strip()]
+    piped = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    whole = piped.stdout + piped.stderr
+    assert " ".join(whole.split()) == " ".join(read.decode().split())
+    assert max(map(len, whole.splitlines())) > 60
+
+
 # -- while a study runs -------------------------------------------------------------------------------
 
 
@@ -179,6 +265,28 @@ def drawn_of(made: Display) -> str:
     drawn = io.StringIO()
     Console(file=drawn, width=200).print(made._table())
     return drawn.getvalue()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_running_study_is_drawn_as_the_golden_one(monkeypatch, width):
+    """Long names, failed trials and an hour gone: no line is too long, and trials are told apart."""
+    monkeypatch.setattr("engram.sweeps.running.display.time.monotonic", lambda: 3735.0)
+    made = display(60)
+    made.opened, made.first_started = 10.0, 20.0
+    made.counts |= {"completed": 20, "diverged": 3, "failed": 1}
+    made.took = [300.0] * 20
+    family = "my_own_package.networks.residual:ResidualNetworkWithAttention"
+    for number in (24, 25):
+        trial = _Trial(number)
+        trial.params = {"model.family": family, **trial.params, "training.weight_decay": 0.001}
+        made.started(trial)
+        made.reported(trial, Progress(3, 30, 0.2, {"validation_error": 0.25}, {}, 3 * 2**29))
+    made.best = (0.2, terminal.short_label(trial.params))
+    made.console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    made.console.print(made._table())
+    text = "\n".join(line.rstrip() for line in made.console.file.getvalue().splitlines()) + "\n"
+    assert max(map(len, text.splitlines())) <= width
+    _golden(text, f"running_{width}")
 
 
 def test_one_trial_is_one_trial():

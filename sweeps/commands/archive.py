@@ -27,6 +27,6 @@ def body(arguments: argparse.Namespace) -> int:
     with options.plainly():
         size = archive.pack(arguments.name, target)
     uri = archive.manifest_of(target)["uri"]
-    print(f"{target}: {shelf.size(size)}" + (f"; its runs stay in {uri}" if uri else ""))
-    print(f"  {program.name()} restore {target}")
+    program.say(f"{target}: {shelf.size(size)}" + (f"; its runs stay in {uri}" if uri else ""))
+    program.say(f"  {program.name()} restore {target}")
     return program.DONE

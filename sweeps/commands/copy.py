@@ -54,7 +54,7 @@ def body(arguments: argparse.Namespace) -> int:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:LONGEST_REASON]
         fix = "check the addresses, and MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; then again"
         raise StudyError([Problem(place, f"was interrupted: {reason}", fix)]) from None
-    print(f"{name}: {runs} runs copied to {store.without_password(to)}")
-    print("to go on recording there, write into the study file:")
-    print(f"  tracking: {{uri: {store.without_password(to)}}}")
+    program.say(f"{name}: {runs} runs copied to {store.without_password(to)}")
+    program.say("to go on recording there, write into the study file:")
+    program.say(f"  tracking: {{uri: {store.without_password(to)}}}")
     return program.DONE

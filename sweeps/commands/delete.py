@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from engram import program
 from engram.sweeps.commands import options
@@ -26,11 +27,11 @@ def body(arguments: argparse.Namespace) -> int:
     for name in names:
         housekeeping.known("delete", name)
     entries = [inventory.entry_of(name) for name in names]
-    print(shelf.table(entries))
+    program.say(shelf.table(entries, program.width_of(sys.stdout)))
     where = "" if arguments.keep_mlflow else ", in MLflow too"
     options.agreed("delete", f"delete {', '.join(names)}{where}", arguments.yes)
     for name in names:
         with options.plainly():
             runs = housekeeping.delete(name, mlflow=not arguments.keep_mlflow)
-        print(f"{name} is deleted, {runs} runs in MLflow with it")
+        program.say(f"{name} is deleted, {runs} runs in MLflow with it")
     return program.DONE

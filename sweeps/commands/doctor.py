@@ -65,7 +65,7 @@ def body(arguments: argparse.Namespace) -> int:
     """Print every finding."""
     worst = "ok"
     for finding in examine(arguments.address or os.environ.get("RAY_ADDRESS")):
-        print(finding, flush=True)
+        program.say(str(finding))
         if finding.verdict == "fail":
             worst = "fail"
     if arguments.drill and worst != "fail":
@@ -80,7 +80,7 @@ def _drill() -> str:
     worst = "ok"
     for step in drill.drill():
         verdict = "warn" if step.held is None else "ok" if step.held else "fail"
-        print(f"{verdict:4}  drill     {step.what}: {step.said}", flush=True)
+        program.say(f"{verdict:4}  drill     {step.what}: {step.said}")
         worst = "fail" if verdict == "fail" else worst
     return worst
 

@@ -77,16 +77,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise
     except Exception as error:
         if isinstance(error, _bad_input_errors()):
-            print(error, file=sys.stderr)
+            program.say(str(error), sys.stderr)
             return program.BAD_INPUT
         if isinstance(error, options.Declined):
             return program.DONE
         if isinstance(error, options.Failed):
-            print(error, file=sys.stderr)
+            program.say(str(error), sys.stderr)
             return program.FAILED
         if arguments.debug:
             raise
-        print(f"{type(error).__name__}: {error}\n{_keep_traceback()}", file=sys.stderr)
+        program.say(f"{type(error).__name__}: {error}\n{_keep_traceback()}", sys.stderr)
         return program.FAILED
 
 

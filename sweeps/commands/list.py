@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from engram import program
 from engram.sweeps.commands import options
@@ -36,7 +37,7 @@ def body(arguments: argparse.Namespace) -> int:
     if arguments.format == "json":
         print(shelf.as_json(entries))
     else:
-        print(shelf.table(entries))
+        program.say(shelf.table(entries, program.width_of(sys.stdout)))
     if arguments.address is None and arguments.tracking_uri is None and entries:
         page = shelf.write_index(entries)
         if arguments.format == "table":

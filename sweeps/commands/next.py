@@ -32,7 +32,7 @@ def body(arguments: argparse.Namespace) -> int:
     found = evidence.gather(arguments.name, arguments.tracking_uri)
     proposed = followup.follow_up(found)
     for line in proposed.sentences:
-        print(line)
+        program.say(line)
     if proposed.study is None:
         return program.DONE
     path = Path(arguments.out or f"{found.name}-next.yaml")
@@ -40,5 +40,5 @@ def body(arguments: argparse.Namespace) -> int:
         fix = "move it, or name another file: --out FILE"
         raise StudyError([Problem(Place(str(path)), "is there already", fix)])
     files.write(path, proposed.text)
-    print(f"written: {path}; to run it: {program.name()} run {path}")
+    program.say(f"written: {path}; to run it:\n  {program.name()} run {path}")
     return program.DONE

@@ -53,7 +53,7 @@ def body(arguments: argparse.Namespace) -> int:
     )
     try:
         train = on(arguments.address)
-        session = Session(found, limits=limits, train=train, say=options.say)
+        session = Session(found, limits=limits, train=train, say=program.say)
         return hold(session, not arguments.no_wait)
     except lock.Busy as busy:
         print(busy, file=sys.stderr)

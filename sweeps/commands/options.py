@@ -62,11 +62,6 @@ def load(arguments: argparse.Namespace) -> Study:
     return loading.load(request(arguments), data=True)
 
 
-def say(text: str) -> None:
-    """A line for people, at once."""
-    print(text, flush=True)
-
-
 def add_address(parser: argparse.ArgumentParser) -> None:
     """--address: where to train."""
     text = (
@@ -169,9 +164,9 @@ def say_restored(name: str) -> None:
     from engram.sweeps.state import paths
 
     study = paths.study_dir(name) / "study.yaml"
-    print(f"{name} is in {paths.study_dir(name)}")
-    print(f"  {program.name()} leaderboard {name}")
-    print(f"  {program.name()} run {study} --name {name}")
+    program.say(f"{name} is in {paths.study_dir(name)}")
+    program.say(f"  {program.name()} leaderboard {name}")
+    program.say(f"  {program.name()} run {study} --name {name}")
 
 
 def positive(text: str) -> float:

@@ -20,5 +20,5 @@ def body(arguments: argparse.Namespace) -> int:
     study = options.load(arguments)
     from engram.sweeps.running import estimate, plan
 
-    print("\n".join(plan.lines(estimate.make(study))))
+    program.say("\n".join(plan.lines(estimate.make(study))))
     return program.DONE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 
 from engram import program
@@ -48,14 +49,14 @@ def body(arguments: argparse.Namespace) -> int:
     )
     going = housekeeping.chosen(inventory.here(), rules, entries.nights(), time.time())
     if not going:
-        print("nothing to prune")
+        program.say("nothing to prune")
         return program.DONE
-    print(shelf.table(going))
+    program.say(shelf.table(going, program.width_of(sys.stdout)))
     if arguments.dry_run:
         return program.DONE
     options.agreed("prune", f"delete these {len(going)}, in MLflow too", arguments.yes)
     for entry in going:
         with options.plainly():
             housekeeping.delete(entry.name)
-        print(f"{entry.name} is deleted")
+        program.say(f"{entry.name} is deleted")
     return program.DONE

@@ -23,5 +23,5 @@ def body(arguments: argparse.Namespace) -> int:
     options.refuse_nights("rename", [arguments.name], entries.nights())
     with options.plainly():
         runs = housekeeping.rename(arguments.name, arguments.new)
-    print(f"{arguments.name} is {arguments.new} now, {runs} runs in MLflow with it")
+    program.say(f"{arguments.name} is {arguments.new} now, {runs} runs in MLflow with it")
     return program.DONE

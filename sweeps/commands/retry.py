@@ -30,7 +30,7 @@ def body(arguments: argparse.Namespace) -> int:
     folder = housekeeping.known("retry", arguments.name)
     entry = inventory.entry_of(arguments.name)
     if not entry.failed:
-        print(f"{arguments.name}: no trial has failed")
+        program.say(f"{arguments.name}: no trial has failed")
         return program.DONE
     info = files.read_json(folder / "execution.json") or {}
     kept, original = folder / "study.yaml", Path(info.get("path") or "")

@@ -61,7 +61,7 @@ def body(arguments: argparse.Namespace) -> int:
     train = training.on(arguments.address)
     if arguments.once:
         return _once(found, folders, train)
-    return service.serve(found, folders, options.say, train=train)
+    return service.serve(found, folders, program.say, train=train)
 
 
 def _folder(text: str) -> Path:
@@ -87,7 +87,7 @@ def _once(studies: Sequence[Study], folders: Sequence[Path], train: Train) -> in
 
     try:
         code, _ran = tick(
-            folders, lambda: Session(studies, asked=False, train=train, say=options.say)
+            folders, lambda: Session(studies, asked=False, train=train, say=program.say)
         )
     except lock.Busy:
         return program.DONE  # whoever holds it, or the next tick, sees to what is due

@@ -29,5 +29,5 @@ def body(arguments: argparse.Namespace) -> int:
         found = {**entry.row(), "folder": str(folder), "runs": runs}
         print(json.dumps(found, indent=1, ensure_ascii=False))
     else:
-        print(shelf.text(entry, folder, runs))
+        program.say(shelf.text(entry, folder, runs))
     return program.DONE

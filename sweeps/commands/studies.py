@@ -20,5 +20,5 @@ def body(arguments: argparse.Namespace) -> int:
     shipped = {name: loading.load(path) for name, path in study_file.shipped().items()}
     width = max(map(len, shipped), default=0)
     for name, loaded in shipped.items():
-        print(f"{name:{width}}  {loaded.question}")
+        program.say(f"{name:{width}}  {loaded.question}")
     return program.DONE

@@ -16,20 +16,23 @@ from engram.sweeps.state import paths
 
 INDEX = "index.html"
 COLUMNS = ("name", "status", "trials", "best", "verdict", "owner", "host", "when", "size")
+# Where there is no room: first the best stands on a line of its own, then these go.
+LESS = ("host", "owner", "size", "when")
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
-def table(entries: Sequence[Entry]) -> str:
-    """One line an execution, its question below."""
+def table(entries: Sequence[Entry], width: int | None = None) -> str:
+    """One line an execution, its question below; width: of the terminal, where there is one."""
     if not entries:
         return "no execution yet"
-    rows = [[_cells(entry)[column] for column in COLUMNS] for entry in entries]
-    widths = [max(len(row[k]) for row in [list(COLUMNS), *rows]) for k in range(len(COLUMNS))]
-    lines = [_line(COLUMNS, widths)]
+    columns, rows, widths = _fitting([_cells(entry) for entry in entries], width)
+    lines = [_line(columns, widths)]
     for entry, row in zip(entries, rows, strict=True):
         lines.append(_line(row, widths))
         if entry.question:
             lines.append(f"    {entry.question}")
+        if "best" not in columns and entry.best:
+            lines.append(f"    {_best(entry)}")
         if entry.ended and entry.status != "running":
             lines.append(f"    {entry.ended}")
     total = sum(entry.size or 0 for entry in entries)
@@ -39,10 +42,23 @@ def table(entries: Sequence[Entry]) -> str:
     return "\n".join(lines)
 
 
+def _fitting(
+    cells: list[dict[str, str]], width: int | None
+) -> tuple[list[str], list[list[str]], list[int]]:
+    """The columns that there is room for, their cells, and their widths."""
+    columns = list(COLUMNS)
+    for gone in ((), ("best", "verdict"), *((name,) for name in LESS)):
+        columns = [name for name in columns if name not in gone]
+        rows = [[cell[name] for name in columns] for cell in cells]
+        widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+        if width is None or sum(widths) + 2 * len(widths) - 2 <= width:
+            break
+    return columns, rows, widths
+
+
 def text(entry: Entry, folder: Path, runs: Sequence[dict[str, Any]]) -> str:
     """One execution, a fact a line."""
     cells = _cells(entry)
-    best = f"{cells['best']} ({cells['verdict']})" if cells["verdict"] else cells["best"]
     facts = {
         "name": entry.name,
         "study": entry.study,
@@ -50,7 +66,7 @@ def text(entry: Entry, folder: Path, runs: Sequence[dict[str, Any]]) -> str:
         "status": entry.status,
         "stopped": entry.ended if entry.status != "running" else "",
         "trials": cells["trials"],
-        "best": best,
+        "best": _best(entry),
         "owner": entry.owner,
         "host": entry.host,
         "started": moment(entry.started),
@@ -131,6 +147,11 @@ def _cells(entry: Entry) -> dict[str, str]:
         "when": moment(entry.changed),
         "size": size(entry.size),
     }
+
+
+def _best(entry: Entry) -> str:
+    cells = _cells(entry)
+    return f"{cells['best']} ({cells['verdict']})" if cells["verdict"] else cells["best"]
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from engram import program
 from engram.sweeps.results import findings
 from engram.sweeps.results.amounts import signed
 from engram.sweeps.results.compare import Comparison, Moved, Pair, Trend
@@ -179,15 +179,7 @@ def _more(rows: list[list[Line]]) -> list[str]:
 
 def _wrapped(sentences: list[str], width: int, indent: str = "") -> Iterator[str]:
     for sentence in sentences:
-        told = textwrap.wrap(
-            sentence.replace(" ± ", "\u00a0±\u00a0"),  # a number and its interval stay together
-            width,
-            initial_indent=indent,
-            subsequent_indent=indent + "  ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        yield from [line.replace("\u00a0", " ") for line in told] or [""]
+        yield from program.fitted(indent + sentence, width).split("\n")
 
 
 def _table(found: Joined, width: int) -> list[str]:

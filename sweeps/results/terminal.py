@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from engram import program
 from engram.measures import catalog
 from engram.problems import Place, Problem, StudyError, nearest
 from engram.sweeps.results import findings, tables, words
@@ -30,7 +31,7 @@ from engram.sweeps.results.executions import Execution
 from engram.sweeps.results.record import Record
 from engram.sweeps.study.configuration import label
 
-NARROWEST, OF_A_PIPE = 60, 100  # columns of text: the least, and where nothing has a width
+OF_A_PIPE = 100  # columns of text where nothing has a width
 MOST_ROWS = tables.MOST_ROWS
 MOST_FINDINGS = 3  # sentences below the board; the report has all
 VERDICT = "verdict"
@@ -83,7 +84,7 @@ def width_of(console: Console) -> int:
     """Columns of text there are; a pipe has none of its own, unless COLUMNS says so."""
     if not console.is_terminal and "COLUMNS" not in console._environ:
         return max(console.width, OF_A_PIPE)
-    return max(console.width, NARROWEST)
+    return max(console.width, program.NARROWEST)
 
 
 def show_answer(evidence: Evidence, console: Console) -> None:
@@ -140,17 +141,8 @@ def _show_board(board: Board, console: Console, top: int | None, name: str) -> N
 
 def _say(console: Console, text: str, style: str, indent: str = "  ") -> None:
     """A sentence, wrapped between words."""
-    lines = textwrap.wrap(
-        text.replace(" ± ", "\u00a0±\u00a0"),  # a number and its interval stay together
-        width_of(console),
-        initial_indent=indent,
-        subsequent_indent=indent + ("  " if indent else ""),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    for line in lines:
-        whole = line.replace("\u00a0", " ")
-        console.print(whole, highlight=False, markup=False, style=style, soft_wrap=True)
+    for line in program.fitted(indent + text, width_of(console), len(indent)).split("\n"):
+        console.print(line, highlight=False, markup=False, style=style, soft_wrap=True)
 
 
 # -- a board that fits --------------------------------------------------------------------------------
@@ -228,7 +220,7 @@ def _made(
     names = _names(rows, characters)
     for row, name in zip(rows, names, strict=True):
         if len(name) > characters:
-            name, cut = _cut(name, characters, row.record["trial"]), True
+            name, cut = cut_to(name, characters, row.record["trial"]), True
         cells = [
             tables.status_of(row, board.by)
             if key == VERDICT
@@ -247,19 +239,18 @@ def _names(rows: Sequence[Row], characters: int) -> list[str]:
     if max(map(len, names), default=0) <= characters or len(rows) < 2:
         return names
     same = {key for key in every[0] if len({repr(params.get(key)) for params in every}) == 1}
-    shorter = [
-        {key: _class(value) for key, value in params.items() if key not in same} or params
+    return [
+        short_label({key: value for key, value in params.items() if key not in same} or params)
         for params in every
     ]
-    return [label(params) for params in shorter]
 
 
-def _class(value: Any) -> Any:
-    """my_package.networks:Network as Network."""
-    return value.rpartition(":")[2] if isinstance(value, str) else value
+def short_label(params: dict[str, Any]) -> str:
+    """A configuration with my_package.networks:Network as Network."""
+    return label({k: v.rpartition(":")[2] if isinstance(v, str) else v for k, v in params.items()})
 
 
-def _cut(name: str, characters: int, trial: int) -> str:
+def cut_to(name: str, characters: int, trial: int) -> str:
     """As many whole settings as there is room for, and the trial's number, which tells it from others."""
     mark = f"…{trial}"
     kept: list[str] = []

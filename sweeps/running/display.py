@@ -14,7 +14,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from engram import program
 from engram.measures import catalog
+from engram.sweeps.results.terminal import cut_to, short_label
 from engram.sweeps.running.events import Listener, Record
 from engram.sweeps.search.search import Proposal
 from engram.sweeps.study.configuration import label
@@ -22,7 +24,7 @@ from engram.sweeps.trial.messages import Progress
 
 SHOWN_RUNNING = 12
 FEWEST_FOR_TIME = 2  # trials that must have finished before a time is told
-BAR_WIDTH = 30
+BAR_WIDTH, SHORTEST_BAR = 30, 10
 GIB = 2**30
 NOTEBOOK_EVERY_S = 0.5
 NOTEBOOK_WIDTH = 100
@@ -86,6 +88,8 @@ class Display(Listener):
 
     def say(self, line: str) -> None:
         """A line that stays."""
+        if self.console.is_terminal:
+            line = program.fitted(line, max(program.NARROWEST, self.console.width))
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def begin(self, phase: str) -> None:
@@ -93,6 +97,10 @@ class Display(Listener):
         self.phase = phase
         if self.live is None:
             self.say(f"{phase} …")
+
+    def working(self, what: str) -> contextlib.AbstractContextManager[Any]:
+        """What is being done after the trials, shown on a terminal while it is."""
+        return self.console.status(what) if self.console.is_terminal else contextlib.nullcontext()
 
     # -- events ---------------------------------------------------------------------------------
 
@@ -104,7 +112,7 @@ class Display(Listener):
         self.first_started = self.first_started or time.monotonic()
         if self.phase:
             self.phase = "workers load torch and the data"
-        self.running[trial.number] = Running(label(trial.params), trial.configuration.epochs)
+        self.running[trial.number] = Running(short_label(trial.params), trial.configuration.epochs)
         self.at_once = len(self.running)
 
     def reported(self, trial: Proposal, progress: Progress) -> None:
@@ -131,7 +139,7 @@ class Display(Listener):
         self._remember_half_way()
         value = record["selection"].get(self.objective)
         if status == "completed" and value is not None and self._better(value):
-            self.best = (value, name)
+            self.best = (value, short_label(trial.params))
         if self.live is None or status == "failed":
             seconds = time.monotonic() - was.since if was else 0.0
             self.say(
@@ -189,45 +197,59 @@ class Display(Listener):
             return ""
         return f"at half of the trials {duration(told)} more were expected; the others took {duration(came)}"
 
-    def _table(self) -> Group:
+    def _head(self, width: int) -> Text:
+        """How far the study is, over as many lines as it takes; the bar gives way first."""
         done = self.earlier + self.finished
-        share = done / self.planned if self.planned else 0
-        filled = round(share * BAR_WIDTH)
         elapsed = time.monotonic() - (self.first_started or time.monotonic())
         speed = self.finished * self.replicas / elapsed if elapsed > 1 and self.finished else None
-        head = Text()
-        head.append("━" * filled, "green")
-        head.append("━" * (BAR_WIDTH - filled), "bright_black")
-        head.append(f"  {done}/{self.planned or '?'} trial{'s' if self.planned != 1 else ''}")
-        if self.phase:
-            head.append(f"  {self.phase}", "yellow")
-        else:
-            head.append(f"  {len(self.running)} running")
+        parts = [(f"{done}/{self.planned or '?'} trial{'s' if self.planned != 1 else ''}", "")]
+        parts += [(self.phase, "yellow") if self.phase else (f"{len(self.running)} running", "")]
         for status in ("pruned", "diverged", "failed"):
             if self.counts[status]:
-                head.append(f"  {self.counts[status]} {status}", "yellow")
+                parts.append((f"{self.counts[status]} {status}", "yellow"))
         if speed:
-            head.append(f"  {speed:.1f} replicas/s")
-        left = self._time_left()
-        head.append(f"  after {duration(time.monotonic() - self.opened)}")
-        if left is not None:
-            head.append(f", {duration(left)} left")
+            often = f"{speed:.1f} replicas/s" if speed >= 0.1 else f"{60 * speed:.1f} replicas/min"
+            parts.append((often, ""))
+        left = None if done == self.planned else self._time_left()
+        told = f"after {duration(time.monotonic() - self.opened)}"
+        parts.append((told if left is None else f"{told}, {duration(left)} left", ""))
+        room = width - sum(len(part) + 2 for part, _ in parts)
+        bar = min(BAR_WIDTH, max(SHORTEST_BAR, room))
+        filled = round(bar * done / self.planned) if self.planned else 0
+        head = Text("━" * filled, "green").append("━" * (bar - filled), "bright_black")
+        used = bar
+        for part, style in parts:
+            used += len(part) + 2
+            head.append("  " if used <= width else "\n  ").append(part, style)
+            used = used if used <= width else len(part) + 2
+        return head
+
+    def _table(self, width: int | None = None) -> Group:
+        """What is drawn; width: of the page, that of the terminal without it."""
+        width = width or max(program.NARROWEST, self.console.width)
         rows = Table(box=None, padding=(0, 2), show_header=bool(self.running))
         gpu = any(trial.memory for trial in self.running.values())
         columns = ["trial", "configuration", "epoch", "error", *(["GPU memory"] if gpu else [])]
         for column in columns:
             rows.add_column(column, style="bright_black" if column == "trial" else "")
+        cells = []
         for number, trial in sorted(self.running.items())[:SHOWN_RUNNING]:
             error = "" if trial.error is None else f"{trial.error:.3f}"
             held = [f"{trial.memory / GIB:.1f} GiB" if trial.memory else ""] if gpu else []
-            rows.add_row(str(number), trial.label, f"{trial.epoch}/{trial.epochs}", error, *held)
-        parts: list[Any] = [head, rows]
+            cells.append([str(number), trial.label, f"{trial.epoch}/{trial.epochs}", error, *held])
+        others = [
+            max(map(len, column))
+            for column in zip(columns, *cells, strict=True)
+            if column[0] != "configuration"
+        ]
+        room = width - sum(others) - 4 * len(columns)
+        for number, name, *rest in cells:
+            name = name if len(name) <= room else cut_to(name, room, int(number))
+            rows.add_row(number, name, *rest)
+        parts: list[Any] = [self._head(width), rows]
         if self.best:
-            parts.append(
-                Text(
-                    f"best so far  {catalog.title(self.objective)} {self.best[0]:.3f}  {self.best[1]}"
-                )
-            )
+            best = f"{catalog.title(self.objective)} {self.best[0]:.3f}  {self.best[1]}"
+            parts.append(Text(program.fitted(f"best so far  {best}", width)))
         if self.note:
             parts.append(Text(self.note, "yellow"))
         return Group(*parts)
@@ -239,7 +261,7 @@ class _Notebook:
     Rich's own Live needs ipywidgets there.
     """
 
-    def __init__(self, table: Callable[[], Group]):
+    def __init__(self, table: Callable[[int], Group]):
         self.table, self.handle, self.drawn = table, None, 0.0
 
     def start(self) -> None:
@@ -268,7 +290,7 @@ class _Notebook:
             force_jupyter=False,
             color_system="truecolor",
         )
-        page.print(self.table())
+        page.print(self.table(NOTEBOOK_WIDTH))
         style = "line-height: normal; white-space: pre; overflow-x: auto"
         return page.export_html(
             inline_styles=True, code_format=f'<pre style="{style}">{{code}}</pre>'

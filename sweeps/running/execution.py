@@ -298,8 +298,9 @@ class Execution:
         terminal.show(found[:1], self.display.console)
         if len(self.study.search.objective) > 1:
             terminal.show_front(records, dict(self.study.search.objective), self.display.console)
-        self.review.finish(records, pictures=complete or not self.stop.requested)
-        self.recording.close(SEND_AT_END_S, "FINISHED" if complete else "KILLED")
+        with self.display.working("drawing the report, saving the model"):
+            self.review.finish(records, pictures=complete or not self.stop.requested)
+            self.recording.close(SEND_AT_END_S, "FINISHED" if complete else "KILLED")
         for line in self.recording.told():
             program.warn(line)
         self._say_what_is_next(complete)

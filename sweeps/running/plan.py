@@ -43,7 +43,8 @@ def lines(made: Plan, start: str | None = None) -> list[str]:
         "",
         *body,
         "",
-        f"nothing was started; run it with: {start or f'{program.name()} run {study.request}'}",
+        "nothing was started; run it with:",
+        f"  {start or f'{program.name()} run {study.request}'}",
     ]
 
 
