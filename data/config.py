@@ -11,7 +11,7 @@ from engram.data import sources
 Draw = Literal["disjoint", "subset", "bootstrap", "fresh", "complementary"]
 # The kinds of data that each augmentation is for.
 AUGMENTATION_KINDS: dict[str, tuple[str, ...]] = {
-    "none": ("vector", "sequence", "image", "tokens"),
+    "none": ("vector", "sequence", "image", "tokens", "several"),
     "shift": ("sequence",),
     "scale": ("sequence",),
     "noise": ("vector", "sequence", "image"),

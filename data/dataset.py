@@ -13,9 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from engram.data.members import Member, Members
+
 Task = Literal["classification", "ordinal", "multilabel", "regression"]
-Kind = Literal["vector", "sequence", "image", "tokens"]
-KINDS: tuple[Kind, ...] = ("vector", "sequence", "image", "tokens")
+Kind = Literal["vector", "sequence", "image", "tokens", "several"]
+KINDS: tuple[Kind, ...] = ("vector", "sequence", "image", "tokens")  # of one input
 
 
 class DataError(ValueError):
@@ -144,6 +146,7 @@ class Dataset(Answered):
     they have names; notes: what was decided while reading.
     division: what keeps examples together or apart. tokens: what inputs that are whole numbers stand for.
     ordinal: whether labels are ranks, from the lowest class to the highest.
+    members: what stands where in a row of several inputs; None where an example is one array.
     test_groups: int64 [n], which test examples are of one group; None where none are, or it is not known.
     """
 
@@ -166,6 +169,7 @@ class Dataset(Answered):
     tokens: Tokens | None = None
     test_groups: np.ndarray | None = None
     ordinal: bool = False
+    members: tuple[Member, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, examples in (("ids", self.targets), ("test_ids", self.test_targets)):
@@ -190,11 +194,16 @@ class Dataset(Answered):
         )
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an example; of several inputs it knows them all."""
+        return self.inputs.shape[1:] if self.members is None else Members(self.members)
+
+    @property
     def facts(self) -> Facts:
         return Facts(
             None if self.generated else len(self.inputs),
             len(self.test_inputs),
-            self.inputs.shape[1:],
+            self.shape,
             self.classes,
             self.kind,
             self.generated,

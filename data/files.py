@@ -16,7 +16,7 @@ import numpy as np
 from engram.data import folds, items, second
 from engram.data.config import DataConfig
 from engram.data.dataset import DataError, Dataset
-from engram.data.raw import JOINED, Raw, bad, file, split_words
+from engram.data.raw import SEVERAL, Raw, bad, file, split_words
 from engram.data.sources import Asked
 from engram.data.tidy import checked
 
@@ -198,7 +198,7 @@ def _from_mapping(given: Mapping[str, Any], config: DataConfig) -> Raw:
     used = [name for name in roles.values() if name is not None]
     arrays: dict[str, Any] = {}
     unknown, notes = [], []
-    for other, array in given.items():
+    for other, array in _by_name(given, config).items():
         name = _OURS.get(other.lower())
         if other in used or other in (f"{role}_test" for role in used):
             continue
@@ -219,7 +219,7 @@ def _from_mapping(given: Mapping[str, Any], config: DataConfig) -> Raw:
     if lacking or unknown:
         rule = f"lacks {', '.join(lacking)}" if lacking else f"has also {', '.join(unknown)}"
         fix = "give x and y, perhaps x_test and y_test (or x_train ...), and no others"
-        raise bad(config, rule, f"{fix}; {JOINED}" if unknown and not lacking else fix)
+        raise bad(config, rule, f"{fix}; {SEVERAL}" if unknown and not lacking else fix)
     raw = Raw(
         arrays["x"],
         arrays["y"],
@@ -234,23 +234,47 @@ def _from_mapping(given: Mapping[str, Any], config: DataConfig) -> Raw:
         own = getattr(raw, name)
         if own is not None and len(own) != (0 if beside is None else len(beside)):
             raise bad(config, f"{name} has {len(own)} values", "give one id per row")
-    return _with_roles(_with_validation(raw, arrays), given, config)
+    return _with_roles(_with_validation(raw, arrays, config), given, config)
 
 
-def _with_validation(raw: Raw, arrays: dict[str, Any]) -> Raw:
+def _by_name(given: Mapping[str, Any], config: DataConfig) -> dict[str, Any]:
+    """The same with the arrays `x.NAME` of a file as one mapping x, of several inputs."""
+    found: dict[str, Any] = {}
+    for full, array in given.items():
+        name, dot, member = full.partition(".")
+        if not dot:
+            found[full] = array
+            continue
+        whole = found.setdefault(name, {})
+        if not isinstance(whole, dict):
+            raise bad(config, f"has both {name} and {full}", "give x, or each input as x.NAME")
+        whole[member] = array
+    return found
+
+
+def _with_validation(raw: Raw, arrays: dict[str, Any], config: DataConfig) -> Raw:
     """Validation rows of the person's own behind the others, and which rows they are."""
     if "x_validation" not in arrays:
         return raw
-    x, y = (np.asarray(arrays[f"{name}_validation"]) for name in "xy")
+    x, y = arrays["x_validation"], np.asarray(arrays["y_validation"])
     parts = np.repeat(["train", "validation"], [len(raw.targets), len(y)])
     ids = None if raw.ids is None else np.concatenate([raw.ids, -1 - np.arange(len(y))])
     return replace(
         raw,
-        inputs=np.concatenate([raw.inputs, x]),
+        inputs=_together(raw.inputs, x, config),
         targets=np.concatenate([raw.targets, y]),
         parts=parts,
         ids=ids,
     )
+
+
+def _together(inputs: Any, more: Any, config: DataConfig) -> Any:
+    """One set of inputs behind another; of several inputs each."""
+    if not isinstance(inputs, Mapping) and not isinstance(more, Mapping):
+        return np.concatenate([inputs, np.asarray(more)])
+    if not (isinstance(inputs, Mapping) and isinstance(more, Mapping)) or set(inputs) != set(more):
+        raise bad(config, "x_validation has other inputs than x", "give both the same")
+    return {name: np.concatenate([inputs[name], np.asarray(more[name])]) for name in inputs}
 
 
 def _with_roles(raw: Raw, given: Mapping[str, Any], config: DataConfig) -> Raw:

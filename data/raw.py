@@ -73,16 +73,14 @@ def bad(config: DataConfig, rule: str, fix: str) -> DataError:
     return DataError("data.name", config.name, rule, fix)
 
 
-JOINED = (
-    "join several inputs in one array, [n, features], and take it apart in your network's forward"
-)
+SEVERAL = "give several inputs of an example as a mapping of their names: x = {name: array, ...}"
 
 
 def one_input(inputs: Any, name: str, config: DataConfig) -> None:
-    """Refuse a mapping of several inputs: an example is one array."""
+    """Refuse several inputs where an example is one array."""
     if isinstance(inputs, Mapping):
         rule = f"{name} is a mapping of {len(inputs)} inputs ({', '.join(map(str, inputs))})"
-        raise bad(config, f"{rule}, and an example is one array", JOINED)
+        raise bad(config, rule, "return x and y and no Dataset, x being that mapping")
 
 
 def finite(

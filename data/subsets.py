@@ -207,6 +207,10 @@ def check(data: DataConfig, replicas: ReplicasConfig, facts: Facts) -> None:
     """Raise DataError for the first size, draw or kind that this dataset does not allow."""
     _check_validation(data.validation)
     _check_count(replicas)
+    if facts.kind == "several" and data.augmentation != "none":
+        rule = "changes one input, and an example has several"
+        fix = "leave it out, and change them in your network's forward while it trains"
+        raise DataError("data.augmentation", data.augmentation, rule, fix)
     own = ":" in data.augmentation
     if not own and facts.kind not in AUGMENTATION_KINDS[data.augmentation]:
         raise wrong_kind(data.augmentation, facts.kind)

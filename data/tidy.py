@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from engram.data import categories, folds, indices, numbered, scaling, splits
+from engram.data import categories, folds, indices, numbered, scaling, several, splits
 from engram.data.config import DataConfig
 from engram.data.dataset import KINDS, DataError, Dataset, Division, assemble, digest
-from engram.data.pictures import Encoded, channels_first, shape_text, unscaled
-from engram.data.raw import Raw, bad, finite, one_input
+from engram.data.inputs import has_text, numbers, read, rows_of, shaped
+from engram.data.raw import Raw, bad, one_input
 from engram.data.targets import Targets, labelled, refuse_hidden_classes, values_of
 
 LOOKED_FOR_REPEATS = 200_000  # examples up to which the test set is compared with the pool
@@ -26,11 +26,12 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
 
     Rows are put in one fixed random order, so that the first k are a random sample of them.
     """
-    raw = replace(raw, inputs=_shaped(raw.inputs, "x", config))
+    raw = replace(raw, inputs=shaped(raw.inputs, "x", config))
     _same_length(raw.inputs, raw.targets, "x", "y", config)
     own_test = raw.test_inputs is not None
     if own_test:
-        raw = replace(raw, test_inputs=_shaped(raw.test_inputs, "x_test", config))
+        raw = replace(raw, test_inputs=shaped(raw.test_inputs, "x_test", config))
+        several.refuse_others(raw, config)
         _same_length(raw.test_inputs, raw.test_targets, "x_test", "y_test", config)
     if config.indices is not None:
         raw = replace(raw, parts=indices.parts(raw, config))
@@ -40,34 +41,12 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
     check_size("data.test_size", config.test_size, len(test), config.name)
     test = test[: config.test_size]
     # A table is scaled over its whole pool, of which a vocabulary is too, and cut then.
-    texts, tokens = isinstance(raw.inputs, numbered.Texts), None
-    if own_test and isinstance(raw.test_inputs, numbered.Texts) != texts:
-        raise bad(config, "x and x_test are not both texts", "give both the same form")
-    if not texts:
-        numbered.refuse_without_text(config)
-    if not raw.standardize and not texts:
+    if not raw.standardize and not has_text(raw.inputs):
         pool = pool[:pool_size]
-    if texts:
-        inputs, test_inputs, tokens, said = numbered.of_texts(raw, pool, test, config)
-        notes += said
-    elif own_test:
-        inputs = _inputs(raw, raw.inputs, "x", config, pool)
-        test_inputs = _inputs(raw, raw.test_inputs, "x_test", config, test)
-    else:  # at once: pictures decide together whether they are grey
-        both = _inputs(raw, raw.inputs, "x", config, np.concatenate([pool, test]))
-        inputs, test_inputs = both[: len(pool)], both[len(pool) :].copy()
-    notes += [note for part in (raw.inputs, raw.test_inputs) for note in getattr(part, "notes", ())]
-    if inputs.shape[1:] != test_inputs.shape[1:]:
-        rule = f"x_test has examples of shape {test_inputs.shape[1:]}, x of {inputs.shape[1:]}"
-        raise bad(config, rule, "give both the same shape")
+    found = read(raw, pool, test, config)
+    inputs, test_inputs, kind, tokens = found.pool, found.test, found.kind, found.tokens
+    notes += found.notes
     values, test_values = targets.values[pool], targets.tested(test)
-    kind = raw.kind or ("tokens" if texts else "vector" if inputs.ndim == 2 else "image")
-    if kind == "image" and not isinstance(raw.inputs, Encoded):
-        turned = channels_first(inputs, config)
-        if turned is not inputs:
-            notes.append(f"channels last: read as {shape_text(turned)}, channels first")
-        inputs, test_inputs = turned, channels_first(test_inputs, config)
-        notes += unscaled(inputs)
     if raw.fill:
         inputs, test_inputs, filled = scaling.filled(raw, inputs, test_inputs)
         notes += filled
@@ -77,15 +56,16 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
     table = raw.standardize and inputs.ndim == 2
     if table:
         inputs, test_inputs = scaling.standardize(inputs, test_inputs)
-    unit, several = None, values.ndim == 2 and values.shape[1] > 1
-    if targets.classes is None and values.dtype != np.bool_ and (table or several):
+    unit, many = None, values.ndim == 2 and values.shape[1] > 1
+    if targets.classes is None and values.dtype != np.bool_ and (table or many):
         unit = scaling.moments(values)
         values, test_values = scaling.standardize(values, test_values)
-        if several:  # else the one with the largest numbers would be all that is learned
+        if many:  # else the one with the largest numbers would be all that is learned
             notes.append(
                 f"{values.shape[1]} values to predict, each brought to mean 0 and sd 1 over the pool"
             )
-    check_kind(kind, inputs.ndim, config)
+    if found.members is None:
+        check_kind(kind, inputs.ndim, config)
     if kind == "tokens" and tokens is None:
         inputs, test_inputs, tokens, said = numbered.read(inputs, test_inputs, config)
         notes += said
@@ -111,6 +91,7 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
         tokens=tokens,
         test_groups=_test_groups(raw, test),
         ordinal=targets.ordinal,
+        members=found.members,
     )
     _two_classes(whole, len(pool))
     return _with_rare_note(cut(whole, pool_size, config.test_size))
@@ -265,8 +246,10 @@ def checked(found: Dataset, config: DataConfig) -> Dataset:
             )
             raise DataError(f"data.{key}", getattr(config, key), rule, fix)
     raw = Raw(found.inputs, found.targets, found.test_inputs, found.test_targets)
-    pool = (_inputs(raw, raw.inputs, "x", config), raw.targets)
-    test = (_inputs(raw, found.test_inputs, "x_test", config), raw.test_targets)
+    one_input(found.inputs, "x", config)
+    pool = (numbers(raw, shaped(raw.inputs, "x", config), "x", config), raw.targets)
+    tested = shaped(found.test_inputs, "x_test", config)
+    test = (numbers(raw, tested, "x_test", config), raw.test_targets)
     _same_length(pool[0], pool[1], "x", "y", config)
     _same_length(test[0], found.test_targets, "x_test", "y_test", config)
     check_kind(found.kind, pool[0].ndim, config)
@@ -317,40 +300,8 @@ def _labels(labels: np.ndarray, classes: int, name: str, config: DataConfig) -> 
         raise bad(config, f"all rows are of class {labels[0]}", "give two classes or more")
 
 
-def _inputs(
-    raw: Raw, inputs: Any, name: str, config: DataConfig, rows: np.ndarray | None = None
-) -> np.ndarray:
-    """Those rows as float32, finite: [n, ...] with at least one row and one value."""
-    array = _shaped(inputs, name, config)
-    array = np.asarray(array if rows is None else array[rows])
-    if array.dtype.kind not in "biuf":
-        raise bad(config, f"{name} is of type {array.dtype}, not numbers", "give real numbers")
-    with np.errstate(over="ignore"):
-        single = array.astype(np.float32, copy=False)
-    if not raw.fill and not np.isfinite(single).all():
-        finite(raw, single, name, config, rows)
-    if array.dtype == np.uint8 and array.ndim > 2:
-        single /= np.float32(255)  # bytes are brightness: 0..255 -> [0, 1]
-    return single
-
-
-def _shaped(inputs: Any, name: str, config: DataConfig) -> Any:
-    """An array, or what reads like one, of examples with two to four axes."""
-    one_input(inputs, name, config)
-    array = inputs if hasattr(inputs, "shape") else np.asarray(inputs)
-    if isinstance(array, np.ndarray) and (found := numbered.texts(array, name)) is not None:
-        return found
-    if len(array.shape) not in (2, 3, 4) or 0 in array.shape:
-        raise bad(
-            config,
-            f"{name} has shape {tuple(array.shape)}",
-            "give [n, features], [n, T], [n, H, W] or [n, C, H, W] with n of at least 1",
-        )
-    return array
-
-
 def _same_length(x: Any, y: Any, x_name: str, y_name: str, config: DataConfig) -> None:
-    rows = x.shape[0]
+    rows = rows_of(x)
     if np.ndim(y) == 0 or rows != len(y):
         length = "no rows" if np.ndim(y) == 0 else len(y)
         raise bad(

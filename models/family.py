@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from engram.models import start
+from engram.models import several, start
 from engram.models.config import SHAPE_KEYS, ModelConfig
 from engram.models.explain import in_their_code
 from engram.models.families import BY_TOKENS, TABLE, ModelError, Shape, family, is_own
@@ -44,7 +44,7 @@ def build(
     shape: of one example; outputs: classes, or values to predict; image: inputs are [H, W] or [C, H, W]; tokens:
     inputs are whole numbers.
     """
-    config = for_tokens(config, tokens)
+    config = for_several(for_tokens(config, tokens), shape)
     if is_own(config.family):
         module = _user_module(config, shape, outputs)
     else:
@@ -99,6 +99,23 @@ def for_tokens(config: ModelConfig, tokens: Words | None) -> ModelConfig:
     if tokens.padded:
         options["padded"] = True
     return config.model_copy(update={"options": options})
+
+
+def for_several(config: ModelConfig, shape: Shape) -> ModelConfig:
+    """The same network for several inputs an example; ModelError where it takes one."""
+    members = several.members_of(shape)
+    if members is None:
+        return config
+    if not is_own(config.family):
+        names = ", ".join(member.name for member in members)
+        raise ModelError(
+            f"model.family = {config.family} takes one input, and an example has several ({names}): take a class of "
+            "your own whose forward has these arguments, or a training function"
+        )
+    counts = several.vocabularies(shape)
+    if counts and "vocabulary" in arguments_of(user_class(config.family)):
+        return config.model_copy(update={"options": {"vocabulary": counts, **config.options}})
+    return config
 
 
 def user_class(path: str) -> type[nn.Module]:
@@ -166,8 +183,9 @@ def _wrong_type(cls: type, name: str, value: Any) -> str | None:
     return None
 
 
-def built_with(config: ModelConfig) -> dict[str, Any]:
+def built_with(config: ModelConfig, shape: Shape, tokens: Words | None) -> dict[str, Any]:
     """Every argument that a person's class is built with, its own defaults included, besides shape and outputs."""
+    config = for_several(for_tokens(config, tokens), shape) if is_own(config.family) else config
     if not is_own(config.family):
         return {**{key: getattr(config, key) for key in SHAPE_KEYS}, **config.options}
     signature = inspect.signature(user_class(config.family))
@@ -198,12 +216,14 @@ def _user_module(config: ModelConfig, shape: Shape, outputs: int) -> nn.Module:
     cls = user_class(config.family)
     options = _accepted(config, inspect.signature(cls))
     said = "".join(f", {name}={value!r}" for name, value in options.items())
-    with in_their_code(cls, f"the call {cls.__name__}({tuple(shape)}, {outputs}{said})"):
-        module = cls(tuple(shape), outputs, **options)
+    told = several.shapes(shape)
+    with in_their_code(cls, f"the call {cls.__name__}({told}, {outputs}{said})"):
+        module = several.by_name(cls(told, outputs, **options), shape)
     if any(is_lazy(p) for p in module.parameters()):
-        with in_their_code(cls, f"forward(inputs [2, {', '.join(map(str, shape))}])"):
+        rows = torch.zeros(2, *shape)
+        with in_their_code(cls, several.said(module, rows)):
             with torch.no_grad():  # sizes of lazy layers come from a first look at inputs
-                module.eval()(torch.zeros(2, *shape))
+                module.eval()(rows)
             module.train()
         left = [name for name, p in module.named_parameters() if is_lazy(p)]
         if left:

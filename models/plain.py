@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engram.models import attributes, streams
+from engram.models import attributes, several, streams
 from engram.models.cohort import MOST_CALLS, Part, State, frozen, put, stacked
 from engram.models.dropout import Dropout
 from engram.models.explain import in_their_code
@@ -138,7 +138,7 @@ class PlainCohort:
             layer: Any = module.get_submodule(name)
             layer.calls = turn * MOST_CALLS
         own = inputs if shared else inputs[0]
-        with in_their_code(type(module), f"forward(inputs {list(own.shape)})"):
+        with in_their_code(type(module), several.said(module, own)):
             return checked(module(own), own, type(module), self.every_step)[None]
 
     def train(self, mode: bool) -> None:

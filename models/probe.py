@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from engram.models import memory, ways
+from engram.models import memory, several, ways
 from engram.models.cohort import default_stack
 from engram.models.config import ModelConfig, TrainingConfig
 from engram.models.families import Way, is_own
@@ -87,7 +87,7 @@ def made_up(
     """A cohort on made-up examples, so many batches an epoch: the same one each time."""
     size = batches * training.step_size
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(size, *shape, generator=generator)
+    inputs = several.made_up(torch.randn(size, *shape, generator=generator), shape, generator)
     words = None if is_own(model.family) else model.options.get("vocabulary")
     if tokens is not None:
         words = len(tokens.words)

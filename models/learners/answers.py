@@ -6,7 +6,7 @@ What cannot be told apart is refused rather than guessed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,20 +21,27 @@ SUM = 1e-3  # that a row of probabilities may be off 1: half precision is
 MARK = "task.logits(predict) or task.probabilities(predict)"
 
 
-def ask(predictor: Any, inputs: np.ndarray, classification: bool) -> np.ndarray:
-    """The raw answer of a predictor on examples: an array of numbers [N] or [N, C], as it gives them."""
+def ask(predictor: Any, inputs: Any, classification: bool) -> np.ndarray:
+    """The raw answer of a predictor on examples: an array of numbers [N] or [N, C], as it gives them.
+
+    inputs: an array, or several by their names."""
     call = _callable(predictor, classification)
-    pieces = [_array(call(inputs[i : i + PIECE])) for i in range(0, len(inputs), PIECE)]
-    for piece, start in zip(pieces, range(0, len(inputs), PIECE), strict=True):
-        expected = min(PIECE, len(inputs) - start)
+    named = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    count = len(next(iter(named.values())))
+    pieces = []
+    for start in range(0, count, PIECE):
+        some = {name: each[start : start + PIECE] for name, each in named.items()}
+        piece = _array(call(some if isinstance(inputs, Mapping) else some[""]))
+        expected = min(PIECE, count - start)
         if piece.ndim not in (1, 2) or len(piece) != expected:
             raise ModelError(
                 f"the predictor returns shape {list(piece.shape)} for {expected} examples; return one row an example"
             )
+        pieces.append(piece)
     return np.concatenate(pieces)
 
 
-def _callable(predictor: Any, classification: bool) -> Callable[[np.ndarray], Any]:
+def _callable(predictor: Any, classification: bool) -> Callable[[Any], Any]:
     """How a predictor is asked: a function, a torch module, or an object with predict_proba or predict."""
     if isinstance(predictor, Said):
         return _callable(predictor.predict, classification)
@@ -58,16 +65,18 @@ def _is_torch(predictor: Any) -> bool:
     return isinstance(predictor, torch.nn.Module) and not hasattr(predictor, "predict_proba")
 
 
-def _of_torch(module: Any) -> Callable[[np.ndarray], Any]:
+def _of_torch(module: Any) -> Callable[[Any], Any]:
     import torch
+
+    from engram.models import several
 
     first = next(module.parameters(), None)
     device = torch.device("cpu") if first is None else first.device
 
-    def call(inputs: np.ndarray) -> Any:
+    def call(inputs: Any) -> Any:
         module.eval()
         with torch.no_grad():
-            return module(torch.from_numpy(np.array(inputs)).to(device))
+            return several.called(module, several.to_torch(inputs, device))
 
     return call
 

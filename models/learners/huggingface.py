@@ -16,7 +16,8 @@ import torch
 from engram.models.config import TrainingConfig
 from engram.models.families import ModelError
 from engram.models.learners import scores
-from engram.models.learners.task import Rows, Said, Task
+from engram.models.learners.task import Said, Task
+from engram.models.several import to_torch
 
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 OPTIMIZERS = {"adamw": "adamw_torch", "sgd": "sgd"}
@@ -87,7 +88,7 @@ class _Rows(torch.utils.data.Dataset):
     """A task's training rows as its model names them."""
 
     def __init__(self, task: Task, model: Any):
-        self.inputs, self.name = _inputs(model, task.train), model.main_input_name
+        self.inputs = _inputs(model, task.train.inputs)
         targets = torch.from_numpy(np.array(task.train.targets))
         self.targets = targets[:, 0] if targets.dim() == 2 and targets.shape[1] == 1 else targets
 
@@ -95,26 +96,32 @@ class _Rows(torch.utils.data.Dataset):
         return len(self.targets)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {self.name: self.inputs[index], "labels": self.targets[index]}
+        own = {name: each[index] for name, each in self.inputs.items()}
+        return {**own, "labels": self.targets[index]}
 
 
-def _inputs(model: Any, rows: Rows | np.ndarray) -> torch.Tensor:
-    """Inputs as the model wants them: whole numbers where they are tokens, a channel where images have none."""
-    inputs = torch.from_numpy(np.array(rows.inputs if isinstance(rows, Rows) else rows))
-    if model.main_input_name == "pixel_values" and inputs.dim() == 3:
+def _inputs(model: Any, rows: Any) -> dict[str, torch.Tensor]:
+    """Inputs as the model wants them: whole numbers where they are tokens, a channel where images have none; several
+    by the names that the data give them."""
+    if isinstance(rows, dict):
+        found: dict[str, torch.Tensor] = to_torch(rows)
+        return found
+    inputs, name = to_torch(rows), model.main_input_name
+    if name == "pixel_values" and inputs.dim() == 3:
         inputs = inputs[:, None]
-    return inputs.long() if model.main_input_name == "input_ids" else inputs
+    return {name: inputs.long() if name == "input_ids" else inputs}
 
 
 def _predictor(model: Any, size: int) -> Any:
-    def predict(inputs: np.ndarray) -> np.ndarray:
+    def predict(inputs: Any) -> np.ndarray:
         model.eval()
-        rows = _inputs(model, inputs)
+        rows, pieces = _inputs(model, inputs), []
+        count = len(next(iter(rows.values())))
         with torch.no_grad():
-            pieces = [
-                model(**{model.main_input_name: piece.to(model.device)}).logits.float().cpu()
-                for piece in rows.split(max(size, 64))
-            ]
+            for start in range(0, count, max(size, 64)):
+                piece = {n: each[start : start + max(size, 64)] for n, each in rows.items()}
+                said = model(**{n: each.to(model.device) for n, each in piece.items()})
+                pieces.append(said.logits.float().cpu())
         return torch.cat(pieces).numpy()
 
     return predict

@@ -35,10 +35,10 @@ def train(task: Task, thing: Any, given: dict[str, Any], training: TrainingConfi
         )
     epochs = scores.epochs_of(training, len(task.train))
 
-    def seen(inputs: np.ndarray) -> np.ndarray:
+    def seen(inputs: Any) -> Any:
         return inputs.transpose(0, 2, 3, 1) if last else inputs
 
-    def predict(inputs: np.ndarray) -> np.ndarray:
+    def predict(inputs: Any) -> np.ndarray:
         found: np.ndarray = model.predict(seen(inputs), batch_size=training.batch_size, verbose=0)
         return found
 

@@ -25,7 +25,7 @@ class Kind:
 
     about: for the plan, after "your"; module: below engram.models.learners, with `train(task, thing, given, training)`
     and `checked(thing, given, chosen)`: "10 classes", "3 labels" or, of values, None; takes: sections besides model.options whose keys it heeds; labels: whether it
-    is trained where an example may have several labels.
+    is trained where an example may have several labels; several: whether it takes several inputs an example.
     """
 
     name: str
@@ -33,13 +33,14 @@ class Kind:
     module: str
     takes: tuple[str, ...] = ()
     labels: bool = False
+    several: bool = False
 
 
 ESTIMATOR = Kind("estimator", "estimator", "estimators", labels=True)
-FUNCTION = Kind("function", "function", "functions", ("model", "training"), labels=True)
-LIGHTNING = Kind("lightning", "LightningModule", "lightning", ("model", "training"))
-HUGGINGFACE = Kind("huggingface", "Hugging Face model", "huggingface", ("training",))
-KERAS = Kind("keras", "Keras model", "keras_models", ("model", "training"))
+FUNCTION = Kind("function", "function", "functions", ("model", "training"), True, True)
+LIGHTNING = Kind("lightning", "LightningModule", "lightning", ("model", "training"), several=True)
+HUGGINGFACE = Kind("huggingface", "Hugging Face model", "huggingface", ("training",), several=True)
+KERAS = Kind("keras", "Keras model", "keras_models", ("model", "training"), several=True)
 
 
 def of(family: str) -> Kind | None:

@@ -10,14 +10,14 @@ import logging
 import warnings
 from typing import Any
 
-import numpy as np
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset
 
 from engram.models.config import TrainingConfig
 from engram.models.families import ModelError
 from engram.models.learners import scores
 from engram.models.learners.task import Rows, Said, Task
+from engram.models.several import to_torch
 
 
 def train(task: Task, thing: Any, given: dict[str, Any], training: TrainingConfig) -> Said:
@@ -50,10 +50,10 @@ def train(task: Task, thing: Any, given: dict[str, Any], training: TrainingConfi
         )
         order = torch.Generator().manual_seed(task.seed)
         loaders = [
-            DataLoader(_rows(task.train), training.batch_size, shuffle=True, generator=order)
+            DataLoader(_Pairs(task.train), training.batch_size, shuffle=True, generator=order)
         ]
         if task.validation and _overrides(lightning, thing, "validation_step"):
-            loaders.append(DataLoader(_rows(task.validation), training.batch_size))
+            loaders.append(DataLoader(_Pairs(task.validation), training.batch_size))
         trainer.fit(module, *loaders)
     count = sum(p.numel() for p in module.parameters())
     return Said(module.to(task.device).eval(), parameters=count)
@@ -88,8 +88,23 @@ def _reporter(lightning: Any, task: Task, training: TrainingConfig, epochs: int)
     return Reporter()
 
 
-def _rows(rows: Rows) -> TensorDataset:
-    return TensorDataset(torch.from_numpy(rows.inputs), torch.from_numpy(np.array(rows.targets)))
+class _Pairs(Dataset):
+    """Pairs of an example's inputs (several: by their names) and its target."""
+
+    def __init__(self, rows: Rows):
+        self.inputs, self.targets = to_torch(rows.inputs), to_torch(rows.targets)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Any, torch.Tensor]:
+        inputs = self.inputs
+        some = (
+            {n: each[index] for n, each in inputs.items()}
+            if isinstance(inputs, dict)
+            else inputs[index]
+        )
+        return some, self.targets[index]
 
 
 def built_with(thing: Any, given: dict[str, Any]) -> dict[str, Any]:

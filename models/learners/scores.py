@@ -78,12 +78,10 @@ def with_training(
     return {**said, **given}
 
 
-def made(
-    thing: Callable[..., Any], shape: tuple[int, ...], outputs: int, given: dict[str, Any]
-) -> Any:
+def made(thing: Callable[..., Any], shape: Any, outputs: int, given: dict[str, Any]) -> Any:
     """A model: called with shape and outputs where it names them first, and with what the study says."""
     import inspect
 
     names = [n for n in inspect.signature(thing).parameters if n not in given]
-    lead = (tuple(shape), outputs) if names[:2] == ["shape", "outputs"] else ()
+    lead = (shape, outputs) if names[:2] == ["shape", "outputs"] else ()
     return thing(*lead, **given)

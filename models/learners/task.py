@@ -17,12 +17,12 @@ import numpy as np
 class Rows:
     """Examples as numpy arrays, a copy that may be changed; false where there are none.
 
-    inputs: [N, ...] as the dataset has them; targets: [N] labels from 0 on, or [N] or [N, K] values, or bool [N, L] where
+    inputs: [N, ...] as the dataset has them, several of an example by their names; targets: [N] labels from 0 on, or [N] or [N, K] values, or bool [N, L] where
     a row may have several labels; ids: [N],
     the person's own names of the rows.
     """
 
-    inputs: np.ndarray
+    inputs: Any  # an array, or {name: array}
     targets: np.ndarray
     ids: np.ndarray
 
@@ -39,7 +39,7 @@ class Task:
     model.options. seed: the replica's own, in [0, 2^31); torch, numpy and Python's random are already set to it.
     device: "cpu" or "cuda". folder: to write in, empty at first, the same when the trial is taken up again, and
     removed once it is over. classes: None for a regression; outputs: classes, or values to predict; shape: of one
-    example; replica: its number.
+    example, of several inputs {name: shape}; replica: its number.
     """
 
     train: Rows
@@ -51,7 +51,7 @@ class Task:
     folder: Path
     classes: int | None
     outputs: int
-    shape: tuple[int, ...]
+    shape: Any
     replica: int
     image: bool = False
     _report: Callable[[int, dict[str, float]], None] = field(

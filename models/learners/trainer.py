@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engram.models import named
+from engram.models import named, several
 from engram.models.config import SHAPE_KEYS, ModelConfig, TrainingConfig
 from engram.models.explain import in_their_code
-from engram.models.families import ModelError
+from engram.models.families import ModelError, Shape
 from engram.models.learners import answers, kinds, scores
 from engram.models.learners.replicas import SETS, Learned, Replica
 from engram.models.learners.running import Run, Told
@@ -38,6 +38,7 @@ class Material:
     """What the replicas are trained and looked at on: arrays, and numbers of rows in them.
 
     inputs, targets, ids: [n, ...] the pool, as trained on; validation, measured: rows of it; test_inputs.
+    shape: of an example, which knows what stands where in a row of several inputs.
     """
 
     inputs: Any
@@ -50,10 +51,15 @@ class Material:
     classes: int | None
     outputs: int
     image: bool
+    shape: Shape
 
     def rows(self, index: np.ndarray) -> Rows:
         """Rows of the pool, copied."""
-        return Rows(np.array(self.inputs[index]), self.targets[index], self.ids[index])
+        return Rows(self.seen(self.inputs[index]), self.targets[index], self.ids[index])
+
+    def seen(self, inputs: Any) -> Any:
+        """Inputs as a learner has them, copied: an array, or several by their names."""
+        return several.arrays(np.array(inputs), several.members_of(self.shape))
 
 
 class LearnerTrainer:
@@ -192,7 +198,7 @@ class LearnerTrainer:
             folder=folder,
             classes=material.classes,
             outputs=material.outputs,
-            shape=tuple(material.inputs.shape[1:]),
+            shape=several.shapes(material.shape),
             replica=number,
             image=material.image,
         )
@@ -209,7 +215,9 @@ class LearnerTrainer:
         }
         with in_their_code(self._thing, "the predictor that it returned"):
             raw = {
-                name: answers.ask(predictor, np.array(rows), self.classification or self.labels)
+                name: answers.ask(
+                    predictor, material.seen(rows), self.classification or self.labels
+                )
                 for name, rows in inputs.items()
                 if len(rows)
             }

@@ -215,7 +215,7 @@ class CohortTrainable(tune.Trainable):
             configuration.model,
             configuration.training,
             count,
-            dataset.inputs.shape[1:],
+            dataset.shape,
             dataset.outputs,
             dataset.kind == "image",
             device,

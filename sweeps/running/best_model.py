@@ -95,7 +95,7 @@ class Saver:
         self.prepare()
         network = (
             configuration.model,
-            data.inputs.shape[1:],
+            data.shape,
             data.outputs,
             data.kind == "image",
             data.tokens,

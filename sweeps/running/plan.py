@@ -162,6 +162,8 @@ def _shape(facts: Facts) -> str:
     kind = f"{facts.classes} ordered classes" if facts.ordinal else kind
     kind = f"{facts.labels} labels" if facts.labels else kind
     kind += f" of {facts.values} values" if kind == "regression" and facts.values > 1 else ""
+    if facts.kind == "several":
+        return f"several inputs, {kind}"  # what they are is among the notes
     return f"{facts.kind} of {' x '.join(map(str, facts.shape))}, {kind}"
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engram import files
+from engram.models.config import SHAPE_KEYS
 from engram.sweeps.results import boards, inventory, tables
 from engram.sweeps.running.curves import Curves, curves_of
 from engram.sweeps.running.events import Listener, Record
@@ -383,6 +384,9 @@ def _best_metrics(found: Sequence[boards.Board]) -> dict[str, float]:
 def _definition(study: Study) -> dict[str, Any]:
     """The study as it was understood, for whoever reads it later; passwords in addresses left out."""
     definition = study.model_dump(mode="json")
+    # Else what the study leaves to a class of one's own among swept families would be said once it is read again.
+    left = set(SHAPE_KEYS) - study.model.model_fields_set
+    definition["model"] = {k: v for k, v in definition["model"].items() if k not in left}
     uri = definition["tracking"]["uri"]
     definition["tracking"]["uri"] = None if uri is None else store.without_password(uri)
     return definition

@@ -52,7 +52,7 @@ def check_data(study: Study) -> list[Problem]:
         except catalog.DataError as error:
             problems.append(_problem(study, config, error))
     facts = next((facts for facts in described.values() if facts is not None), None)
-    unread = _check_tokens(study, facts) + _check_right_or_wrong(study, facts)
+    unread = _check_inputs(study, facts) + _check_right_or_wrong(study, facts)
     unread += _check_loss(study, facts)
     problems += unread or _check_family(study, facts)
     return problems + list(metric_checks.problems(study, facts))
@@ -86,9 +86,9 @@ def _data_configurations(study: Study) -> Iterator[DataConfig]:
         yield DataConfig(**{**base, **dict(zip(names, values, strict=True))})
 
 
-def _check_tokens(study: Study, facts: Facts | None) -> list[Problem]:
-    """Families that cannot read tokens."""
-    if facts is None or facts.tokens is None:
+def _check_inputs(study: Study, facts: Facts | None) -> list[Problem]:
+    """Families that cannot read tokens, or several inputs an example."""
+    if facts is None or (facts.tokens is None and facts.kind != "several"):
         return []
     from engram.models import family
     from engram.models.learners import kinds
@@ -98,8 +98,14 @@ def _check_tokens(study: Study, facts: Facts | None) -> list[Problem]:
     for configuration in configurations(study):
         model = configuration.model
         try:
-            if kinds.of(model.family) is None:
-                family.for_tokens(model, facts.tokens)
+            kind = kinds.of(model.family)
+            if kind is None:
+                family.for_several(family.for_tokens(model, facts.tokens), facts.shape)
+            elif facts.kind == "several" and not kind.several:
+                raise family.ModelError(
+                    f"model.family = {model.family} takes one input, and an example has several: take a network of your own "
+                    "or a training function"
+                )
             elif facts.every_step:
                 raise family.ModelError(
                     f"model.family = {model.family} gives one answer an example, and here each position has a "
@@ -219,7 +225,9 @@ def _class_misfit(
         said = first.partition(" is ")[2] or first
         return (f"is {said}", fix or "name a subclass of torch.nn.Module"), "model.family"
     own = study.model.model_copy(update={"family": path})
-    given = family.for_tokens(own, facts.tokens if facts else None).given()
+    given = own.given()
+    if facts is not None:
+        given = family.for_several(family.for_tokens(own, facts.tokens), facts.shape).given()
     swept: dict[str, tuple[Scalar, ...]] = {}
     for key, axis in study.sweep.items():
         section, _, name = key.partition(".")

@@ -67,7 +67,7 @@ def _loaded(source: str) -> Some:
         targets = targets[:, None]
     return Some(
         Examples(torch.tensor(data.inputs[:COUNT]), targets),
-        tuple(data.inputs.shape[1:]),
+        data.shape,
         data.outputs,
         data.kind == "image",
         data.tokens,

@@ -32,8 +32,9 @@ def make_cohort(
     for replica in range(first, replicas.count):
         with streams.forked():
             streams.seed_all(streams.key(replicas.seed, purpose, replica))
-            shape = dataset.inputs.shape[1:]
-            modules.append(build(configuration.model, shape, outputs, image, dataset.tokens))
+            modules.append(
+                build(configuration.model, dataset.shape, outputs, image, dataset.tokens)
+            )
     automatic = default_stack(configuration.model.family, device, replicas.count, image)
     stack = automatic if replicas.stack == "auto" else replicas.stack
     return ways.cohort(modules, device, stack, way(configuration, dataset, device))
@@ -47,7 +48,7 @@ def way(configuration: Configuration, dataset: Dataset, device: torch.device) ->
     case = ways.Case(
         configuration.model,
         with_named_weights(configuration.training, dataset.names),
-        tuple(dataset.inputs.shape[1:]),
+        dataset.shape,
         dataset.outputs,
         dataset.kind == "image",
         few,
@@ -62,4 +63,4 @@ def way(configuration: Configuration, dataset: Dataset, device: torch.device) ->
 def augment_of(configuration: Configuration, dataset: Dataset) -> Augment | None:
     """The augmentation that a configuration asks for."""
     transform = augmentation.get(configuration.data.augmentation, dataset.kind)
-    return None if transform is None else (transform, transform.uniforms(dataset.inputs.shape[1:]))
+    return None if transform is None else (transform, transform.uniforms(dataset.shape))

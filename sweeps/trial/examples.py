@@ -14,6 +14,7 @@ from engram.data import subsets
 from engram.measures import intervals, left_out, membership, memorization
 from engram.measures.intervals import Interval
 from engram.measures.left_out import Groups
+from engram.models import several
 from engram.sweeps.study.sections import MeasuresConfig
 from engram.sweeps.trial import landscape, probes, tokens
 from engram.sweeps.trial.record_writer import RecordWriter
@@ -164,6 +165,11 @@ def _keep_memorization(trial: Trial, found: memorization.Memorization, note: Rec
 def _shown(trial: Trial, ids: np.ndarray) -> np.ndarray:
     """Examples as people look at them: arrays, or texts."""
     found, inputs = trial.dataset.tokens, trial.dataset.inputs[ids]
+    if (
+        trial.dataset.members is not None
+    ):  # the first picture among several inputs, else all of them in a row
+        each = several.arrays(inputs, trial.dataset.members).values()
+        return next((one for one in each if one.ndim > 2 and one.dtype == np.float32), inputs)
     if found is None:
         return inputs
     between = "" if max(map(len, found.words[1:])) == 1 else " "

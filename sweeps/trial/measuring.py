@@ -366,7 +366,7 @@ def _cost(trial: Trial) -> dict[str, float]:
     trainer, record = trial.trainer, trial.history[-1]
     if trainer.cohort.way == "learner":
         return {}
-    parameters, shape = trainer.cohort.parameter_count, trial.dataset.inputs.shape[1:]
+    parameters, shape = trainer.cohort.parameter_count, trial.dataset.shape
     uses = families.uses(trial.configuration.model.family, shape)
     seen = record.step * min(trial.configuration.training.step_size, trial.members.shape[1])
     found = {

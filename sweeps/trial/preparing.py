@@ -61,6 +61,7 @@ def prepare(
             dataset.classes,
             dataset.outputs,
             dataset.kind == "image",
+            dataset.shape,
         )
         learner = learner_of(configuration, material, members, first, device, scratch)
         return LearnedTrial(configuration, dataset, learner, members, pool_ids, targets, wrong, ids)

@@ -104,7 +104,8 @@ class Trial:
 
     def built_with(self) -> dict[str, Any]:
         """Every argument that the networks were built with."""
-        return family.built_with(self.configuration.model)
+        dataset = self.dataset
+        return family.built_with(self.configuration.model, dataset.shape, dataset.tokens)
 
     def warnings(self, wanted: MeasuresConfig) -> Iterator[str]:
         """What a reader must know of how it was trained."""

@@ -427,12 +427,11 @@ def test_map_style_datasets_are_taken_as_they_are(module):
     assert "has the columns a, b, label" in refused(f"{module}:columns").rule
 
 
-def test_several_inputs_are_refused_with_what_to_do(module):
-    for name, where in (("inputs", "the input of item 0 of the dataset"), ("mapped", "x")):
-        error = refused(f"{module}:{name}")
-        assert error.rule.startswith(f"{where} is a mapping of 2 inputs (image, meta)")
-        assert "take it apart in your network's forward" in error.fix
-    assert "join several inputs" in refused(f"{module}:columns").fix
+def test_several_inputs_are_given_by_name(module):
+    for name in ("inputs", "mapped"):
+        made = load(DataConfig(name=f"{module}:{name}"))
+        assert [member.name for member in made.members] == ["image", "meta"]
+    assert "({name: input, ...}, target)" in refused(f"{module}:columns").fix
 
 
 def test_targets_at_each_position_are_of_one_length(module):
