@@ -16,6 +16,8 @@ from engram.data.config import DataConfig
 from engram.data.dataset import DataError
 from engram.data.raw import Raw, bad, finite
 
+NONE = -1  # the target of a position that has none
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -23,7 +25,7 @@ class Targets:
     None); test_values likewise.
 
     names: the person's own name of each class, or of each of several values. notes: what was decided. ordinal: whether
-    labels are ranks.
+    labels are ranks. every_step: labels are int64 [n, T], one a position, NONE where a position has none.
     """
 
     values: np.ndarray
@@ -32,11 +34,12 @@ class Targets:
     names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     ordinal: bool = False
+    every_step: bool = False
 
     @property
     def labels(self) -> np.ndarray | None:
-        """The labels; None for regression."""
-        return None if self.classes is None else self.values
+        """The label of each row; None where it has none, or several."""
+        return None if self.classes is None or self.every_step else self.values
 
     def tested(self, rows: np.ndarray) -> np.ndarray:
         """The targets of these rows of the test set: of its own, or of the only set there is."""
@@ -44,7 +47,7 @@ class Targets:
 
     def refuse_unlearned(self, raw: Raw, config: DataConfig, pool: np.ndarray) -> None:
         """Refuse classes that the pool lacks, and those with one row, which no split can share."""
-        if self.classes is None or self.names is None:
+        if self.labels is None or self.names is None or self.classes is None:
             return
         counts = np.bincount(self.values, minlength=self.classes)
         lost = np.bincount(self.values[pool], minlength=self.classes) == 0
@@ -72,6 +75,8 @@ def labelled(raw: Raw, config: DataConfig) -> Targets:
     if config.levels is not None and config.task not in ("auto", "ordinal"):
         rule = f"names ordered classes, and data.task is {config.task}"
         raise DataError("data.levels", _listed(config), rule, "write task: ordinal")
+    if raw.kind == "tokens" and np.shape(raw.targets) == raw.inputs.shape:
+        return _at_each_position(raw, config)
     targets, notes = _column(raw.targets, "y", config)
     test = None
     if raw.test_targets is not None:
@@ -102,6 +107,44 @@ def labelled(raw: Raw, config: DataConfig) -> Targets:
     if targets.dtype.kind == "f":
         finite(raw, targets, "y", config)
     return _classification(raw, targets, test, config, notes)
+
+
+def _at_each_position(raw: Raw, config: DataConfig) -> Targets:
+    """A target for each token: the next one, a tag; NONE counts nowhere."""
+    if config.task not in ("auto", "classification"):
+        rule = "is of one target an example, and here each position has one"
+        raise DataError("data.task", config.task, rule, "leave it at auto")
+    found = np.asarray(raw.targets)
+    test = None if raw.test_targets is None else np.asarray(raw.test_targets)
+    positions(found, "y", config)
+    classes = int(found.max()) + 1
+    if test is not None:
+        if test.shape != raw.test_inputs.shape:
+            rule = f"y_test has shape {test.shape}, and x_test {raw.test_inputs.shape}"
+            raise bad(config, rule, "give a target for each token")
+        positions(test, "y_test", config)
+        if test.max() >= classes:
+            rule = f"y_test has the target {test.max()}, and y none above {classes - 1}"
+            raise bad(config, rule, "number them alike in both")
+    without = int((found == NONE).sum())
+    note = f"a target at each position, {classes} classes"
+    note += f"; {without:,} positions have none ({NONE}), and count nowhere" if without else ""
+    whole = None if test is None else test.astype(np.int64)
+    names = tuple(map(str, range(classes)))
+    return Targets(found.astype(np.int64), whole, classes, names, (note,), every_step=True)
+
+
+def positions(targets: np.ndarray, name: str, config: DataConfig) -> None:
+    """Refuse targets at each position that are no whole numbers from 0 on or NONE, and examples without any."""
+    if targets.dtype.kind not in "iu" or (targets < NONE).any():
+        rule = f"{name} has a target at each position, and some are no whole numbers from 0 on"
+        raise bad(
+            config, rule, f"number the classes from 0, and write {NONE} where there is no target"
+        )
+    empty = (targets == NONE).all(axis=1)
+    if empty.any():
+        rule = f"{name}[{int(empty.argmax())}] has no target at any position"
+        raise bad(config, rule, "leave such examples out")
 
 
 def _classification(

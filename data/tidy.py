@@ -16,7 +16,14 @@ from engram.data.config import DataConfig
 from engram.data.dataset import KINDS, DataError, Dataset, Division, assemble, digest
 from engram.data.inputs import has_text, numbers, read, rows_of, shaped
 from engram.data.raw import Raw, bad, one_input
-from engram.data.targets import Targets, labelled, refuse_hidden_classes, values_of
+from engram.data.targets import (
+    NONE,
+    Targets,
+    labelled,
+    positions,
+    refuse_hidden_classes,
+    values_of,
+)
 
 LOOKED_FOR_REPEATS = 200_000  # examples up to which the test set is compared with the pool
 
@@ -69,6 +76,8 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
     if kind == "tokens" and tokens is None:
         inputs, test_inputs, tokens, said = numbered.read(inputs, test_inputs, config)
         notes += said
+    if tokens is not None and targets.every_step:
+        tokens = replace(tokens, every_step=True)
     notes += _repeated(inputs, test_inputs)
     ids = _ids(raw.ids, len(raw.targets))
     test_ids = _ids(raw.test_ids, len(raw.test_targets)) if own_test else ids
@@ -87,7 +96,7 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
         class_names=targets.names if targets.classes else None,
         value_names=None if targets.classes else targets.names,
         notes=(*raw.notes, *targets.notes, *notes),
-        division=_division(raw, config, pool, values if targets.classes else None),
+        division=_division(raw, config, pool, None if targets.labels is None else values),
         tokens=tokens,
         test_groups=_test_groups(raw, test),
         ordinal=targets.ordinal,
@@ -259,14 +268,15 @@ def checked(found: Dataset, config: DataConfig) -> Dataset:
             refuse_hidden_classes(np.asarray(targets), name, config)
         else:
             each = np.asarray(targets)
-            if found.every_step and (each < 0).any():
-                rule = f"{name} has a target at each position, and some below 0"
-                fix = "give examples of one length: cut them, or join them into a text as text:FILE does"
-                raise bad(config, rule, fix)
-            _labels(each.reshape(-1) if found.every_step else each, found.classes, name, config)
+            if found.every_step:
+                positions(each, name, config)
+                each = each[each != NONE]
+            _labels(each, found.classes, name, config)
     tokens, inputs, test_inputs = found.tokens, pool[0], test[0]
     if found.kind == "tokens" and tokens is None:
         inputs, test_inputs, tokens, _ = numbered.read(inputs, test_inputs, config)
+    if tokens is not None and tokens.every_step:
+        tokens = replace(tokens, padded=bool((inputs < 0).any() or (test_inputs < 0).any()))
     made = assemble(
         config.name,
         (inputs, found.targets),

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from engram.models.cohort import Cohort, Part
 from engram.models.examples import Examples
-from engram.models.losses import by_token, example_losses
+from engram.models.losses import NONE, by_token, example_losses
 from engram.models.plain import PlainCohort
 
 EVALUATION_FLOATS = 2**22  # activations per evaluation pass: bounds memory, not results
@@ -35,24 +35,32 @@ class Evaluation:
     @torch.no_grad()
     def scores(self, examples: Examples, members: Tensor | None, seed: Seed) -> Tensor:
         """Mean error and loss [2, R], on the device; members [R, m]: each replica on its own examples, None: on all."""
-        count = len(examples) if members is None else members.shape[1]
         kind = torch.float32 if self.device.type == "mps" else torch.float64  # MPS has no doubles
-        total = torch.zeros(2, self.cohort.replicas, dtype=kind, device=self.device)
-        if examples.every_step:
-            count *= examples.targets.shape[1]
+        total = torch.zeros(3, self.cohort.replicas, dtype=kind, device=self.device)
         for part, outputs, index in self._passes(examples, members, seed):
             targets = examples.targets[index]
             if members is None:
                 targets = targets.expand(outputs.shape[0], *targets.shape)
             outputs, targets = by_token(outputs, targets)
+            there = None
+            if examples.every_step:  # a position without a target counts nowhere
+                there, targets = targets != NONE, targets.clamp(min=0)
             losses = example_losses(outputs, targets)
             wrong = losses
             if examples.classification:
                 wrong = (outputs.argmax(-1) != targets).float()
             elif examples.labels:
                 wrong = ((outputs > 0) != targets).float().mean(2)
-            total[:, part.replicas] += torch.stack([wrong.sum(1), losses.sum(1)])
-        return total / count
+            if there is None:
+                found = [
+                    wrong.sum(1),
+                    losses.sum(1),
+                    torch.full_like(losses[:, 0], losses.shape[1]),
+                ]
+            else:
+                found = [wrong.where(there, 0).sum(1), losses.where(there, 0).sum(1), there.sum(1)]
+            total[:, part.replicas] += torch.stack(found)
+        return total[:2] / total[2]
 
     @torch.no_grad()
     def outputs(self, inputs: Tensor, kept: Callable[[Tensor], Tensor], seed: Seed) -> Tensor:

@@ -18,6 +18,7 @@ from engram.models.explain import in_their_code
 from engram.models.families import ModelError
 from engram.models.named import named
 
+NONE = -1  # the target of a position that has none
 # (outputs [R, B, C], targets [R, B, ...], which replicas) -> losses [R, B], and their weights [R, B] or None: equal ones
 Loss = Callable[[Tensor, Tensor, slice], tuple[Tensor, Tensor | None]]
 
@@ -126,10 +127,11 @@ def mean_loss(
     replicas: slice,
     mixed: tuple[Tensor, Tensor] | None = None,
     alone: bool = False,
+    gaps: bool = False,
 ) -> Tensor:
     """Mean loss of each replica [R]; of weighted examples as torch's CrossEntropyLoss(weight) averages them.
 
-    replicas: whose they are; mixed: where examples are mixed, the share [R, B] of each one's own target, and the other's targets.
+    gaps: some targets are -1 and count nowhere, as torch's ignore_index has it. replicas: whose they are; mixed: where examples are mixed, the share [R, B] of each one's own target, and the other's targets.
     alone: of one replica, as a plain loop computes it."""
     if alone and mixed is None and loss is example_loss:
         # As a plain loop has it: the same sum, to the last bit.
@@ -137,7 +139,12 @@ def mean_loss(
             return F.mse_loss(outputs[0], targets[0])[None]
         if targets.dtype == torch.bool:
             return F.binary_cross_entropy_with_logits(outputs[0], targets[0].to(outputs))[None]
-        return F.cross_entropy(outputs[0], targets[0])[None]
+        return F.cross_entropy(outputs[0], targets[0], ignore_index=NONE)[None]
+    if gaps:
+        there = targets != NONE
+        each, weights = loss(outputs, targets.clamp(min=0), replicas)
+        weights = there.to(each) if weights is None else weights.where(there, 0)
+        return each.where(there, 0).sum(1) / weights.sum(1)
     each, weights = loss(outputs, targets, replicas)
     if mixed is not None:
         shares, partners = mixed
@@ -180,11 +187,11 @@ def _weights(config: TrainingConfig, targets: Tensor, members: Tensor) -> Tensor
             len(members), len(given)
         )
     held = targets.cpu()  # sizes that a device could not foresee
-    counts = torch.stack([torch.bincount(held[own], minlength=classes) for own in members.cpu()])
+    each = [held[own] for own in members.cpu()]
+    counts = torch.stack([torch.bincount(own[own != NONE], minlength=classes) for own in each])
     there = (counts > 0).sum(1, keepdim=True)  # as scikit-learn's: over the classes that are there
-    return (
-        ((counts > 0) * members.shape[1] / (there * counts.clamp(min=1))).float().to(targets.device)
-    )
+    weights = (counts > 0) * counts.sum(1, keepdim=True) / (there * counts.clamp(min=1))
+    return weights.float().to(targets.device)
 
 
 def _fitting(weights: Tensor, config: TrainingConfig, classes: int) -> Tensor:

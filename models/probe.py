@@ -96,7 +96,7 @@ def made_up(
         inputs = inputs if tokens is not None else inputs.float()
     targets = torch.zeros(size, outputs) if values else torch.arange(size) % outputs
     if tokens is not None and tokens.every_step:
-        targets = inputs
+        targets = inputs % outputs
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         modules = [build(model, shape, outputs, image, tokens) for _ in range(replicas)]

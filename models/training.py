@@ -23,7 +23,7 @@ from engram.models.config import TrainingConfig
 from engram.models.early_stopping import EarlyStopping
 from engram.models.evaluation import Evaluation, Networks
 from engram.models.examples import Examples
-from engram.models.losses import by_token, mean_loss, training_loss
+from engram.models.losses import NONE, by_token, mean_loss, training_loss
 from engram.models.optimizer import Optimizer
 from engram.models.optimizers import optimizer
 from engram.models.orders import Orders
@@ -85,6 +85,7 @@ class Trainer:
             )
         self.cohort, self.config, self.device = cohort, config, cohort.device
         cohort.every_step = pool.every_step
+        self.gaps = pool.every_step and bool((pool.targets == NONE).any())
         self.pool = pool.to(self.device)
         self.subsets = members.to(self.device)
         more = () if besides is None else (besides.to(self.device),)
@@ -231,11 +232,21 @@ class Trainer:
         for turn, start in enumerate(range(0, whole, size)):
             piece = slice(start, min(start + size, whole))
             own = None if mixed is None else (mixed[0][:, piece], mixed[1][:, piece])
-            loss = self._loss(part, inputs[:, piece], targets[:, piece], own, turn)
+            some, share = targets[:, piece], None
+            if self.gaps:  # what a piece weighs is how many targets it has
+                of = [(wanted != NONE).sum((1, 2)) / wanted.shape[1] for wanted in (some, targets)]
+                share = of[0] / of[1]
+            loss = self._loss(part, inputs[:, piece], some, own, turn, share)
             (loss * ((piece.stop - piece.start) / whole)).backward()
 
     def _loss(
-        self, part: Part, inputs: Tensor, targets: Tensor, mixed: Mixed, turn: int = 0
+        self,
+        part: Part,
+        inputs: Tensor,
+        targets: Tensor,
+        mixed: Mixed,
+        turn: int = 0,
+        share: Tensor | None = None,
     ) -> Tensor:
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"
@@ -243,7 +254,8 @@ class Trainer:
             outputs = self.cohort.forward(part, inputs, turn=turn)
         outputs, targets = by_token(outputs.float(), targets)
         alone = self.cohort.way == "plain"
-        loss = mean_loss(self.loss, outputs, targets, part.replicas, mixed, alone).sum()
+        each = mean_loss(self.loss, outputs, targets, part.replicas, mixed, alone, self.gaps)
+        loss = (each if share is None else each * share).sum()
         if self.config.l1 > 0:
             loss = loss + self.config.l1 * sum(p.abs().sum() for p in part.trained)
         return loss

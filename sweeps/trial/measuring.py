@@ -16,6 +16,7 @@ from engram.measures import convergence, cost, intervals, left_out, new_data
 from engram.measures.left_out import Groups, Rows
 from engram.measures.new_data import Sampling
 from engram.models import families
+from engram.models.losses import NONE
 from engram.sweeps.study.sections import MeasuresConfig
 from engram.sweeps.trial import outcomes, predicted, probes, tokens
 from engram.sweeps.trial.examples import measure_examples
@@ -143,7 +144,8 @@ def _chance_error(trial: Trial) -> float:
     """Error of the constant answer on the pool: the commonest class, or the mean."""
     targets = trial.targets[trial.pool_ids]
     if trial.trainer.classification:
-        return float(1 - np.bincount(targets.reshape(-1)).max() / targets.size)
+        there = targets[targets != NONE]
+        return float(1 - np.bincount(there).max() / there.size)
     if trial.dataset.labels:
         share = targets.mean(axis=0)
         return float(np.minimum(share, 1 - share).mean())
@@ -234,7 +236,8 @@ def _said(trial: Trial, name: str, alive: np.ndarray) -> Predicted:
 def _looked_at(trial: Trial, sets: dict[str, Predicted], note: RecordWriter) -> None:
     """Whether measures of predictions saw all tokens."""
     for name, found in sets.items():
-        if found.targets.size < (all_ := trial.targets_of(name).size):
+        all_ = np.count_nonzero(trial.targets_of(name) != NONE)
+        if found.targets.size < all_:
             note.warn(
                 f"bias, variance and other measures of {name} predictions look at {found.targets.size:,} of its "
                 f"{all_:,} tokens, in windows chosen at random; error and loss are of all"

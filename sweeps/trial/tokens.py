@@ -1,6 +1,6 @@
 """Measures where each position of an example has a target: errors are of tokens, memorization is of windows.
 
-An example is a window of text. What counts right and wrong counts tokens; what asks whether an example was trained
+An example is a window of text, or any tokens; a target of -1 counts nowhere. What counts right and wrong counts tokens; what asks whether an example was trained
 on asks it of the window, whose score is the share of its tokens that are right. Knows no text.
 """
 
@@ -15,6 +15,7 @@ from engram.data.config import ReplicasConfig
 from engram.data.dataset import Dataset
 from engram.measures.exposure import exposure
 from engram.models.examples import Examples
+from engram.models.losses import NONE
 from engram.sweeps.trial.record_writer import RecordWriter
 from engram.sweeps.trial.trial import Trial
 
@@ -39,7 +40,9 @@ def by_token(trial: Trial, name: str) -> tuple[Tensor, np.ndarray]:
     chosen = looked_at(targets, trial.dataset.classes, trial.configuration.replicas)
     index = torch.from_numpy(chosen).to(examples.inputs.device)
     some = Examples(examples.inputs[index], examples.targets[index])
-    return trial.trainer.predict(some).flatten(1, 2), targets[chosen].reshape(-1)
+    outputs, wanted = trial.trainer.predict(some).flatten(1, 2), targets[chosen].reshape(-1)
+    there = wanted != NONE
+    return (outputs, wanted) if there.all() else (outputs[:, there], wanted[there])
 
 
 def answers(dataset: Dataset, replicas: ReplicasConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -47,7 +50,8 @@ def answers(dataset: Dataset, replicas: ReplicasConfig) -> tuple[np.ndarray, np.
     chosen = looked_at(dataset.test_targets, dataset.classes, replicas)
     targets = dataset.test_targets[chosen]
     places = dataset.test_ids[chosen][:, None] + np.arange(1, targets.shape[1] + 1)
-    return targets.reshape(-1), places.reshape(-1)
+    there = targets.reshape(-1) != NONE
+    return targets.reshape(-1)[there], places.reshape(-1)[there]
 
 
 def windows(trial: Trial) -> tuple[np.ndarray, np.ndarray]:
@@ -58,10 +62,12 @@ def windows(trial: Trial) -> tuple[np.ndarray, np.ndarray]:
         some = some.to(trainer.pool.inputs.device)
         inputs, targets = trainer.pool.inputs[some], trainer.pool.targets[some].cpu()
         outputs = trainer.predict(Examples(inputs, targets))  # [R, n, T, C]
-        right.append((outputs.argmax(-1) == targets).double().mean(-1))
-        wanted = targets.expand(outputs.shape[:-1])[..., None]
+        there = targets != NONE  # [n, T]
+        count = there.sum(-1)
+        right.append(((outputs.argmax(-1) == targets) & there).sum(-1) / count.double())
+        wanted = targets.clamp(min=0).expand(outputs.shape[:-1])[..., None]
         each = torch.log_softmax(outputs.double(), -1).gather(-1, wanted)[..., 0]
-        likely.append(each.mean(-1))
+        likely.append(each.where(there, 0).sum(-1) / count)
     return torch.cat(right, 1).numpy(), torch.cat(likely, 1).numpy()
 
 
