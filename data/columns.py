@@ -28,6 +28,7 @@ _WHOLE = re.compile(r"\s*[+-]?\d+\s*")
 _COUNTERS = re.compile(
     r"unnamed: 0.*|index|idx|id|row|row_?id|row_?n(umber|o|r)?|nr|no|number", re.IGNORECASE
 )
+_IDS = re.compile(r"unnamed: 0.*|index|idx|(row_?)?id|uuid|guid", re.IGNORECASE)
 ENOUGH = 8  # rows from which on 0, 1, 2, ... is no coincidence
 
 
@@ -72,6 +73,7 @@ def take_index(
         config.index == "first"
         or drop_first
         or (counting and (not first or _is_counter(first, rows)))
+        or _is_id(first, values)
     ):
         which = f"the first column, {first!r}," if first else "the first column, without a name,"
         does = "counts the rows" if counting else "names the rows"
@@ -96,6 +98,12 @@ def take_index(
 
 def _is_counter(name: str, rows: int) -> bool:
     return rows >= ENOUGH and _COUNTERS.fullmatch(name) is not None
+
+
+def _is_id(name: str, values: pd.Series) -> bool:
+    """Whether a column is called an id, and has another whole number or text in each row."""
+    named = len(values) >= ENOUGH and _IDS.fullmatch(name) is not None
+    return named and values.is_unique and bool(values.notna().all()) and not _fractional(values)
 
 
 def _counts(values: pd.Series) -> bool:

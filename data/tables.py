@@ -16,6 +16,7 @@ from engram.data import categories, delimited, folds, roles, second
 from engram.data.columns import MISSING, NUMBER
 from engram.data.config import DataConfig
 from engram.data.dataset import DataError, Kind
+from engram.data.items import TARGETS
 from engram.data.numbered import Texts, refuse_without_text
 from engram.data.raw import Raw, bad, file
 from engram.data.sources import Asked
@@ -76,6 +77,7 @@ def table(
     rest = [name for name in names if name not in taken.values()]
     if target is None and inputs is None:
         _refuse_one_of_several(frame[rest], config)
+        _refuse_another(rest, config)
     target = (rest[-1] if rest else names[-1]) if target is None else target
     chosen = (target,) if isinstance(target, str) else target
     target = chosen[0] if len(chosen) == 1 else chosen
@@ -97,6 +99,8 @@ def table(
         notes=(*said, *notes),
     )
     features = frame.drop(columns=[*chosen, *taken.values()])
+    if inputs is None and isinstance(target, str) and not _holds_lists(frame[target]):
+        raw = replace(raw, notes=(*raw.notes, *_told_by_one(features, frame[target])))
     if inputs is None:
         raw = _featured(raw, features, config)
     return _without_missing(raw, config) if config.missing == "drop" else raw
@@ -208,6 +212,38 @@ def _check_targets(
             raise DataError(f"data.{key}", target, "is the target too", "name another column")
         if targets.count(target) > 1:
             raise DataError("data.target", target, "is named twice", "name each column once")
+
+
+def _refuse_another(names: list[str], config: DataConfig) -> None:
+    """Refuse to take the last column as the target where another one is called so."""
+    called = [name for name in names if name.strip().lower() in TARGETS]
+    if called and names[-1] not in called:
+        rule = f"takes the last column, {names[-1]!r}, and there is one called {called[0]!r}"
+        fix = f"write data.target: {called[0]}, or data.target: {names[-1]}"
+        raise DataError("data.target", "null", rule, fix)
+
+
+def _told_by_one(features: pd.DataFrame, target: pd.Series) -> list[str]:
+    """A sentence about each feature that alone tells what the target of every row is."""
+    import pandas as pd
+
+    codes, values = pd.factorize(target)
+    # Of values that seldom come again any number of a row tells which row it is: the same numbers alone are a copy.
+    seldom = len(values) > len(codes) / 2
+    found = []
+    for name in features.columns:
+        if _holds_lists(features[name]) or not np.array_equal(
+            pd.factorize(features[name])[0], codes
+        ):
+            continue
+        if seldom:
+            one, other = (pd.to_numeric(c, errors="coerce") for c in (features[name], target))
+            if not np.array_equal(one.to_numpy(float), other.to_numpy(float)):
+                continue
+        found.append(
+            f"column {name!r} alone tells the target of every row: leave it out if it was made from it"
+        )
+    return found
 
 
 def _refuse_one_of_several(frame: pd.DataFrame, config: DataConfig) -> None:

@@ -45,13 +45,15 @@ class Targets:
         """The targets of these rows of the test set: of its own, or of the only set there is."""
         return (self.values if self.test_values is None else self.test_values)[rows]
 
-    def refuse_unlearned(self, raw: Raw, config: DataConfig, pool: np.ndarray) -> None:
-        """Refuse classes that the pool lacks, and those with one row, which no split can share."""
+    def refuse_unlearned(
+        self, raw: Raw, config: DataConfig, pool: np.ndarray, own: bool = False
+    ) -> None:
+        """Refuse classes that the pool lacks, and those with one row, which no split can share; own: it is the person's."""
         if self.labels is None or self.names is None or self.classes is None:
             return
         counts = np.bincount(self.values, minlength=self.classes)
         lost = np.bincount(self.values[pool], minlength=self.classes) == 0
-        single = counts == 1
+        single = (counts == 1) & (not own)
         if not (lost | single).any():
             return
         first = int((single if single.any() else lost).argmax())
@@ -67,7 +69,7 @@ class Targets:
             else f"{subject} {verb} all rows in the test set"
         )
         fix = "drop these rows, merge the classes, or name a test set of your own as data.test"
-        raise bad(config, rule, fix)
+        raise bad(config, rule, "train on some of them too, or drop them" if own else fix)
 
 
 def labelled(raw: Raw, config: DataConfig) -> Targets:

@@ -181,7 +181,9 @@ def _split(
             )
         if len(pool) < 2:
             raise DataError("data.split", config.split, "leaves no pool", "mark rows as train")
-        by = config.split if config.indices is None else Path(config.indices).name
+        targets.refuse_unlearned(raw, config, pool, own=True)
+        by = "folders" if config.split is None else config.split
+        by = by if config.indices is None else Path(config.indices).name
         left = rows - len(pool) - len(test)
         out = f"; {left:,} rows are in no part" if left else ""
         return pool, test, [f"split by {by}: {len(pool):,} and {len(test):,} for test{out}"]

@@ -78,6 +78,18 @@ def by_name(module: nn.Module, shape: Shape) -> nn.Module:
     return module
 
 
+class OfRows(nn.Module):
+    """A network of several inputs as one of rows, without a hook: what can be exported."""
+
+    def __init__(self, network: nn.Module, members: tuple[Member, ...]):
+        super().__init__()
+        self.network, self.members = network, members
+
+    def forward(self, rows: Tensor) -> Tensor:
+        found: Tensor = self.network(**tensors(rows, self.members))
+        return found
+
+
 def said(module: nn.Module, rows: Tensor) -> str:
     """The call of a network's forward with such rows, as its author would write it."""
     hooks = module._forward_pre_hooks.values()
@@ -103,7 +115,7 @@ def tensors(rows: Tensor, members: tuple[Member, ...]) -> dict[str, Tensor]:
     """Rows [B, numbers] as each input [B, ...], whole numbers as int64."""
     found, start = {}, 0
     for member in members:
-        piece = rows[:, start : start + member.size].reshape(len(rows), *member.shape)
+        piece = rows[:, start : start + member.size].reshape(-1, *member.shape)
         found[member.name] = piece if member.whole is None else piece.long()
         start += member.size
     return found

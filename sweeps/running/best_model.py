@@ -134,6 +134,7 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides
     logging.basicConfig(level=logging.WARNING)
     folder = Path(sys.argv[-1])
+    from engram.models import several
     from engram.models.cohort import put
     from engram.models.family import build
     from engram.sweeps.tracking import model as models
@@ -146,6 +147,8 @@ def serve() -> None:
         return
     stacked = checkpoint.decode(weights)[0]["trainer"]["cohort"]
     module = put(build(*network), stacked, replica)
+    if (members := several.members_of(network[1])) is not None:
+        module = several.OfRows(module, members)
     _marker(folder / MODEL).unlink(missing_ok=True)
     serialization = models.save(folder / MODEL, module.eval(), example)
     files.write(_marker(folder / MODEL), f"{tag} {serialization}")  # last: it is there

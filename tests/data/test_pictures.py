@@ -264,6 +264,15 @@ def test_class_folders_with_a_test_set(tmp_path):
     assert "beside" in refused(f"images:{tmp_path}").rule
 
 
+def test_a_class_in_the_test_folder_alone_is_refused(tmp_path):
+    for part, kinds in (("train", ("cat", "dog")), ("test", ("cat", "cow"))):
+        for i, kind in enumerate(kinds * 4):
+            folder = tmp_path / part / kind
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(RGB[i]).save(folder / f"{i}.png")
+    assert "class 'cow'" in refused(f"images:{tmp_path}").rule
+
+
 def test_unusable_folders(tmp_path):
     assert "no folder" in refused(f"images:{tmp_path / 'none'}").rule
     assert "no pictures" in refused(f"images:{tmp_path}").rule

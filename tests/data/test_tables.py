@@ -41,6 +41,18 @@ READ = {
     "plain": (PLAIN, {}, ("0", "1"), ""),
     "words": (text(A, B, LETTERS), {}, ("no", "yes"), ""),
     "semicolon": (text(A, B, Y, header="a;b;y", separator=";"), {}, ("0", "1"), "semicolon"),
+    "an id out of order": (
+        text(A, B, Y, header="id,a,b,y", start=[SHUFFLED]),
+        {},
+        ("0", "1"),
+        "'id', names the rows",
+    ),
+    "an id of texts": (
+        text(A, B, Y, header="ID,a,b,y", start=[CITIES]),
+        {},
+        ("0", "1"),
+        "'ID', names the rows",
+    ),
     "tab": (text(A, B, Y, header="a\tb\ty", separator="\t"), {}, ("0", "1"), "tab"),
     "pipe": (text(A, B, Y, header="a|b|y", separator="|"), {}, ("0", "1"), "pipe"),
     "blanks": (text(A, B, Y, header="a   b  y", separator="   "), {}, ("0", "1"), "space"),
@@ -329,6 +341,23 @@ REFUSED = {
     "an index that is not there": (PLAIN, {"index": "town"}, "0 such columns", "a, b, y"),
     "a quote that is never closed": (PLAIN + '1,"2,1\n', {}, "line 26", ""),
     "a group column that is not there": (PLAIN, {"groups": "site"}, "no such column", "a, b, y"),
+    "a target that is not the last": (
+        text(LETTERS, A, B, header="Label,a,b"),
+        {},
+        "takes the last column, 'b', and there is one called 'Label'",
+        "write data.target: Label, or data.target: b",
+    ),
+    "a class in the test rows alone": (
+        text(
+            np.where(np.arange(ROWS) < 3, "test", "train"),
+            A,
+            np.where(np.arange(ROWS) < 3, "rare", LETTERS),
+            header="part,a,y",
+        ),
+        {"split": "part"},
+        "class 'rare' (line 2) has all rows in the test set",
+        "train on some of them too",
+    ),
     "words of a split": (PLAIN, {"split": "b"}, f"line 2 says '{B[0]}'", "train, validation"),
 }
 
@@ -339,6 +368,19 @@ def test_refused_with_place_counts_and_remedy(tmp_path, name):
     error = refused(write(tmp_path, content), **keys)
     assert rule in error.rule
     assert fix in error.fix
+
+
+def test_a_feature_that_tells_the_target_is_named(tmp_path):
+    told = "column {!r} alone tells the target of every row: leave it out if it was made from it"
+    copied = load(DataConfig(name=write(tmp_path, text(LETTERS, A, Y, header="copy,a,y"))))
+    assert copied.notes[0] == told.format("copy")
+    half = np.where(np.arange(ROWS) == 5, 1 - Y, Y)  # all rows but one
+    notes = load(DataConfig(name=write(tmp_path, text(half, A, Y, header="near,a,y")))).notes
+    assert not any("tells the target" in note for note in notes)
+    same = load(DataConfig(name=write(tmp_path, text(B, A, B, header="copy,a,y"))))
+    assert same.notes[0] == told.format("copy")
+    other = load(DataConfig(name=write(tmp_path, text(-B, A, B, header="other,a,y")))).notes
+    assert not any("tells the target" in note for note in other)
 
 
 def test_encodings_and_compressed_files(tmp_path):
