@@ -125,9 +125,9 @@ class Labels:
 
 @dataclass(frozen=True)
 class MoreData:
-    """Whether more data would help this configuration, and what shows it."""
+    """Whether more data would help this configuration (None: not known), and what shows it."""
 
-    helps: bool
+    helps: bool | None
     evidence: str
 
 
@@ -170,13 +170,14 @@ def verdict(
     variance: Interval | None = None,
     data: MoreData | None = None,
     needed: Needed | None = None,
+    held_out: str = "",
 ) -> Verdict:
     """The verdict on one trial, by RULES, from intervals within one dataset size and one level of label noise.
 
     train_error, gap: of the trial (gap = error where selection looked - train error); best: None for the best
     itself; error: held-out error where selection looked; train_errors: [R], to see replicas that did not learn;
     bias2, variance: of the trial, if measured; data: None where nothing is known; needed: replicas that would
-    separate it from the best.
+    separate it from the best; held_out: where selection looked, in words.
     Refuses a train error or gap that is not finite (diverged trials have a status, not a verdict).
     Source: the rules of this project; the decomposition error = train + gap decides who is to blame."""
     _chance(labels.chance)
@@ -193,7 +194,7 @@ def verdict(
         return found
     if best is not None and not best.tied:
         return _worse(train_error, gap, best)
-    return _tied(gap, labels, best, data, needed)
+    return _tied(gap, labels, best, data, needed, f"gap on {held_out}" if held_out else "gap")
 
 
 def _unstable(train_errors: Any, labels: Labels) -> Verdict | None:
@@ -277,6 +278,7 @@ def _tied(
     best: Best | None,
     data: MoreData | None,
     needed: Needed | None,
+    named: str,
 ) -> Verdict:
     """The best of its conditions, or not told from it."""
     limit = LARGE_GAP_SHARE * labels.learnable
@@ -296,25 +298,25 @@ def _tied(
     if not gap.known:
         return Verdict(
             "inconclusive",
-            f"{place}, but its gap {gap.mean:.3g} comes from a single replica: run at least 3",
+            f"{place}, but its {named} {gap.mean:.3g} comes from a single replica: run at least 3",
         )
     if gap.low > limit:
-        return _large_gap(f"{place}, yet its gap {gap} is above {limit:.3g}", data)
+        return _large_gap(f"{place}, yet its {named} {gap} is above {limit:.3g}", data)
     if gap.mean > limit:
         return Verdict(
             "inconclusive",
-            f"{place}, but its gap {gap} is not clearly above {limit:.3g}, the limit of a large one; more replicas "
+            f"{place}, but its {named} {gap} is not clearly above {limit:.3g}, the limit of a large one; more replicas "
             "would decide between good and data-limited",
         )
-    return Verdict("good", f"{place}, and its gap {gap} is not large (limit {limit:.3g})")
+    return Verdict("good", f"{place}, and its {named} {gap} is not large (limit {limit:.3g})")
 
 
 def _large_gap(place: str, data: MoreData | None) -> Verdict:
-    if data is None:
+    if data is None or data.helps is None:
+        why = data.evidence if data else "sweep data.train_size"
         return Verdict(
             "data-limited",
-            f"{place}, and no other configuration tried does better; whether more data would is not known: "
-            "sweep data.train_size",
+            f"{place}, and no other configuration tried does better; whether more data would is not known: {why}",
         )
     if data.helps:
         return Verdict("data-limited", f"{place}; more data helps: {data.evidence}")

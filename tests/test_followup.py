@@ -63,7 +63,7 @@ def test_a_setting_that_changes_nothing_is_fixed():
 def test_a_tie_gets_the_replicas_that_would_tell_it():
     study = load({"name": "a", "sweep": {"model.activation": ["relu", "tanh"]}})
     found = followup.follow_up(planted(study, lambda p, m: 0.5, noise=0.05))
-    assert "cannot be told apart" in found.sentences[0]
+    assert "cannot be told apart by the validation error" in found.sentences[0]
     assert found.study["replicas"]["count"] == 16
     assert found.study["sweep"]["cases"] == [
         {"model.activation": "relu"},
@@ -102,7 +102,7 @@ def test_a_file_says_why_and_is_read_again(tmp_path):
     path.write_text(found.text)
     assert found.text.startswith("# ")
     assert load(path).name == yaml.safe_load(found.text)["name"] == "planted-next"
-    assert load(path).asks == AsksConfig()
+    assert load(path).asks == AsksConfig(measure="variance")  # of what is swept then
 
 
 def test_the_command_writes_a_study_that_can_be_planned(finished_study, tmp_path):

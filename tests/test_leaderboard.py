@@ -11,6 +11,7 @@ import pytest
 
 from engram.measures.intervals import t_interval
 from engram.sweeps.results import boards, explorer, tables
+from tests import fake_records
 
 
 def record(
@@ -177,6 +178,12 @@ def sizes(errors: dict[int, float], **fixed: float) -> dict[int, tuple[str | Non
     return {row.record["train_examples"]: (row.verdict, row.reason) for row in rows}
 
 
+def test_a_verdict_says_which_gap_it_means():
+    """Judged on validation, beside a gap of the test error with another value."""
+    row = boards.rank([fake_records.record(0, {}, 0.5)], "validation_error").rows[0]
+    assert "gap on validation 0.25" in row.reason
+
+
 def test_more_data_is_said_to_help_only_where_larger_sizes_show_it():
     """Sample-wise double descent (Nakkiran 2019): the error peaks where examples equal parameters."""
     said = sizes({10: 0.60, 20: 0.55, 30: 0.70, 40: 0.85, 60: 0.55, 120: 0.30})
@@ -190,7 +197,8 @@ def test_more_data_is_said_to_help_only_where_larger_sizes_show_it():
     }
     assert said[30][0] == "inconclusive"
     assert "at n = 40 the same configuration has an error" in said[30][1]
-    assert "sweep data.train_size" in said[120][1]
+    assert "is not known: n = 120 is the most that was tried" in said[120][1]
+    assert "is not known: sweep data.train_size" in sizes({120: 0.30})[120][1]
 
 
 def test_of_many_equal_trials_the_leader_is_never_and_hardly_any_overfit():

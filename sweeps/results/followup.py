@@ -240,7 +240,11 @@ def _replicas(evidence: Evidence) -> tuple[int, str]:
         if needed
         else "nothing shows yet that they differ, and twice the replicas would show a difference 1.4 times smaller"
     )
-    return new, f"{names}{more} cannot be told apart: {why}; train them with {new} replicas."
+    by = columns.column(evidence.board.by, evidence.records).phrase
+    return (
+        new,
+        f"{names}{more} cannot be told apart by {by}: {why}; train them with {new} replicas.",
+    )
 
 
 def _tied(evidence: Evidence) -> list[dict[str, Any]]:
@@ -269,6 +273,8 @@ def _study(
         part = said.setdefault(section, {})
         name, dot, option = name.partition(".")
         part[name] = {**part.get(name, {}), option: value} if dot else value
+    if study.asks.measure is not None and study.asks.against is None:
+        said["asks"] = {"measure": study.model_dump(mode="json")["asks"]["measure"]}
     said.setdefault("replicas", {})["count"] = count
     mixed = any(isinstance(values, dict) for values in sweep.values())
     if not mixed and study.search.sampler != "grid":

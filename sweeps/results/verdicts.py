@@ -77,8 +77,10 @@ class Verdicts:
 
     def _by_law(self, record: Record, same: list[Record]) -> MoreData | None:
         sizes = [r["train_examples"] for r in same]
+        most = MoreData(None, f"n = {sizes[-1]:,} is the most that was tried")
+        unknown = most if len(set(sizes)) > 1 else None
         if len(set(sizes)) < max(scaling.FEWEST_SIZES, len(sizes)):
-            return None
+            return unknown
         key = _configuration(record)
         if key not in self._laws:
             values = [_values(r, self.by) for r in same]
@@ -86,10 +88,10 @@ class Verdicts:
             self._laws[key] = scaling.power_law(sizes, values) if whole else None
         law = self._laws[key]
         if law is None or not law.identified:
-            return None
+            return unknown
         ahead = law.predict(2 * sizes[-1])
         if not ahead.known or ahead.high >= float(law(sizes[-1])):
-            return None
+            return unknown
         return MoreData(
             True,
             f"its errors follow n to the power {law.beta_interval}, {ahead} at n = {2 * sizes[-1]:g}",
@@ -130,6 +132,7 @@ def _verdict(record: Record, among: Verdicts) -> tuple[str, str]:
         variance=interval_of(record, "variance") if record["measures"].get("variance") else None,
         data=among.more_data(record) if best is None or best.tied else None,
         needed=None if best is None else needed(record, group[0], among.by, len(group)),
+        held_out=among.by.removesuffix("_error"),
     )
     reason = found.reason
     if len(group) == 1:

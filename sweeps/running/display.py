@@ -243,9 +243,8 @@ class Display(Listener):
             if column[0] != "configuration"
         ]
         room = width - sum(others) - 4 * len(columns)
-        for number, name, *rest in cells:
-            name = name if len(name) <= room else cut_to(name, room, int(number))
-            rows.add_row(number, name, *rest)
+        for spot, name, *rest in cells:
+            rows.add_row(spot, name if len(name) <= room else cut_to(name, room, int(spot)), *rest)
         parts: list[Any] = [self._head(width), rows]
         if self.best:
             best = f"{catalog.title(self.objective)} {self.best[0]:.3f}  {self.best[1]}"
