@@ -170,6 +170,20 @@ def test_the_front_is_what_no_point_beats():
         assert (k in front) is not beaten
 
 
+def test_points_too_many_to_be_told_apart_are_pixels_among_vectors():
+    """A page of thousands of trials stays small enough for mail."""
+    rates = [float(rate) for rate in np.geomspace(1e-4, 1e-1, 1200)]
+    many = fake_records.evidence(
+        {"training.lr": rates}, lambda p: 0.4 + p["training.lr"], with_arrays=False
+    )
+    svg = next(p.svg for p in draw.draw(many) if p.name == "axis_training.lr")
+    assert len(svg) < 300_000
+    assert b"<image" in svg
+    assert svg.count(b"<text") + svg.count(b'<g id="text_') > 8  # axes and labels are not
+    few = fake_records.evidence({"training.lr": rates[::100]}, with_arrays=False)
+    assert all(b"<image" not in p.svg for p in draw.draw(few) if p.name.startswith("axis_"))
+
+
 def test_a_picture_that_fails_is_left_out(grid, monkeypatch):
     def broken(evidence: Evidence) -> None:
         raise RuntimeError("no picture")

@@ -17,7 +17,7 @@ from PIL import Image
 
 from engram.sweeps.claims import beyond, catalog
 from engram.sweeps.claims.panels import ERRORS, Along, Drawn, Each, Panel, Picture
-from engram.sweeps.results import across
+from engram.sweeps.results import across, words
 from engram.sweeps.results.evidence import Evidence, is_number
 from engram.sweeps.results.figures import examples
 from engram.sweeps.results.figures.style import (
@@ -32,7 +32,6 @@ from engram.sweeps.results.figures.style import (
     is_log,
     mean_of,
     render,
-    unit,
     value_text,
 )
 from engram.sweeps.results.record import Record
@@ -98,13 +97,13 @@ def _along(picture: Along, evidence: Evidence) -> Made:
         for k, (value, records) in enumerate(groups):
             for measure, name in _names(panel):
                 j = order.index(measure)
-                words = [] if value is None else [label({split or "": value})]
-                words += [name] if len(order) > 1 else []
-                _line(place, axis, records, measure, " · ".join(words), k if split else j, j)
+                said = [] if value is None else [label({split or "": value})]
+                said += [name] if len(order) > 1 else []
+                _line(place, axis, records, measure, " · ".join(said), k if split else j, j)
         place.set_ylabel(panel.title)
     told = axes[0] if len(picture.panels) < 3 else axes[0][len(picture.panels) // 2 :][:1]
     for place in told:
-        place.set_xlabel(unit(axis))
+        place.set_xlabel(words.axis_title(axis))
     _legends(made, axes[0])
     return made, CAPTION
 
@@ -225,7 +224,7 @@ def _weight_decay(evidence: Evidence) -> Made:
             _line(place, key, records, measure, title_of(measure), k)
         smallest = min(r["params"][key] for r in records if r["params"][key])
         place.set_xscale("symlog", linthresh=smallest)
-        place.set_xlabel(unit(key))
+        place.set_xlabel(words.axis_title(key))
     axes[0, 0].set_ylabel("error")
     _legends(made, axes[0])
     return made, CAPTION + " The leftmost point has neither."
@@ -244,14 +243,14 @@ def _fitted(evidence: Evidence) -> Made:
     )
     for place, record in zip(axes[0], there, strict=True):
         arrays = evidence.arrays(record)
-        for k, (name, words) in enumerate(names):
+        for k, (name, told) in enumerate(names):
             curve = arrays[f"fitted_{name}_curve"]
             place.plot(
                 arrays["epochs"],
                 curve.mean(axis=1),
                 color=SERIES[k],
                 linestyle=DASHES[k],
-                label=words,
+                label=told,
             )
         place.set_title(label(record["params"]), loc="left")
         place.set_xlabel("epochs")
@@ -298,7 +297,7 @@ def _layers(evidence: Evidence) -> Made:
         return None
     made, axes = figure(1, 2, 2.8, sharey=True)
     kinds = (("reinit", "set back to its start"), ("rerandom", "drawn anew"))
-    for place, (kind, words) in zip(axes[0], kinds, strict=True):
+    for place, (kind, how) in zip(axes[0], kinds, strict=True):
         for k, record in enumerate(there[: len(SERIES)]):
             count = len(record["layers"])
             names = [f"{kind}_layer{number + 1}_excess" for number in range(count)]
@@ -313,7 +312,7 @@ def _layers(evidence: Evidence) -> Made:
                 label=label(record["params"]),
             )
         place.axhline(0, color="black", linewidth=0.8)
-        place.set_title(f"one layer {words}", loc="left")
+        place.set_title(f"one layer {how}", loc="left")
         place.set_xlabel("place of the layer (0: first, 1: read-out)")
     axes[0, 0].set_ylabel("accuracy lost on wrong labels,\nminus on right ones")
     _legends(made, axes[0])

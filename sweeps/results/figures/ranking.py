@@ -68,7 +68,7 @@ def leaderboard(evidence: Evidence) -> Drawing | None:
     caption = (
         "Means with 95 % intervals over replicas. Rows with the same shading are one tie group: compared "
         "replica by replica, they cannot be told apart from its first."
-        + (f" {more} more trials are in the table." if more else "")
+        + (f" {more} more trials are ranked below." if more else "")
     )
     return Drawing("leaderboard", _tie_title(board, evidence.records), caption, made)
 

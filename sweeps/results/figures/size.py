@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from engram.measures import scaling
 from engram.measures.scaling import PowerLaw
+from engram.sweeps.results import words
 from engram.sweeps.results.evidence import Evidence
 from engram.sweeps.results.figures.style import (
     DASHES,
@@ -18,7 +19,6 @@ from engram.sweeps.results.figures.style import (
     figure,
     mean_of,
     shorten,
-    unit,
     value_text,
 )
 from engram.sweeps.results.record import Record
@@ -46,7 +46,7 @@ def size_curve(evidence: Evidence) -> Drawing | None:
     panel.set_xticks(sizes, [value_text(size) for size in sizes], minor=False)
     panel.xaxis.set_minor_formatter(lambda *_: "")
     panel.set_ylim(bottom=0)
-    panel.set_xlabel(unit(SIZE))
+    panel.set_xlabel(words.axis_title(SIZE))
     panel.set_ylabel(f"test {error_unit(evidence.regression)}")
     panel.legend(loc="best")
     caption = (

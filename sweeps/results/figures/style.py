@@ -18,8 +18,10 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from engram.sweeps.results import columns
@@ -35,6 +37,7 @@ WIDTH = 6.6  # inches: read at arm's length on paper, and on a phone
 TITLE_CHARACTERS = 74
 TITLE_LINE = 0.19  # inches
 LONGEST_VALUE = 18  # characters beside a tick
+MANY = 400  # points of one series, beyond which they are drawn as pixels
 
 RC: dict[Any, Any] = {
     "font.size": 9,
@@ -53,19 +56,6 @@ RC: dict[Any, Any] = {
     "errorbar.capsize": 2.5,
     "figure.dpi": 150,
     "text.hinting": "no_hinting",
-}
-
-UNITS = {
-    "data.train_size": "training examples per replica (n)",
-    "training.lr": "learning rate",
-    "training.weight_decay": "weight decay",
-    "model.dropout": "dropout (share of units zeroed)",
-    "model.width": "width (units per layer)",
-    "model.depth": "depth (layers)",
-    "training.epochs": "epochs",
-    "training.steps": "steps",
-    "training.batch_size": "batch size (examples)",
-    "data.label_noise": "label noise (share of labels)",
 }
 
 
@@ -103,6 +93,7 @@ def render(drawing: Drawing) -> Picture:
     """The picture as PNG and SVG. It is laid out once: the SVG is the same, cut below the title."""
     made = drawing.figure
     title, strip = lay_out(drawing)
+    _dots_as_pixels(made)
     png = _save(made, "png", drawing.name)
     title.set_visible(False)
     return Picture(
@@ -112,6 +103,19 @@ def render(drawing: Drawing) -> Picture:
         png,
         _cut(_save(made, "svg", drawing.name), strip),
     )
+
+
+def _dots_as_pixels(made: Figure) -> None:
+    """Points and bars too many to be told apart as pixels, the rest as vectors: a page of any size of study is sent by mail."""
+    for axes in made.axes:
+        for drawn in axes.get_children():
+            if isinstance(drawn, Line2D):
+                many = len(drawn.get_xydata())
+            else:
+                many = len(drawn.get_paths()) if isinstance(drawn, LineCollection) else 0
+                many = len(drawn.get_offsets()) if isinstance(drawn, PathCollection) else many
+            if many > MANY:
+                drawn.set_rasterized(True)
 
 
 def lay_out(drawing: Drawing) -> tuple[Text, float]:
@@ -173,11 +177,6 @@ def legend_above(axes: Axes, columns: int = 4) -> None:
         borderaxespad=0.2,
         columnspacing=1.2,
     )
-
-
-def unit(key: str) -> str:
-    """A swept key as an axis title."""
-    return UNITS.get(key, key.rpartition(".")[2].replace("_", " "))
 
 
 def error_unit(regression: bool) -> str:

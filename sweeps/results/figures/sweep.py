@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from engram.measures import catalog, importance
-from engram.sweeps.results import tables
+from engram.sweeps.results import tables, words
 from engram.sweeps.results.columns import superlative
 from engram.sweeps.results.evidence import Evidence, is_number
 from engram.sweeps.results.figures.style import (
@@ -22,7 +22,6 @@ from engram.sweeps.results.figures.style import (
     figure,
     mean_of,
     shorten,
-    unit,
     value_text,
 )
 from engram.sweeps.results.record import Record, difference
@@ -93,7 +92,7 @@ def _bars(evidence: Evidence, axis: str, values: list, there: list[Record]) -> D
     axes[0, 0].set_ylim(bottom=min(0, axes[0, 0].get_ylim()[0]))  # the rows share their scale
     axes[0, 0].set_ylabel("generalization gap\n(test − train error)")
     axes[1, 0].set_ylabel("risk (squared error)" if evidence.regression else "risk (Brier score)")
-    made.supxlabel(unit(axis), fontsize=9)
+    made.supxlabel(words.axis_title(axis), fontsize=9)
     axes[1, -1].legend(loc="upper right", ncols=2, bbox_to_anchor=(1, 1.16), borderaxespad=0)
     caption = (
         "Above, the generalization gap with its 95 % interval over replicas; below, bias² and variance on "
@@ -179,12 +178,12 @@ def _points(evidence: Evidence, axis: str, there: list[Record]) -> Drawing:
         )
         if len(there) >= 12:
             middle = _running_median(x, y)
-            panel.plot(*middle, color=BIAS, linewidth=2)
+            panel.plot(*middle, color=BIAS, linewidth=2, zorder=3)  # above the points
         if evidence.scale(axis) == "log":
             panel.set_xscale("log")
         panel.set_title(title_of(measure), loc="left")
     axes[0, 0].set_ylabel("on the test set")
-    made.supxlabel(unit(axis), fontsize=9)
+    made.supxlabel(words.axis_title(axis), fontsize=9)
     best, board = evidence.best, evidence.board
     assert best is not None
     assert board is not None
@@ -279,8 +278,8 @@ def _cells(
     panel.set_xticks(range(len(across[1])), [value_text(v) for v in across[1]])
     panel.set_yticks(range(len(up[1])), [value_text(v) for v in up[1]])
     panel.grid(visible=False)
-    panel.set_xlabel(unit(across[0]))
-    panel.set_ylabel(unit(up[0]))
+    panel.set_xlabel(words.axis_title(across[0]))
+    panel.set_ylabel(words.axis_title(up[0]))
     made.colorbar(image, ax=panel, label=title_of(by))
     where = f" Held as in the best trial: {label(held)}." if held else ""
     caption = f"Mean {title_of(by)} of each pair of values; {_shade(by, at)}.{where}"
@@ -316,8 +315,8 @@ def _cloud(
         panel.set_xscale("log")
     if scales[1] == "log":
         panel.set_yscale("log")
-    panel.set_xlabel(unit(across))
-    panel.set_ylabel(unit(up))
+    panel.set_xlabel(words.axis_title(across))
+    panel.set_ylabel(words.axis_title(up))
     made.colorbar(cloud, ax=panel, label=title_of(by))
     caption = (
         f"Each point is a completed trial; {_shade(by, completed)}; the ring is the best trial."
@@ -359,7 +358,7 @@ def parameter_importance(evidence: Evidence) -> Drawing | None:
     large = [key for key in reversed(ranked) if told[key].word == "told"]
     if large:
         share = 100 * found[large[0]].mean
-        title = f"{unit(large[0]).capitalize()} explains {share:.0f} % of the differences in {title_of(by)}"
+        title = f"{words.axis_title(large[0]).capitalize()} explains {share:.0f} % of the differences in {title_of(by)}"
     else:
         title = f"No setting is shown to move the {title_of(by)} by itself"
     left_out = len(evidence.records) - len(completed)
@@ -375,7 +374,7 @@ def parameter_importance(evidence: Evidence) -> Drawing | None:
 
 
 def _named(key: str, word: str) -> str:
-    return f"{unit(key)} ({word})" if word != "told" else unit(key)
+    return f"{words.axis_title(key)} ({word})" if word != "told" else words.axis_title(key)
 
 
 def _settings(evidence: Evidence, completed: list[Record]) -> dict[str, list[Any]]:
