@@ -104,7 +104,6 @@ SYNONYMS = {
     "algorithm": "sampler",
     "cpus": "cpu",
     "gpus": "gpu",
-    "workers": "concurrent",
     "tracking_uri": "uri",
     "title": "name",
     "params": "sweep",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import platform
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 KEPT, LARGEST = 128 * 2**20, 32 * 2**20
 
+STATES = 5  # numbers in memory for each weight that is trained
 CONTEXT = 0.5 * 2**30  # of a GPU's memory: what a process holds beside its tensors
 USED = 0.9  # of a GPU's memory is planned with
 MOST_TOGETHER = 8  # trials on one GPU
@@ -25,6 +27,22 @@ def give_back() -> None:
         torch.cuda.empty_cache()
     elif torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+def state_bytes(parameters: int) -> float:
+    """Of one replica in training: weights, gradients, what an optimizer keeps of each (Adam: two), and a copy."""
+    return 4.0 * STATES * parameters
+
+
+def room(device: torch.device, share: float, cpu: float) -> float:
+    """Bytes that a process may plan with: its share of a GPU, or of this machine by its CPUs, or half of what is free."""
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        return USED * min(1.0, share or 1.0) * total - CONTEXT
+    import psutil
+
+    there = psutil.virtual_memory()
+    return max(USED * there.total * min(1.0, cpu / (os.cpu_count() or 1)), there.available / 2)
 
 
 def trials_on(total: float, bytes_of_trial: float) -> int:

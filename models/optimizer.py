@@ -94,6 +94,11 @@ class Optimizer:
             maximize=False,
         )
 
+    @property
+    def bytes(self) -> int:
+        """Of its state."""
+        return sum(tensor.nbytes for state in self.state for tensor in state.values())
+
     def state_dict(self) -> dict[str, Tensor]:
         """Copies on the CPU: "0.exp_avg" is the exp_avg of the first parameter."""
         return {

@@ -35,6 +35,9 @@ class Steps(Protocol):
     lr: Any  # a number; for Optimizer, a tensor too
     way: str
 
+    @property
+    def bytes(self) -> int: ...
+
     def step(self, number: int) -> None: ...
 
     def state_dict(self) -> dict[str, Any]: ...
@@ -162,6 +165,12 @@ class Torchs:
             with in_their_code(type(optimizer), "step()"):
                 optimizer.step()
 
+    @property
+    def bytes(self) -> int:
+        """Of its tensors."""
+        each = [s for o in self.optimizers for s in o.state.values() if isinstance(s, dict)]
+        return sum(t.nbytes for state in each for t in state.values() if isinstance(t, Tensor))
+
     def state_dict(self) -> dict[str, Any]:
         """Copies on the CPU, of each optimizer: its parameters' state, its groups' settings, and what else it keeps."""
         found = {}
@@ -204,6 +213,10 @@ class _Views:
             view.grad = None if parameter.grad is None else parameter.grad[self.index]
         self.inner.step(number)
 
+    @property
+    def bytes(self) -> int:
+        return self.inner.bytes
+
     def state_dict(self) -> dict[str, Any]:
         return self.inner.state_dict()
 
@@ -234,6 +247,11 @@ class EachReplica:
             if self.keys is not None:
                 streams.seed_all(streams.key(self.keys[index], "optimizer", number))
             each.step(number)
+
+    @property
+    def bytes(self) -> int:
+        """Of all of them."""
+        return sum(each.bytes for each in self.replicas)
 
     def state_dict(self) -> dict[str, Any]:
         """{replica: its optimizer's state}."""

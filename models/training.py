@@ -9,7 +9,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -104,6 +104,8 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self.diverged = torch.zeros(cohort.replicas, dtype=torch.bool)
+        # Others of its cohort train elsewhere: they decide too when all have stopped (see `conclude`).
+        self.in_company = False
         self.early_stopping: EarlyStopping | None = None
         if config.early_stopping is not None:
             if "validation" not in self.sets:
@@ -122,8 +124,10 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
+        if self.step >= self.total_steps or self.in_company:
+            return self.step >= self.total_steps
         all_stopped = self.early_stopping is not None and bool(self.early_stopping.stopped.all())
-        return self.step >= self.total_steps or all_stopped or bool(self.diverged.all())
+        return all_stopped or bool(self.diverged.all())
 
     def advance(self, pause_after_s: float = math.inf) -> Report | None:
         """Train up to the next evaluation, evaluate, and say how it stands.
@@ -146,6 +150,7 @@ class Trainer:
             averaged = {} if self.average is None else self.average.weights
             weights = {**self.cohort.parameters, **self.cohort.buffers, **averaged}
             self.early_stopping.update(report.loss["validation"], self.step, weights)
+            report = replace(report, stopped=self.early_stopping.stopped)
         if self.finished:
             self._end()
         self.seconds += time.perf_counter() - started
@@ -193,6 +198,11 @@ class Trainer:
         self.optimizer.step(self.step)
         if self.average is not None:
             self.average.update(newest)
+
+    def conclude(self) -> None:
+        """Its cohort has stopped: end here."""
+        self.in_company = False
+        self._end()
 
     def _end(self) -> None:
         """Put in place what training ends in: averaged weights, or each replica's best."""
@@ -370,6 +380,18 @@ class Trainer:
 
     # -- checkpoints ----------------------------------------------------------------------------
 
+    @property
+    def bytes(self) -> int:
+        """About what `state_dict` will hold; nothing is copied for it."""
+        held = {**self.cohort.parameters, **self.cohort.buffers}
+        found = sum(tensor.nbytes for tensor in held.values())
+        for more in (
+            self.average and self.average.weights,
+            self.early_stopping and self.early_stopping.best,
+        ):
+            found += sum(tensor.nbytes for tensor in (more or {}).values())
+        return found + self.optimizer.bytes
+
     def state_dict(self) -> dict:
         """Everything needed to go on exactly: tensors and plain numbers only.
 
@@ -403,7 +425,7 @@ class Trainer:
         self.diverged = state["diverged"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.warm, self.graph = 0, None  # it reads the memory that was in use before
-        if self.early_stopping is not None:
+        if self.early_stopping is not None and "early_stopping" in state:
             self.early_stopping.load_state_dict(state, self.device)
 
 

@@ -149,6 +149,10 @@ def config(epochs: int, dataset: Any, cache: Path) -> dict[str, Any]:
         "deterministic": False,
         "gpu": 0.0,
         "stack": None,
+        "workers": 1,
+        "room": {"CPU": 1.0, "GPU": 0.0},
+        "held": None,
+        "in_turns": False,
         "restore": None,
         "earlier": None,
     }

@@ -275,11 +275,8 @@ def test_an_interrupted_trial_repeats_at_most_the_replica_it_was_in(digits, home
     kept = home / "scratch" / "replica-0" / "mine.txt"
     assert kept.read_text() == "kept"
     first.cleanup()
-    monkeypatch.setattr(
-        "engram.sweeps.cluster.trainable._fetched", lambda found: found and found[0]
-    )
     second = actor(digits, home, **sections)
-    second.safe = saved[-1].data
+    second.safe = saved[-1]
     while not (result := second.step()).get("done"):
         pass
     replicas = [line.split()[0] for line in (home / "log").read_text().splitlines()]

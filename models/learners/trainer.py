@@ -6,6 +6,7 @@ nothing of studies or datasets by name.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import shutil
@@ -297,6 +298,16 @@ class LearnerTrainer:
 
     # -- an interrupted trial -------------------------------------------------------------------
 
+    in_company = False
+
+    def conclude(self) -> None:
+        """Nothing: each replica ends by itself."""
+
+    @property
+    def bytes(self) -> int:
+        """Of what is known of the replicas that are done."""
+        return sum(o.nbytes for replica in self.cohort.done for o in replica.outputs.values())
+
     def state_dict(self) -> dict[str, Any]:
         """The replicas that are done. That in training begins again."""
         return {
@@ -319,7 +330,10 @@ class LearnerTrainer:
             self._run.stop()
             self._run = None
         if self.finished:
-            shutil.rmtree(self.scratch, ignore_errors=True)
+            for number in range(self.first, self.first + len(self.members)):
+                shutil.rmtree(self.scratch / f"replica-{number}", ignore_errors=True)
+            with contextlib.suppress(OSError):  # others of its cohort may still train
+                self.scratch.rmdir()
 
 
 def of_one(told: Told, seconds: float) -> Report:

@@ -30,8 +30,23 @@ def trials_at_once(study: Study, health: Health | None = None) -> int:
     """
     if study.resources.concurrent != "auto":
         return int(study.resources.concurrent)
-    now = max(1, sum(_fit(study, resources) for resources in _sound(health or Health())))
+    now = max(1, workers_at_once(study, health) // workers(study))
     return 2 * now if _grows() else now
+
+
+def workers_at_once(study: Study, health: Health | None = None) -> int:
+    """Workers that fit where nothing is set aside: a trial takes one or several."""
+    return sum(_fit(study, resources) for resources in _sound(health or Health()))
+
+
+def workers(study: Study) -> int:
+    """Workers of a trial, once `auto` has become a number."""
+    found = study.resources.workers
+    if found == "auto":
+        raise ValueError(
+            "resources.workers is still auto: it is settled before anything is planned"
+        )
+    return found
 
 
 def _sound(health: Health) -> Iterator[dict[str, float]]:
@@ -53,20 +68,29 @@ def avoidable(study: Study, unwanted: set[str], never: set[str]) -> list[str]:
     there = {node["NodeID"]: node["Resources"] for node in _nodes()}
     for nodes in (unwanted | never, never):
         left = [resources for node, resources in there.items() if node not in nodes]
-        if any(_fit(study, resources) for resources in left):
+        if sum(_fit(study, resources) for resources in left) >= workers(study):
             return sorted(nodes & there.keys())
     return []
 
 
 def no_room(study: Study) -> Problem | None:
     """What to tell where no node has room for a trial, and none will come; None where trials can run."""
-    if any(_fit(study, resources) for resources in _possible()):
+    if any(_fit(study, resources) for resources in node_groups()):
+        return None  # as many nodes as it takes
+    fit, several = workers_at_once(study), workers(study)
+    if fit >= several:
         return None
+    if fit:
+        rule = (
+            f"asks for more than fit: {fit} at {wanted(study)}, and the cluster has {described()}"
+        )
+        fix = f"ask for {fit}, or auto: as many as have room"
+        return Problem(study.place("resources.workers"), rule, fix, "resources.workers", several)
     if _grows() and not node_groups():
         return None  # it grows, and nobody knows by what
     gpu, cpu = share(study), study.resources.cpu
     key = "resources.gpu" if gpu and not _most("GPU") >= min(gpu, 1) else "resources.cpu"
-    rule = f"fits on no node: a trial takes {amount(cpu, gpu)}, and the cluster has {described()}"
+    rule = f"fits on no node: a trial takes {wanted(study)}, and the cluster has {described()}"
     fix = "ask for less, as in --set resources.gpu=0.5, or add a node that has as much"
     return Problem(study.place(key), rule, fix, key, gpu if key == "resources.gpu" else cpu)
 
@@ -116,6 +140,12 @@ def cpus_per_gpu(cpu: float) -> int:
 def amount(cpu: float, gpu: float) -> str:
     """CPUs and GPUs in words: `8 CPUs and 1 GPU`."""
     return f"{cpu:g} CPU{'' if cpu == 1 else 's'} and {gpu:g} GPU{'' if gpu == 1 else 's'}"
+
+
+def wanted(study: Study) -> str:
+    """What a trial takes, in words: `1 CPU and 0 GPUs`, of each worker where there are several."""
+    each = amount(study.resources.cpu, share(study))
+    return each if workers(study) == 1 else f"{each} for each of its {workers(study)} workers"
 
 
 def described() -> str:

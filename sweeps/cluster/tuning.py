@@ -29,6 +29,7 @@ from engram.sweeps.cluster.tune_workers import as_they_are
 from engram.sweeps.cluster.work import Work
 from engram.sweeps.study.configuration import Configuration, Study
 from engram.sweeps.trial.messages import Saved
+from engram.sweeps.trial.workers import workers
 
 SNAPSHOTS_S = 20.0  # how long running trials may take to be saved before they are stopped
 LOOK_S = 5.0  # between two looks at how many trials fit: nodes come and go
@@ -61,11 +62,11 @@ def train(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = MANY  # the bridge says how many
     bridge = _Bridge(study, work, Health())
     watcher = _Watcher(study, work, bridge, sharing)
-    shared = tune.with_parameters(CohortTrainable, datasets=dict(datasets))
+    # By reference: other workers of a trial take the same copy.
+    shared = tune.with_parameters(CohortTrainable, datasets=[ray.put(dict(datasets))])
     datasets.update({key: data.without_pool() for key, data in datasets.items()})
-    cpu = study.resources.cpu
     trainable = tune.with_resources(
-        shared, lambda config: _asked({"CPU": cpu, "GPU": config["gpu"]}, config["avoided"])
+        shared, lambda config: _asked(config["room"], config["workers"], config["avoided"])
     )
     tuner = tune.Tuner(
         trainable,
@@ -92,19 +93,36 @@ def train(
         tuner.fit()
 
 
-def _asked(room: dict[str, float], avoided: list[str]) -> tune.PlacementGroupFactory:
-    """What an actor needs, on any node but those that are avoided."""
+def _asked(room: dict[str, float], workers: int, avoided: list[str]) -> tune.PlacementGroupFactory:
+    """What a trial needs, the same for each of its workers, on any node but those that are avoided; near each other
+    where that can be."""
+    rooms = [dict(room) for _ in range(workers)]
     if not avoided:
-        return tune.PlacementGroupFactory([room])
+        return tune.PlacementGroupFactory(rooms, strategy="PACK")
     elsewhere = {NODE_ID: f"!in({','.join(avoided)})"}
-    return tune.PlacementGroupFactory([room], bundle_label_selector=[elsewhere])
+    return tune.PlacementGroupFactory(
+        rooms, strategy="PACK", bundle_label_selector=[elsewhere] * workers
+    )
 
 
-def settled(study: Study, work: Work, bytes_of: gpus.BytesOf) -> gpus.Sharing:
-    """The study with a number of GPUs a trial; refused where GPUs are asked for and none can be used.
+def settled(study: Study, work: Work, bytes_of: gpus.BytesOf, trials: int | None) -> gpus.Sharing:
+    """The study with a number of GPUs and of workers a trial; refused where GPUs are asked for and none can be used.
 
-    bytes_of: an estimate, by which several trials share a GPU at first. Ray is connected.
+    bytes_of: an estimate, by which several trials share a GPU at first; trials: left to train, where that is known. Ray
+    is connected.
     """
+    found = _on_gpus(study, work, bytes_of)
+    if found.study.resources.workers == "auto":
+        several = workers(found.study, trials, capacity.workers_at_once(found.study))
+        found.study = found.study.model_copy(
+            update={"resources": found.study.resources.model_copy(update={"workers": several})}
+        )
+        if several > 1:
+            work.say(f"{several} workers share the replicas of each trial: there is room for them")
+    return found
+
+
+def _on_gpus(study: Study, work: Work, bytes_of: gpus.BytesOf) -> gpus.Sharing:
     resources = study.resources
     if resources.gpu == 0 or resources.device in ("cpu", "mps"):
         return gpus.Sharing(study, {}, bytes_of)
@@ -178,9 +196,11 @@ class _Bridge(_Unpickled, Searcher):
         never = self.health.nodes_aside
         found = capacity.avoidable(self.study, unwanted, never) if unwanted or never else []
         config["avoided"] = found
+        config["room"] = {"CPU": self.study.resources.cpu, "GPU": config["gpu"]}
         # By reference: Tune copies and writes down whatever is in a configuration.
         for name in ("restore", "earlier"):
-            config[name] = None if config[name] is None else [ray.put(config[name])]
+            for piece in config[name] or ():
+                piece.data = [ray.put(piece.data)]
         return config
 
     def on_trial_complete(
@@ -266,8 +286,10 @@ class _Watcher(_Unpickled, tune.Callback):
             self._set_aside(works)
         # A trial that is pruned here is committed before its last report is noted.
         pruned = done and finished is None
-        if saved is not None:
-            self.work.saved(trial, saved)
+        for piece in _fetched(saved):
+            self.work.saved(trial, piece)
+        if finished is not None and finished.final is not None:
+            finished.final = _fetched(finished.final)
         self.work.reported(trial, progress, last=pruned)
         if finished is not None:
             self.work.measured(trial, finished)
@@ -351,18 +373,18 @@ class _Watcher(_Unpickled, tune.Callback):
             return
         ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=SNAPSHOTS_S)
         for reference in ready:
-            saved: Saved | None = None
+            saved: list[Saved] = []
             with contextlib.suppress(ray.exceptions.RayError):
                 saved = ray.get(reference)
-            if saved is not None:
-                self.work.saved(asked[reference], saved)
+            for piece in _fetched(saved):
+                self.work.saved(asked[reference], piece)
 
     def _say_when_nothing_runs(self, running: bool) -> None:
         now = time.monotonic()
         if running or not self.bridge.trials:
             self.heard = now
         elif now - self.heard > WAITING_S:
-            wanted = capacity.amount(self.study.resources.cpu, capacity.share(self.study))
+            wanted = capacity.wanted(self.study)
             self.work.say(
                 f"waiting: no trial has begun for {WAITING_S:.0f} s; each takes {wanted}, and the cluster has "
                 f"{capacity.described()}, busy with something else or with starting"
@@ -381,6 +403,17 @@ class _Stopper(_Unpickled, tune.Stopper):
 
     def stop_all(self) -> bool:
         return self.watcher.over
+
+
+def _fetched(pieces: list[Saved] | None) -> list[Saved]:
+    """Pieces with their bytes, one at a time; without those whose worker and node are gone."""
+    found = []
+    for piece in pieces or ():
+        with contextlib.suppress(ray.exceptions.RayError):
+            if isinstance(piece.data, list):
+                piece.data = ray.get(piece.data[0])
+            found.append(piece)
+    return found
 
 
 def _ended(trial: Any) -> Ended | None:

@@ -25,7 +25,7 @@ class Work(Protocol):
     def waiting(self) -> bool: ...
 
     def next(self) -> dict[str, Any] | None:
-        """What the next trial is trained with (see CohortTrainable; `restore` and `earlier` as bytes or None), and
+        """What the next trial is trained with (see CohortTrainable; `restore` and `earlier` with the bytes of each piece), and
         `failed_on`: ids of nodes that it failed on, in earlier runs too."""
 
     def tick(self, running: int) -> None:

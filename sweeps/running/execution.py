@@ -228,8 +228,9 @@ class Execution:
             if why := self.recording.rejected():
                 raise Incompatible(why)
             reports = self.search.reports()
+            left = self.search.planned and max(1, self.search.planned - len(self.search.records()))
             sharing = tuning.settled(
-                self.study, trials, functools.partial(estimate.bytes_of_trial, self.study)
+                self.study, trials, functools.partial(estimate.bytes_of_trial, self.study), left
             )
             study = trials.study = limits.study = sharing.study
             if not self.stop.requested:

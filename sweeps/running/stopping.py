@@ -157,8 +157,9 @@ class Limits(Listener):
         self.study = study
 
     def ticked(self, running: int) -> None:
-        gpu = self.study.resources.gpu
-        self.usage.tick(0.0 if gpu == "auto" else gpu * running)  # auto: nothing runs yet
+        gpu, workers = self.study.resources.gpu, self.study.resources.workers
+        several = 1 if workers == "auto" else workers
+        self.usage.tick(0.0 if gpu == "auto" else gpu * several * running)  # auto: nothing runs yet
         spent = self.usage.spent(self.study.budget)
         if spent and not self.finished():
             self.stop.ask(spent, program.DONE)

@@ -21,7 +21,7 @@ from engram.sweeps.running.failed_on import FailedOn
 from engram.sweeps.running.stopping import Stop
 from engram.sweeps.search.search import Proposal, Search
 from engram.sweeps.state import paths
-from engram.sweeps.study.configuration import Study
+from engram.sweeps.study.configuration import Configuration, Study
 from engram.sweeps.trial import checkpoint, datasets, outcomes
 from engram.sweeps.trial.messages import Finished, Progress, Saved
 
@@ -96,7 +96,7 @@ class Trials:
         return None
 
     def _config(self, proposal: Proposal) -> dict[str, Any]:
-        """What the actor needs to know of a trial; `restore` and `earlier` are checkpoints as bytes, or None."""
+        """What the actor needs to know of a trial; `restore` and `earlier` are pieces of checkpoints, or None."""
         configuration, resources = proposal.configuration, self.study.resources
         dataset = datasets.key(configuration.data)
         about: dict[str, Any] = {
@@ -107,12 +107,13 @@ class Trials:
         earlier = None
         if proposal.earlier is not None:
             wanted = {"config": proposal.earlier["config_hash"], "data": about["data"]}
-            earlier = self.checkpoints.final(proposal.number, **wanted)
-            if earlier is not None:
-                about["first"] = checkpoint.joinable(earlier, configuration.training.early_stopping)
-                earlier = earlier if about["first"] else None
+            earlier = self.checkpoints.finals(proposal.number, **wanted)
+            patience = configuration.training.early_stopping
+            each = [checkpoint.joinable(piece.data, patience) for piece in earlier]
+            about["first"] = sum(each) if all(each) else 0
+            earlier = earlier if about["first"] else None
         restore = self.checkpoints.newest(proposal.number, **about)
-        if restore is not None:
+        if restore:
             log.info("trial %d goes on from a checkpoint", proposal.number)
         return {
             "trial": proposal.number,
@@ -129,9 +130,21 @@ class Trials:
             "failed_on": self.failed_on.nodes(configuration.hash),
             "threads": max(1, int(resources.cpu)),
             "stack": proposal.setbacks.stack,
-            "restore": restore,
+            "workers": self._workers,
+            "held": None,
+            "in_turns": self._in_turns(configuration),
+            "restore": restore or None,
             "earlier": earlier,
         }
+
+    def _in_turns(self, configuration: Configuration) -> bool:
+        """Whether nothing needs all replicas of a trial at once, before they are trained."""
+        return configuration.training.early_stopping is None and not self.study.prunes
+
+    @property
+    def _workers(self) -> int:
+        workers = self.study.resources.workers
+        return 1 if workers == "auto" else workers  # until it is settled
 
     def _scratch(self, trial: int) -> Path:
         """Where a training function may write while its trial is not over."""
@@ -176,9 +189,9 @@ class Trials:
                 self.last[trial] = progress
 
     def saved(self, trial: int, saved: Saved) -> None:
-        """Keep a checkpoint."""
+        """Keep a piece of a checkpoint."""
         with self.stop.when_full():
-            if not self.checkpoints.save(trial, saved.step, saved.data):
+            if not self.checkpoints.save(trial, saved):
                 size = len(saved.data) / 2**20
                 log.warning("trial %d: %.0f MiB are over checkpoint.max_mb", trial, size)
 
@@ -276,7 +289,7 @@ class Trials:
         proposal: Proposal,
         record: dict,
         arrays: bytes | None = None,
-        final: bytes | None = None,
+        final: list[Saved] | None = None,
     ) -> None:
         """Make a trial's record durable, and tell of it. From here on it is never run again."""
         number = proposal.number

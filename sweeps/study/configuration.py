@@ -195,6 +195,12 @@ class Study(BaseModel):
         return self.scheduler.name != "fifo"
 
     @property
+    def retained_at_once(self) -> bool:
+        """Whether a measure of a replica waits for the others: retention, for as long as early stopping lets all train."""
+        stopping = any(patience is not None for patience in self.taken("training.early_stopping"))
+        return self.measures.retention and stopping
+
+    @property
     def measured(self) -> MeasuresConfig:
         """What a trial measures: `measures`, metrics that the objective alone names, and what is kept where trials are many."""
         own, room = self.measures.own, self.measures.arrays_kb

@@ -257,6 +257,29 @@ def device_has_resources(study: Study) -> Found:
         )
 
 
+@reads(
+    "resources.workers",
+    "replicas.count",
+    "measures.retention",
+    "training.early_stopping",
+    "sweep",
+)
+def replicas_can_be_shared(study: Study) -> Found:
+    workers, count = study.resources.workers, study.replicas.count
+    if workers in ("auto", 1):
+        return
+    if workers > count:
+        rule = f"shares the replicas of a trial among more workers than it has: {count}"
+        yield _problem(study, "resources.workers", rule, f"set it to {count} at most, or to auto")
+    elif study.retained_at_once:
+        rule = (
+            "lets each worker take its measures by itself, and measures.retention goes on for as long as all replicas "
+            "trained, which early stopping decides at the end"
+        )
+        fix = "set it to 1, or one of measures.retention and training.early_stopping to its default"
+        yield _problem(study, "resources.workers", rule, fix)
+
+
 @reads("model.family", "model.depth", "sweep")
 def depth_is_enough(study: Study) -> Found:
     for family, depth in _pairs(study, "model.family", "model.depth"):

@@ -94,7 +94,12 @@ class SchedulerConfig(Section):
 class ResourcesConfig(Section):
     """What one trial occupies, and how many run at once."""
 
-    cpu: float = Field(1.0, gt=0, le=4096, description="CPUs of one trial; fractions allowed")
+    cpu: float = Field(
+        1.0,
+        gt=0,
+        le=4096,
+        description="CPUs of one trial, or of each of its workers; fractions allowed",
+    )
     gpu: Literal["auto"] | Annotated[float, Field(ge=0)] = Field(
         "auto",
         description="GPUs of one trial: auto (where there are GPUs, as many trials on each as its memory holds), "
@@ -102,6 +107,11 @@ class ResourcesConfig(Section):
     )
     concurrent: Literal["auto"] | StrictInt = Field(
         "auto", description="trials at the same time: auto (as many as fit), or a number"
+    )
+    workers: Literal["auto"] | StrictInt = Field(
+        1,
+        description="processes that share the replicas of a trial, each with the CPUs and GPUs above: a number, or auto "
+        "(where trials are fewer than have room and replicas are many, those that would stand idle). Results do not change",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="auto: a GPU where resources.gpu gives one, else the CPU"

@@ -336,6 +336,7 @@ RULES: dict[str, Callable[[object], Wrong]] = {
     "replicas.stack": _at_least_one,
     "resources.concurrent": _at_least_one,
     "resources.gpu": _gpu,
+    "resources.workers": _at_least_one,
     "search.objective": _objective,
     "measures.own": _own,
     "tracking.uri": _uri,

@@ -36,8 +36,9 @@ def encode(state: State, about: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     meta = json.dumps({**plain, "state": layout}).encode()
     np.savez(buffer, allow_pickle=False, meta=np.frombuffer(meta, np.uint8), **arrays)
-    payload = buffer.getvalue()
-    return HEADER.pack(MAGIC, FORMAT, len(payload), hashlib.sha256(payload).digest()) + payload
+    payload = buffer.getbuffer()
+    head = HEADER.pack(MAGIC, FORMAT, len(payload), hashlib.sha256(payload).digest())
+    return b"".join((head, payload))  # the one copy
 
 
 def decode(data: bytes) -> tuple[State, dict[str, Any]]:

@@ -24,12 +24,13 @@ def make_cohort(
     device: torch.device,
     first: int = 0,
     purpose: str = "init",
+    stop: int | None = None,
 ) -> Cohort | PlainCohort:
-    """The R networks of a configuration, each from its own stream for this purpose."""
+    """Networks [first, stop) of a configuration's R, each from its own stream for this purpose."""
     replicas = configuration.replicas
     outputs, image = dataset.outputs, dataset.kind == "image"
     modules = []
-    for replica in range(first, replicas.count):
+    for replica in range(first, replicas.count if stop is None else stop):
         with streams.forked():
             streams.seed_all(streams.key(replicas.seed, purpose, replica))
             modules.append(

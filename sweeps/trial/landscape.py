@@ -27,21 +27,32 @@ def flatness(trial: Trial, alive: np.ndarray, note: RecordWriter) -> None:
     training subset rises on average over DRAWS random moves of the weights, each weight by a normal number of SHARE
     times its own size, which a rescaling of layers does not change (Jiang et al. 2020, arXiv:1912.02178; Keskar et al.
     2017, arXiv:1609.04836). A replica's moves do not depend on its company."""
-    trainer, parameters = trial.trainer, trial.trainer.cohort.parameters
-    began = trial.untrained().state_dict()
-    ended = {name: p.detach().clone() for name, p in parameters.items()}
-    way = {name: p - began[name].to(p.device) for name, p in ended.items()}
-    note.values("weight_norm", _norm(ended)[alive])
-    note.values("weight_distance", _norm(way)[alive])
-    intact, rises = _train_loss(trainer), []
-    for draw in range(DRAWS):
-        with replaced(trainer.cohort, _moved(trainer, ended, draw)):
-            rises.append(_train_loss(trainer) - intact)
-    found = np.mean(rises, axis=0)[alive]
+    norm, distance, rise = of_weights(trial).numpy().T
+    note.values("weight_norm", norm[alive])
+    note.values("weight_distance", distance[alive])
+    found = rise[alive]
     if np.isfinite(found).all():
         note.values("sharpness", found)
     else:
         note.warn("sharpness was not taken: the loss is not finite near where training ended")
+
+
+def of_weights(trial: Trial) -> Tensor:
+    """[R, 3]: norm, distance from the start, and mean rise of the train loss."""
+
+    def ask() -> Tensor:
+        trainer, parameters = trial.trainer, trial.trainer.cohort.parameters
+        began = trial.untrained().state_dict()
+        ended = {name: p.detach().clone() for name, p in parameters.items()}
+        way = {name: p - began[name].to(p.device) for name, p in ended.items()}
+        intact, rises = _train_loss(trainer), []
+        for draw in range(DRAWS):
+            with replaced(trainer.cohort, _moved(trainer, ended, draw)):
+                rises.append(_train_loss(trainer) - intact)
+        rows = _norm(ended), _norm(way), np.mean(rises, axis=0)
+        return torch.from_numpy(np.stack(rows, axis=1))
+
+    return trial.told("weights", ask)
 
 
 def _moved(trainer: Trainer, ended: State, draw: int) -> State:

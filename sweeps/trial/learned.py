@@ -106,10 +106,11 @@ def learner_of(
     first: int,
     device: torch.device,
     scratch: Path | None,
+    stop: int,
 ) -> LearnerTrainer:
-    """The trainer of its replicas from `first` on; scratch: where they may write."""
+    """The trainer of its replicas [first, stop); scratch: where they may write."""
     replicas = configuration.replicas
-    seeds = [streams.key(replicas.seed, "learner", r) % SEEDS for r in range(first, replicas.count)]
+    seeds = [streams.key(replicas.seed, "learner", r) % SEEDS for r in range(first, stop)]
     if scratch is None:
         scratch = Path(tempfile.gettempdir()) / f"engram-{os.getpid()}-{configuration.hash}"
     return LearnerTrainer(

@@ -24,16 +24,23 @@ class Progress:
 
 @dataclass(repr=False)
 class Saved:
-    """A checkpoint on its way to the driver, which keeps it."""
+    """A checkpoint of replicas [first, stop) on its way to the driver, which keeps it.
+
+    data: the bytes, or a list of one reference to them; final: they are trained to their end."""
 
     step: int
-    data: bytes
+    data: Any
+    first: int
+    stop: int
+    final: bool = False
 
 
 @dataclass(repr=False)
 class Finished:
-    """What a trial ends in: its record, its arrays as an NPZ file, and its final weights if wanted."""
+    """What a trial ends in: its record, its arrays as an NPZ file, and its final weights if wanted.
+
+    final: in pieces; empty where they were all told of on the way, None where they are not kept."""
 
     record: dict[str, Any]
     arrays: bytes
-    final: bytes | None
+    final: list[Saved] | None

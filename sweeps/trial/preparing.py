@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,10 +33,11 @@ def prepare(
     wanted: MeasuresConfig | None = None,
     scratch: Path | None = None,
     capture: bool = False,
+    stop: int | None = None,
 ) -> Trial:
     """Everything up to the first step. Deterministic: the same on every machine and in every process.
 
-    first: leave out the replicas before this one, which have been trained already. wanted: the measures
+    first, stop: of the configuration's replicas these alone, the others being trained elsewhere or before. wanted: the measures
     that will be taken; without it training is not watched. scratch: where a learner may write. capture: record steps
     and replay them, where they can be.
     """
@@ -43,12 +45,10 @@ def prepare(
     training = with_named_weights(configuration.training, dataset.names)
     if training is not configuration.training:
         configuration = configuration.model_copy(update={"training": training})
-    pool_ids, validation_ids = subsets.holdout(
-        len(dataset.targets), data.validation, replicas.seed, dataset.division
-    )
-    members = subsets.draw(pool_ids, data.train_size, replicas, dataset.division)[first:]
-    targets, wrong = _targets(configuration, dataset)
-    ids = measured(members, pool_ids, replicas.seed)
+    stop = replicas.count if stop is None else stop
+    pool_ids, validation_ids, drawn, targets, wrong, ids = ground(configuration, dataset)
+    members = drawn[first:stop].copy() if stop - first < len(drawn) else drawn
+    del drawn
     if kinds.of(configuration.model.family) is not None:
         material = Material(
             dataset.inputs,
@@ -63,7 +63,7 @@ def prepare(
             dataset.kind == "image",
             dataset.shape,
         )
-        learner = learner_of(configuration, material, members, first, device, scratch)
+        learner = learner_of(configuration, material, members, first, device, scratch, stop)
         return LearnedTrial(configuration, dataset, learner, members, pool_ids, targets, wrong, ids)
     pool, test = resident.on(dataset, device)
     if wrong.any() or data.random_labels:
@@ -71,13 +71,13 @@ def prepare(
     planted, besides = None, None
     if data.canaries:
         planted = canaries.plant(dataset, data.canaries, replicas.seed)
-        copies = [planted.copies(len(pool), r) for r in range(first, replicas.count)]
+        copies = [planted.copies(len(pool), r) for r in range(first, stop)]
         besides = torch.from_numpy(np.stack(copies))
         pool = _with(pool, planted)
     validation = Examples(pool.inputs[validation_ids], pool.targets[validation_ids])
     sets = {"validation": validation, "test": test}
-    cohort = make_cohort(configuration, dataset, device, first)
-    keys = [streams.key(replicas.seed, "replica", r) for r in range(first, replicas.count)]
+    cohort = make_cohort(configuration, dataset, device, first, stop=stop)
+    keys = [streams.key(replicas.seed, "replica", r) for r in range(first, stop)]
     trainer = Trainer(
         cohort,
         pool,
@@ -89,7 +89,7 @@ def prepare(
         capture,
         besides,
     )
-    watched = _watch(wanted, dataset, ids, targets, wrong)
+    watched = watch_of(wanted, dataset, ids, targets, wrong)
     trial = Trial(configuration, dataset, trainer, members, pool_ids, targets, wrong, ids, watched)
     trial.canaries, trial.first = planted, first
     return trial
@@ -103,6 +103,28 @@ def _with(pool: Examples, planted: Canaries) -> Examples:
     )
 
 
+class Ground(NamedTuple):
+    """What all replicas of a trial stand on. members: [R, m] rows of the pool; ids: those that measures look at."""
+
+    pool_ids: np.ndarray
+    validation_ids: np.ndarray
+    members: np.ndarray
+    targets: np.ndarray
+    wrong: np.ndarray
+    ids: np.ndarray
+
+
+def ground(configuration: Configuration, dataset: Dataset) -> Ground:
+    """Who trains on what, and who is looked at: the same in every process."""
+    data, replicas = configuration.data, configuration.replicas
+    pool_ids, validation_ids = subsets.holdout(
+        len(dataset.targets), data.validation, replicas.seed, dataset.division
+    )
+    members = subsets.draw(pool_ids, data.train_size, replicas, dataset.division)
+    ids = measured(members, pool_ids, replicas.seed)
+    return Ground(pool_ids, validation_ids, members, *_targets(configuration, dataset), ids)
+
+
 def _targets(configuration: Configuration, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     data, seed = configuration.data, configuration.replicas.seed
     if data.random_labels:
@@ -112,7 +134,7 @@ def _targets(configuration: Configuration, dataset: Dataset) -> tuple[np.ndarray
     return targets, wrong
 
 
-def _watch(
+def watch_of(
     wanted: MeasuresConfig | None,
     dataset: Dataset,
     ids: np.ndarray,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -84,6 +85,11 @@ def median(times: Convergence) -> Interval:
     return Interval(times.median, low, high, math.nan, len(times.per_replica), times.level)
 
 
+TAKEN_BACK = (
+    ("reinit", "init"),
+    ("rerandom", "rerandomize"),
+)  # how a layer is, and the purpose of its stream
+
 # -- afterwards -------------------------------------------------------------------------------------
 
 
@@ -94,25 +100,41 @@ def layers(
 
     ids: [N] measured examples; member: [R, N] of the replicas alive. Measures, from the input's layer 1
     on: reinit_layer1_clean (and _noisy, _excess with wrong labels), reinit_trend; the same for rerandom."""
-    trainer, cohort = trial.trainer, trial.trainer.cohort
-    inputs = trainer.pool.inputs[torch.from_numpy(ids)]
-    given, wrong = trial.targets[ids], trial.wrong[ids]
-    intact = (predicted(trainer, inputs) == given)[alive]
-    groups = _layers(cohort)
+    wrong, groups = trial.wrong[ids], _layers(trial.trainer.cohort)
     note.record["layers"] = list(groups)
-    for kind, purpose in (("reinit", "init"), ("rerandom", "rerandomize")):
-        fresh = trial.untrained(purpose).state_dict()
-        taken_back = []
-        for names in groups.values():
-            with replaced(cohort, {name: fresh[name] for name in names}):
-                taken_back.append((predicted(trainer, inputs) == given)[alive])
-        found = layer_measures.drops(intact, np.stack(taken_back, axis=1), wrong, member)
+    intact, *each = layers_taken_back(trial)
+    for (kind, _), taken_back in zip(TAKEN_BACK, each, strict=True):
+        found = layer_measures.drops(
+            intact[:, 0].numpy()[alive], taken_back.numpy()[alive], wrong, member
+        )
         for number in range(len(groups)):
             note.values(f"{kind}_layer{number + 1}_clean", found.clean[:, number])
             if not np.isnan(found.noisy).any():
                 note.values(f"{kind}_layer{number + 1}_noisy", found.noisy[:, number])
                 note.values(f"{kind}_layer{number + 1}_excess", found.excess[:, number])
         note.interval(f"{kind}_trend", found.trend, found.trends)
+
+
+def layers_taken_back(trial: Trial) -> tuple[Tensor, ...]:
+    """Right or wrong on the measured examples: as trained [R, 1, N], and for each of TAKEN_BACK with each layer so
+    [R, layers, N]."""
+    given, index = trial.targets[trial.measured_ids], torch.from_numpy(trial.measured_ids)
+
+    def right() -> Tensor:
+        trainer = trial.trainer
+        return torch.from_numpy(predicted(trainer, trainer.pool.inputs[index]) == given)
+
+    def taken_back(purpose: str) -> Tensor:
+        cohort, fresh = trial.trainer.cohort, trial.untrained(purpose).state_dict()
+        found = []
+        for names in _layers(cohort).values():
+            with replaced(cohort, {name: fresh[name] for name in names}):
+                found.append(right())
+        return torch.stack(found, 1)
+
+    intact = trial.told("layers", lambda: right()[:, None])
+    each = [trial.told(kind, partial(taken_back, purpose)) for kind, purpose in TAKEN_BACK]
+    return intact, *each
 
 
 def _layers(cohort: Cohort | PlainCohort) -> dict[str, list[str]]:
@@ -149,6 +171,26 @@ def retention(trial: Trial, alive: np.ndarray, note: RecordWriter) -> None:
     Measures: retention_lost (share of what was right on A's test set that is wrong after B),
     retention_drop (accuracy on it before - after), second_task_error, each with `rehearsed_` in the
     control."""
+    found = second_task(trial).numpy()[alive]
+    before = found[:, 0]
+    for prefix, after, second in (("", 1, 2), ("rehearsed_", 3, 4)):
+        kept = forgetting.retention(before, found[:, after])
+        note.values(f"{prefix}retention_drop", kept.drop)
+        unit = note.unit_of(len(kept.lost))
+        note.interval(
+            f"{prefix}retention_lost",
+            intervals.t_interval(kept.lost, inits=unit, omit_nan=True),
+            intervals.units(kept.lost, unit),
+        )
+        note.values(f"{prefix}second_task_error", 1 - found[:, second].mean(axis=1))
+
+
+def second_task(trial: Trial) -> Tensor:
+    """Right or wrong [R, 5, N]: on A before B, on A and on B after B, and on both after B with A among it."""
+    return trial.told("retention", lambda: _second_task(trial))
+
+
+def _second_task(trial: Trial) -> Tensor:
     trainer = trial.trainer
     order = torch.from_numpy(
         np.random.Generator(
@@ -161,25 +203,14 @@ def retention(trial: Trial, alive: np.ndarray, note: RecordWriter) -> None:
         torch.cat([first.inputs, second.inputs]), torch.cat([first.targets, second.targets])
     )
     rehearsed = torch.cat([trainer.members, trainer.members + len(first)], 1)
-    before = _right(trainer, test)[alive]
+    found = [_right(trainer, test)]
     second_test = Examples(_reordered(test.inputs, order), test.targets)
     trained = trainer.cohort.state_dict()
-    for prefix, pool, members in (
-        ("", second, trainer.members),
-        ("rehearsed_", both, rehearsed),
-    ):
+    for pool, members in ((second, trainer.members), (both, rehearsed)):
         after = trial.train_on(pool, members, "retention")
-        found = forgetting.retention(before, _right(after, test)[alive])
-        note.values(f"{prefix}retention_drop", found.drop)
-        unit = note.unit_of(len(found.lost))
-        note.interval(
-            f"{prefix}retention_lost",
-            intervals.t_interval(found.lost, inits=unit, omit_nan=True),
-            intervals.units(found.lost, unit),
-        )
-        error = 1 - _right(after, second_test)[alive].mean(axis=1)
-        note.values(f"{prefix}second_task_error", error)
+        found += [_right(after, test), _right(after, second_test)]
         trainer.cohort.load_state_dict(trained)
+    return torch.from_numpy(np.stack(found, axis=1))
 
 
 def _reordered(inputs: Tensor, order: Tensor) -> Tensor:

@@ -36,13 +36,18 @@ def looked_at(targets: np.ndarray, classes: int | None, replicas: ReplicasConfig
 
 def by_token(trial: Trial, name: str) -> tuple[Tensor, np.ndarray]:
     """Outputs [R, N, C] and targets [N] of a set, a token each."""
-    examples, targets = trial.trainer.sets[name], trial.targets_of(name)
+    targets = trial.targets_of(name)
     chosen = looked_at(targets, trial.dataset.classes, trial.configuration.replicas)
-    index = torch.from_numpy(chosen).to(examples.inputs.device)
-    some = Examples(examples.inputs[index], examples.targets[index])
-    outputs, wanted = trial.trainer.predict(some).flatten(1, 2), targets[chosen].reshape(-1)
+
+    def outputs() -> Tensor:
+        examples = trial.trainer.sets[name]
+        index = torch.from_numpy(chosen).to(examples.inputs.device)
+        some = Examples(examples.inputs[index], examples.targets[index])
+        return trial.trainer.predict(some).flatten(1, 2)
+
+    found, wanted = trial.told(name, outputs), targets[chosen].reshape(-1)
     there = wanted != NONE
-    return (outputs, wanted) if there.all() else (outputs[:, there], wanted[there])
+    return (found, wanted) if there.all() else (found[:, there], wanted[there])
 
 
 def answers(dataset: Dataset, replicas: ReplicasConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -56,6 +61,12 @@ def answers(dataset: Dataset, replicas: ReplicasConfig) -> tuple[np.ndarray, np.
 
 def windows(trial: Trial) -> tuple[np.ndarray, np.ndarray]:
     """Of each measured window of the pool: share of its tokens that are right, and their mean log-likelihood [R, N]."""
+    both = trial.told("windows", lambda: _windows(trial)).numpy()
+    return both[:, 0], both[:, 1]
+
+
+def _windows(trial: Trial) -> Tensor:
+    """The two as [R, 2, N]."""
     trainer, ids = trial.trainer, torch.from_numpy(trial.measured_ids)
     right, likely = [], []
     for some in ids.split(CHUNK):
@@ -68,17 +79,29 @@ def windows(trial: Trial) -> tuple[np.ndarray, np.ndarray]:
         wanted = targets.clamp(min=0).expand(outputs.shape[:-1])[..., None]
         each = torch.log_softmax(outputs.double(), -1).gather(-1, wanted)[..., 0]
         likely.append(each.where(there, 0).sum(-1) / count)
-    return torch.cat(right, 1).numpy(), torch.cat(likely, 1).numpy()
+    return torch.stack([torch.cat(right, 1), torch.cat(likely, 1)], 1)
+
+
+def of_canaries(trial: Trial, planted: Canaries) -> tuple[Tensor, Tensor]:
+    """Log-likelihoods of the alphabet after each beginning [R, K, B, S, A], and the likeliest tokens [R, K, S]."""
+
+    def after_beginnings() -> Tensor:
+        begun = planted.beginnings()  # [K, B, T]
+        inputs = torch.from_numpy(begun.reshape(-1, begun.shape[-1]))
+        logs = torch.log_softmax(trial.trainer.last(inputs, SECRET).double(), -1)
+        return logs.unflatten(1, begun.shape[:2])[..., torch.from_numpy(planted.alphabet)]
+
+    def likeliest() -> Tensor:
+        return trial.trainer.last(torch.from_numpy(planted.windows[:, :-1]), SECRET).argmax(-1)
+
+    return trial.told("beginnings", after_beginnings), trial.told("likeliest", likeliest)
 
 
 def canaries(trial: Trial, planted: Canaries, alive: np.ndarray, note: RecordWriter) -> None:
     """exposure_K and extracted_K of each replica: means over its canaries that an epoch shows K times."""
-    trainer = trial.trainer
     places = (planted.secrets[..., None] == planted.alphabet).argmax(-1)  # [K, S]
     begun = planted.beginnings()  # [K, B, T]
-    outputs = trainer.last(torch.from_numpy(begun.reshape(-1, begun.shape[-1])), SECRET)
-    logs = torch.log_softmax(outputs.double(), -1).unflatten(1, begun.shape[:2])  # [R, K, B, S, C]
-    of_alphabet = logs[..., torch.from_numpy(planted.alphabet)].numpy()  # [R, K, B, S, A]
+    of_alphabet, right = (answer.numpy() for answer in of_canaries(trial, planted))
     total = of_alphabet[..., -1, :]  # [R, K, B, A]: the last token, after each beginning
     size = len(planted.alphabet)
     for step in range(SECRET - 1):
@@ -88,7 +111,6 @@ def canaries(trial: Trial, planted: Canaries, alive: np.ndarray, note: RecordWri
     place = (places * size ** np.arange(SECRET - 1, -1, -1)).sum(1)
     shape = *total.shape[:2], -1
     bits = exposure(total.reshape(shape), np.broadcast_to(place, total.shape[:2]))  # [R, K]
-    right = trainer.last(torch.from_numpy(planted.windows[:, :-1]), SECRET).argmax(-1).numpy()
     said = (right == planted.secrets).all(-1)  # [R, K]: the likeliest token, step by step
     seen = np.stack([planted.seen(trial.first + r) for r in range(len(bits))])
     for count in planted.counts:

@@ -6,7 +6,7 @@ Runs in any process: it knows neither Ray nor MLflow nor files.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,8 @@ class Trial:
     history: list[Report] = field(default_factory=list)
     canaries: Canaries | None = None  # what is planted in the text
     first: int = 0  # number of the first replica
+    # What its replicas have been asked, where the answers are kept: measures then take those.
+    answers: dict[str, Tensor] | None = None
 
     @property
     def unit(self) -> int:
@@ -59,8 +61,19 @@ class Trial:
                 self.watch.look(self.trainer)
         return report
 
+    def told(self, name: str, ask: Callable[[], Tensor]) -> Tensor:
+        """What the replicas answer [R, ...] to a question of this name: asked here, or where they were trained."""
+        if self.answers is None:
+            return ask()
+        if name not in self.answers:
+            self.answers[name] = ask()
+        return self.answers[name]
+
     def outputs(self, name: str) -> Tensor:
         """Logits or values [R, N, C] (of tokens [R, N, T, C]) on "validation", on "test", or on the "measured" examples of the pool."""
+        return self.told(name, lambda: self._outputs(name))
+
+    def _outputs(self, name: str) -> Tensor:
         trainer = self.trainer
         if name != "measured":
             return trainer.predict(trainer.sets[name])
@@ -131,8 +144,9 @@ class Trial:
 
     def untrained(self, purpose: str = "init") -> Cohort | PlainCohort:
         """The replicas as they began, or for another purpose as they might have begun."""
-        first = self.configuration.replicas.count - self.trainer.cohort.replicas
-        return make_cohort(self.configuration, self.dataset, self.trainer.device, first, purpose)
+        stop = self.first + self.trainer.cohort.replicas
+        where = self.trainer.device, self.first, purpose, stop
+        return make_cohort(self.configuration, self.dataset, *where)
 
     def train_on(self, pool: Examples, members: Tensor, purpose: str) -> Trainer:
         """Go on with the same networks on other examples, for as many epochs; returns the trainer."""

@@ -28,6 +28,10 @@ def actor(dataset: Dataset, cache: Any, every_s: float = 1e6, **sections: Any) -
         "gpu": 0.0,
         "threads": 1,
         "stack": None,
+        "workers": 1,
+        "room": {"CPU": 1.0, "GPU": 0.0},
+        "held": None,
+        "in_turns": False,
         "restore": None,
         "earlier": None,
     }

@@ -25,6 +25,7 @@ from engram.sweeps.state import journal, lock
 from engram.sweeps.study.loading import load
 from engram.sweeps.tracking.outbox import Outbox
 from engram.sweeps.trial import checkpoint
+from engram.sweeps.trial.messages import Saved
 from tests.command_line import ROOT
 
 ROUNDS = 60
@@ -220,22 +221,22 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_previous_used(tmp_path, harm:
     chance = random.Random(harm.__name__)
     for turn in range(ROUNDS):
         kept = checkpoints.Store(tmp_path / str(turn), keep=2, largest_bytes=1e6)
-        kept.save(7, 4, older)
-        kept.save(7, 8, newer)
-        path = tmp_path / str(turn) / "trial-7" / f"{8:012d}.ckpt"
+        kept.save(7, Saved(4, older, 0, 3))
+        kept.save(7, Saved(8, newer, 0, 3))
+        path = tmp_path / str(turn) / "trial-7" / f"{8:012d}.0-3.ckpt"
         path.write_bytes(harm(newer, chance))
-        found = kept.newest(7, config="abc")
-        assert found in (older, newer)
-        assert found == newer or not path.exists()
+        (found,) = kept.newest(7, config="abc")
+        assert found.data in (older, newer)
+        assert found.data == newer or not path.exists()
 
 
 def test_checkpoints_are_bounded_in_number_and_size(tmp_path):
     kept = checkpoints.Store(tmp_path, keep=2, largest_bytes=1e5)
     for step in range(1, 9):
-        assert kept.save(0, step, checkpoint.encode(state(step), {}))
+        assert kept.save(0, Saved(step, checkpoint.encode(state(step), {}), 0, 3))
     assert len(list(tmp_path.rglob("*.ckpt"))) == 2
-    assert not kept.save(0, 9, bytes(200_000))
-    kept.finish(0, checkpoint.encode(state(9), {}))
+    assert not kept.save(0, Saved(9, bytes(200_000), 0, 3))
+    kept.finish(0, [Saved(9, checkpoint.encode(state(9), {}), 0, 3, True)])
     assert [p.name for p in tmp_path.rglob("*.ckpt")] == ["final.ckpt"]
     kept.finish(1, None)
     assert not (tmp_path / "trial-1").exists()
@@ -243,9 +244,24 @@ def test_checkpoints_are_bounded_in_number_and_size(tmp_path):
 
 def test_a_checkpoint_of_something_else_is_not_used(tmp_path):
     kept = checkpoints.Store(tmp_path, keep=2, largest_bytes=1e6)
-    kept.save(0, 3, checkpoint.encode(state(3), {"config": "abc", "data": "1"}))
-    assert kept.newest(0, config="abc", data="2") is None
-    assert kept.newest(0, config="abc", data="1") is not None
+    kept.save(0, Saved(3, checkpoint.encode(state(3), {"config": "abc", "data": "1"}), 0, 3))
+    assert not kept.newest(0, config="abc", data="2")
+    assert kept.newest(0, config="abc", data="1")
+
+
+def test_of_each_replica_the_newest_stay_whoever_saved_it(tmp_path):
+    kept = checkpoints.Store(tmp_path, keep=2, largest_bytes=1e6)
+    whole = checkpoint.encode(state(1), {"config": "abc"})
+    for step, first, stop in ((1, 0, 6), (2, 0, 3), (3, 3, 6), (4, 0, 3), (5, 3, 6)):
+        assert kept.save(0, Saved(step, whole, first, stop))
+    assert len(list(tmp_path.rglob("*.ckpt"))) == 4, "that of all six is older than two of each"
+    assert {(p.step, p.first) for p in kept.newest(0, config="abc")} == {(4, 0), (5, 3)}
+    assert kept.save(0, Saved(9, whole, 0, 2, True))
+    assert kept.save(0, Saved(6, whole, 2, 4))
+    found = {(p.step, p.first, p.stop, p.final) for p in kept.newest(0, config="abc")}
+    assert found == {(9, 0, 2, True), (6, 2, 4, False), (5, 3, 6, False)}
+    kept.finish(0, None)
+    assert not list(tmp_path.rglob("*.ckpt")), "the weights of some are of no use"
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
@@ -311,6 +327,7 @@ from pathlib import Path
 from engram.sweeps.state import journal
 from engram.sweeps.running import checkpoints
 from engram.sweeps.trial import checkpoint
+from engram.sweeps.trial.messages import Saved
 import numpy as np
 folder = Path(sys.argv[1])
 lines = journal.Journal(folder / "lines", whole=True)
@@ -319,7 +336,8 @@ start = sum(1 for _ in journal.read(folder / "lines"))
 print("ready", flush=True)
 for number in range(start, start + 100000):
     lines.append([{"number": number, "filler": "x" * 300_000}])
-    kept.save(0, number, checkpoint.encode({"number": number, "array": np.full(300_000, number)}, {}))
+    data = checkpoint.encode({"number": number, "array": np.full(300_000, number)}, {})
+    kept.save(0, Saved(number, data, 0, 1))
 """
 
 
@@ -345,5 +363,5 @@ def test_a_kill_in_the_middle_of_a_write_leaves_whole_files(tmp_path):
         written = len(numbers)
         for path in (tmp_path / "kept" / "trial-0").glob("*.ckpt"):
             found, _ = checkpoint.decode(path.read_bytes())
-            assert found["array"][0] == found["number"] == int(path.stem)
+            assert found["array"][0] == found["number"] == int(path.stem.partition(".")[0])
     assert written > 12
