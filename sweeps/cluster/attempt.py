@@ -92,7 +92,6 @@ class Attempt:
 
         from engram.models import memory
         from engram.models.family import build
-        from engram.sweeps.trial import cohorts
 
         asked, dataset = (
             Configuration(**self.config["configuration"]),

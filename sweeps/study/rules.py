@@ -266,7 +266,7 @@ def device_has_resources(study: Study) -> Found:
 )
 def replicas_can_be_shared(study: Study) -> Found:
     workers, count = study.resources.workers, study.replicas.count
-    if workers in ("auto", 1):
+    if workers == "auto" or workers == 1:
         return
     if workers > count:
         rule = f"shares the replicas of a trial among more workers than it has: {count}"

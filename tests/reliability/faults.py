@@ -157,12 +157,15 @@ def assert_never_trained_after_commit(home: Path) -> None:
             assert number not in committed, f"trial {number} was trained again"
 
 
-def workers(home: Path) -> list[psutil.Process]:
+TRIALS = ("ray::CohortTrainable", "ray::ResourceTrainable")  # idle, busy
+
+
+def workers(home: Path, names: str | tuple[str, ...] = TRIALS) -> list[psutil.Process]:
     """The Ray workers of a run that train: those with our state folder in their environment."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or [""]
-        if words[0].startswith(("ray::CohortTrainable", "ray::ResourceTrainable")):  # idle, busy
+        if words[0].startswith(names):
             try:
                 if process.environ().get("ENGRAM_HOME") == str(home):
                     found.append(process)

@@ -88,6 +88,34 @@ def test_a_node_lost_in_mid_trial(tmp_path):
     faults.assert_recorded_once(faults.store(home), 2, set(range(10, 201, 10)), "long")
 
 
+# Two workers train it, each two replicas.
+SHARED = LONG.replace("count: 3", "count: 4") + "resources: {workers: 2}\n"
+
+
+def test_a_worker_of_a_trial_killed_in_mid_trial(tmp_path):
+    """It costs its own replicas since their last checkpoint: the others go on, and the trial is attempted once.
+
+    Against the same two workers undisturbed: over so many steps another number of workers moves more than last digits
+    (tests/test_shards.py)."""
+    study, home = faults.write(tmp_path, SHARED), tmp_path / "runs"
+    undisturbed = tmp_path / "undisturbed" / "runs"
+    faults.finish(study, undisturbed)
+
+    run = faults.Run(study, home)
+    kept = home / "studies" / "long" / "checkpoints"
+    run.until(lambda: len(list(kept.glob("trial-0/0*.2-4.ckpt"))) >= 1)
+    (victim,) = faults.workers(home, "ray::ShardWorker")
+    victim.kill()
+    victim.wait(10)
+    assert run.wait() == 0, run.text
+    log = faults.log(home)
+    gone = "the worker of replicas 2 to 3 is gone, and goes on from its last checkpoint"
+    assert log.count(gone) == 1
+    assert "attempt 2" not in log
+    faults.assert_same_board(faults.board(home, "long"), faults.board(undisturbed, "long"))
+    faults.assert_recorded_once(faults.store(home), 2, set(range(10, 201, 10)), "long")
+
+
 BAD = """\
 import os
 
