@@ -20,7 +20,10 @@ def settle(deterministic: bool = False) -> None:
     """Full float32 products and cuDNN's deterministic algorithms, from here on in this process.
 
     deterministic: torch's others too, so that an operation without one is an error; cuBLAS wants a workspace for it.
+    On a CPU, products of MKL come to the same bits wherever in memory their matrices lie: it reads its mode at the
+    first of them.
     """
+    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
@@ -39,6 +42,7 @@ def described(device: torch.device) -> dict[str, Any]:
         "tf32": torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32,
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "mkl": os.environ.get("MKL_CBWR"),
     }
     if device.type == "cuda":
         found |= {"name": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from engram.models import device
 from tests import installed as installing
 from tests.command_line import engram
+
+device.settle()  # before the first product of this process, as in a worker
 
 STUDY = """\
 name: small

@@ -1,5 +1,6 @@
 """Our optimizers are torch's, without its compiler."""
 
+import itertools
 import subprocess
 import sys
 
@@ -70,6 +71,30 @@ def test_a_state_that_was_kept_goes_on_to_the_same_bits(case):
             give_gradients(cut, step)
             other.step()
     assert all(torch.equal(a, b) for a, b in zip(whole, cut, strict=True))
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("shape", [(3,), (13, 7), (4, 4)])
+def test_a_number_moves_alike_wherever_it_stands_in_a_stack(case, shape):
+    """To the bits, with gradients that stay away now and then, and weights that somebody else sets."""
+    config, _ = made(case)
+    generator = torch.Generator().manual_seed(1)
+    start = torch.randn(6, *shape, generator=generator)
+    gradients = [torch.randn(6, *shape, generator=generator) for _ in range(STEPS)]
+    found = []
+    for ends in ((0, 6), (0, 3, 6), (0, 1, 2, 6), (0, 5, 6)):
+        cohort = []
+        for first, stop in itertools.pairwise(ends):
+            whole = start[first:stop].clone()
+            optimizer = Optimizer([whole], config)
+            for step, gradient in enumerate(gradients):
+                whole.grad = None if step == 2 else gradient[first:stop].clone()
+                if step == 3:
+                    whole.mul_(0.5)
+                optimizer.step()
+            cohort.append(whole)
+        found.append(torch.cat(cohort))
+    assert all(torch.equal(found[0], other) for other in found[1:])
 
 
 def test_a_state_is_named_as_torch_names_it():
