@@ -18,7 +18,7 @@ from engram.sweeps.cluster.attempt import (
 )
 from engram.sweeps.cluster.company import Company, Hand, Here
 from engram.sweeps.cluster.faults import Trouble
-from engram.sweeps.cluster.hands import Remote, fetched, here
+from engram.sweeps.cluster.remote import Remote, fetched, here
 from engram.sweeps.cluster.shard import Shard
 from engram.sweeps.study.sections import MeasuresConfig
 from engram.sweeps.trial import outcomes

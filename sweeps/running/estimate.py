@@ -25,6 +25,7 @@ from engram.sweeps.running.speed import Where
 from engram.sweeps.study.configuration import Configuration, Study
 from engram.sweeps.study.data_checks import NOT_THE_SOURCE
 from engram.sweeps.study.sections import Range, Scalar, Values
+from engram.sweeps.trial.workers import workers
 
 MOST_LOOKED_AT = 2000  # configurations; a larger study is scaled up from these
 MOST_PROBED = 6
@@ -77,6 +78,7 @@ class Plan:
     loads: tuple[Load, ...]
     seconds: tuple[float, ...]  # one per load
     concurrent: int
+    workers: int  # that share the replicas of a trial
     pools: tuple[tuple[int, int], ...]  # (pool, held out) of each data configuration
     timed_on: Where = "cpu"
 
@@ -110,11 +112,24 @@ def make(study: Study) -> Plan:
     """The plan as numbers."""
     where = speed.where(study)
     loads = tuple(_load(each, where != "cpu") for each in _configurations(study))
-    seconds = _measured(loads, where)
     trials = study.planned_trials()
     pools = dict.fromkeys(_pool(study, load) for load in loads)
-    at_once = _concurrent(study, trials, where, _with_data(study, loads))
-    return Plan(study, trials, loads, seconds, at_once, tuple(pools), where)
+    slots = _slots(study, where, _with_data(study, loads))
+    several = workers(study, trials, slots)
+    seconds = tuple(
+        s * _largest_share(load, several)
+        for s, load in zip(_measured(loads, where), loads, strict=True)
+    )
+    at_once = study.resources.concurrent
+    at_once = max(1, slots // several) if at_once == "auto" else at_once
+    at_once = min(at_once, trials) if trials else at_once
+    return Plan(study, trials, loads, seconds, max(1, at_once), several, tuple(pools), where)
+
+
+def _largest_share(load: Load, several: int) -> float:
+    """Of a trial's replicas, those of the worker that has most."""
+    count = load.configuration.replicas.count
+    return math.ceil(count / several) / count
 
 
 def bytes_of_trial(study: Study, configuration: Configuration | None = None) -> float:
@@ -288,18 +303,15 @@ def _pool(study: Study, load: Load) -> tuple[int, int]:
     return pool, subsets.sizes(data, study.replicas.seed, load.facts, pool)[1]
 
 
-def _concurrent(study: Study, trials: int | None, where: Where, bytes_of_trial: float) -> int:
-    """Trials at once: as asked, or as many as CPUs and GPUs hold."""
+def _slots(study: Study, where: Where, bytes_of_trial: float) -> int:
+    """Workers that the CPUs and GPUs here hold at once: a trial takes one or several."""
     resources = study.resources
-    if resources.concurrent != "auto":
-        fit = resources.concurrent
-    else:
-        fit = max(1, int((os.cpu_count() or 1) / resources.cpu))
-        if where == "gpu":
-            fit = min(fit, _on_gpus(resources.gpu, bytes_of_trial))
-        elif where == "model" and resources.gpu != "auto":
-            fit = min(fit, max(1, int(1 / resources.gpu)))  # of one
-    return max(1, min(fit, trials)) if trials else fit
+    fit = max(1, int((os.cpu_count() or 1) / resources.cpu))
+    if where == "gpu":
+        return min(fit, _on_gpus(resources.gpu, bytes_of_trial))
+    if where == "model" and resources.gpu != "auto":
+        return min(fit, max(1, int(1 / resources.gpu)))  # of one
+    return fit
 
 
 def _on_gpus(share: float | Literal["auto"], bytes_of_trial: float) -> int:

@@ -233,8 +233,10 @@ def _selection(study: Study) -> list[str]:
 def _at_once(made: Plan) -> list[str]:
     resources = made.study.resources
     gpu = "" if resources.gpu in (0, "auto") else f" and {resources.gpu:g} GPU"
+    shared = f"{made.workers} workers share the replicas of each, " if made.workers > 1 else ""
+    each = f"{shared}{resources.cpu:g} CPU{gpu} each"
     found = [
-        f"{_count(made.concurrent, 'trial')}, {resources.cpu:g} CPU{gpu} each, on this machine's {os.cpu_count()} CPUs"
+        f"{_count(made.concurrent, 'trial')}, {each}, on this machine's {os.cpu_count()} CPUs"
     ]
     return found + _device(made)
 
@@ -290,7 +292,8 @@ def _time(made: Plan) -> list[str]:
 
 
 def _memory(made: Plan) -> list[str]:
-    trials = made.concurrent * (PROCESS_BYTES + max(load.bytes for load in made.loads))
+    processes = made.concurrent * made.workers * PROCESS_BYTES
+    trials = processes + made.concurrent * max(load.bytes for load in made.loads)
     need = trials + made.data_bytes + GIB
     text = f"about {_bytes(need)} (an estimate)"
     try:
