@@ -235,9 +235,7 @@ def _at_once(made: Plan) -> list[str]:
     gpu = "" if resources.gpu in (0, "auto") else f" and {resources.gpu:g} GPU"
     shared = f"{made.workers} workers share the replicas of each, " if made.workers > 1 else ""
     each = f"{shared}{resources.cpu:g} CPU{gpu} each"
-    found = [
-        f"{_count(made.concurrent, 'trial')}, {each}, on this machine's {os.cpu_count()} CPUs"
-    ]
+    found = [f"{_count(made.concurrent, 'trial')}, {each}, on this machine's {os.cpu_count()} CPUs"]
     return found + _device(made)
 
 

@@ -111,7 +111,7 @@ class ResourcesConfig(Section):
     workers: Literal["auto"] | StrictInt = Field(
         1,
         description="processes that share the replicas of a trial, each with the CPUs and GPUs above: a number, or auto "
-        "(where trials are fewer than have room and replicas are many, those that would stand idle). Results agree to the last digits of float32, which long training amplifies",
+        "(where trials are fewer than have room and replicas are many, those that would stand idle). A replica is the same network with any number",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="auto: a GPU where resources.gpu gives one, else the CPU"
