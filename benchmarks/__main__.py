@@ -1,4 +1,4 @@
-"""Runs benchmarks: python -m benchmarks [study|training|orchestration|scale|gpu|table ...], all but gpu without a word.
+"""Runs benchmarks: python -m benchmarks [study|training|orchestration|scale|shards|gpu|table ...], all but gpu without a word.
 
 Each writes benchmarks/results/NAME.json; `table` puts what is there into docs/performance.md, and follows
 each of the others. --device cuda trains on a GPU; --quick is for trying the benchmarks themselves.
@@ -11,9 +11,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import gpu, orchestration, scale, study, tables, training
+from benchmarks import gpu, orchestration, scale, shards, study, tables, training
 
-PARTS = ("study", "training", "orchestration", "scale", "gpu", "table")
+PARTS = ("study", "training", "orchestration", "scale", "shards", "gpu", "table")
 DEFAULT = tuple(part for part in PARTS if part != "gpu")
 
 
@@ -39,6 +39,7 @@ def main() -> None:
     bodies: dict[str, Callable[[], None]] = {
         "orchestration": lambda: orchestration.main(*((150, 100, 1000) if asked.quick else ())),
         "scale": lambda: scale.main(*([(10_000, 100_000)] if asked.quick else ())),
+        "shards": lambda: shards.main(*((1, 2) if asked.quick else ())),
         "training": lambda: training.main(asked.device, *((1, (1, 8, 64)) if asked.quick else ())),
         "study": lambda: study.main(*([("feedforward",)] if asked.quick else ())),
         "gpu": lambda: gpu.main(*(_quick_gpu() if asked.quick else ())),

@@ -38,6 +38,7 @@ def _table(name: str) -> str | None:
         "training": _training,
         "orchestration": _orchestration,
         "scale": _scale,
+        "shards": _shards,
         "gpu": _gpu,
     }[kind](found["results"])
     gpu = f"{found['machine.gpu']}, " if found.get("machine.gpu") else ""
@@ -128,3 +129,11 @@ def _scale(results: list[Row]) -> list[str]:
     head = ["examples", *(f"{name}, {units[name]}" for name in names)]
     rows = [[f"{size:,}", *(_number(by.get((size, name))) for name in names)] for size in sizes]
     return _rows(head, rows)
+
+
+def _shards(results: list[Row]) -> list[str]:
+    alone = results[0]["median"]
+    rows = [
+        [str(r["workers"]), _number(r), f"{r['median'] / alone:.2f}", str(r["n"])] for r in results
+    ]
+    return _rows(["workers", "seconds of the trial", "of one worker's time", "n"], rows)

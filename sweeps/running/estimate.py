@@ -120,10 +120,10 @@ def make(study: Study) -> Plan:
         s * _largest_share(load, several)
         for s, load in zip(_measured(loads, where), loads, strict=True)
     )
-    at_once = study.resources.concurrent
-    at_once = max(1, slots // several) if at_once == "auto" else at_once
-    at_once = min(at_once, trials) if trials else at_once
-    return Plan(study, trials, loads, seconds, max(1, at_once), several, tuple(pools), where)
+    asked = study.resources.concurrent
+    at_once = slots // several if asked == "auto" else asked
+    at_once = max(1, min(at_once, trials) if trials else at_once)
+    return Plan(study, trials, loads, seconds, at_once, several, tuple(pools), where)
 
 
 def _largest_share(load: Load, several: int) -> float:
