@@ -99,7 +99,7 @@ class Attempt:
         )
         with contextlib.suppress(Exception):  # a person's own may need a device to be counted on
             with torch.device("meta"):
-                shape, outputs = dataset.inputs.shape[1:], dataset.outputs
+                shape, outputs = dataset.shape, dataset.outputs
                 network = build(
                     asked.model, shape, outputs, dataset.kind == "image", dataset.tokens
                 )
@@ -152,7 +152,7 @@ class Attempt:
             configuration.model,
             configuration.training,
             count,
-            dataset.inputs.shape[1:],
+            dataset.shape,
             dataset.outputs,
             dataset.kind == "image",
             device,
