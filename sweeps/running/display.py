@@ -243,8 +243,9 @@ class Display(Listener):
             if column[0] != "configuration"
         ]
         room = width - sum(others) - 4 * len(columns)
-        for spot, name, *rest in cells:
-            rows.add_row(spot, name if len(name) <= room else cut_to(name, room, int(spot)), *rest)
+        for said, name, *rest in cells:
+            whole = name if len(name) <= room else cut_to(name, room, int(said))
+            rows.add_row(said, whole, *rest)
         parts: list[Any] = [self._head(width), rows]
         if self.best:
             best = f"{catalog.title(self.objective)} {self.best[0]:.3f}  {self.best[1]}"
