@@ -110,10 +110,14 @@ def _dots_as_pixels(made: Figure) -> None:
     for axes in made.axes:
         for drawn in axes.get_children():
             if isinstance(drawn, Line2D):
-                many = len(drawn.get_xydata())
+                many = len(np.asarray(drawn.get_xydata()))
             else:
                 many = len(drawn.get_paths()) if isinstance(drawn, LineCollection) else 0
-                many = len(drawn.get_offsets()) if isinstance(drawn, PathCollection) else many
+                many = (
+                    len(np.asarray(drawn.get_offsets()))
+                    if isinstance(drawn, PathCollection)
+                    else many
+                )
             if many > MANY:
                 drawn.set_rasterized(True)
 
