@@ -65,10 +65,11 @@ def footnotes(board: Board, top: int | None) -> list[str]:
         )
     if board.by.startswith(HELD_OUT):
         completed = sum(row.record["status"] == "completed" for row in board.rows)
-        notes.append(
-            f"selected on validation, reported on test; by luck alone the best of {completed} looks about "
-            f"{intervals.expected_best(max(1, completed)):.1f} standard deviations of the noise better than it is"
+        luck = (
+            f"; by luck alone the best of {completed} looks about {intervals.expected_best(completed):.1f} standard "
+            "deviations of the noise better than it is"
         )
+        notes.append(f"selected on validation, reported on test{luck if completed > 1 else ''}")
     elif (
         board.by == "test_error" and default_column([row.record for row in board.rows]) == board.by
     ):
