@@ -152,10 +152,11 @@ def open_pages(experiment: str, run: str, best: str) -> None:
     run_page = address + pages.run_path(experiment, run)
     artifact = run_page.replace("?", "/artifacts/leaderboard_validation_error.json?")
     opened = [
-        ("trials in the prepared view, first rows", view, f"text={best}"),
-        ("the same as charts", view + "&compareRunsMode=CHART", ".js-plotly-plot .main-svg"),
+        # In this order: the server works on what a page asked for when that is closed already.
         ("parent run", run_page, "text=Child runs"),
         ("leaderboard table of the parent", artifact, "text=tie_group"),
+        ("trials in the prepared view, first rows", view, f"text={best}"),
+        ("the same as charts", view + "&compareRunsMode=CHART", ".js-plotly-plot .main-svg"),
     ]
     with sync_playwright() as play:
         browser = play.chromium.launch(
