@@ -101,7 +101,8 @@ def board(home: Path, name: str = "grid") -> list[dict]:
 
 
 def assert_same_board(found: list[dict], expected: list[dict], tolerance: float = 1e-6) -> None:
-    """Same trials in the same order, each measure equal within the tolerance."""
+    """Same trials in the same order, each measure equal within the tolerance, of values above 1 relative: float32 adds up
+    a set in other pieces where a trial that lost its worker twice goes on with fewer replicas at a time."""
     assert [(e["trial"], e["status"], e["params"]) for e in found] == [
         (e["trial"], e["status"], e["params"]) for e in expected
     ]
@@ -112,7 +113,7 @@ def assert_same_board(found: list[dict], expected: list[dict], tolerance: float 
                 one, other = ours["measures"][name][part], measure[part]
                 assert (one is None) == (other is None)
                 where = ours["trial"], name, part, one, other
-                assert one is None or abs(one - other) <= tolerance, where
+                assert one is None or abs(one - other) <= tolerance * max(1.0, abs(other)), where
 
 
 def trial_runs(uri: str, experiment: str = "grid") -> list:
