@@ -242,13 +242,12 @@ def _by_name(given: Mapping[str, Any], config: DataConfig) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for full, array in given.items():
         name, dot, member = full.partition(".")
-        if not dot:
-            found[full] = array
-            continue
-        whole = found.setdefault(name, {})
-        if not isinstance(whole, dict):
+        if name in (given if dot else ()):
             raise bad(config, f"has both {name} and {full}", "give x, or each input as x.NAME")
-        whole[member] = array
+        if dot:
+            found.setdefault(name, {})[member] = array
+        else:
+            found[full] = array
     return found
 
 

@@ -98,7 +98,8 @@ def _several(raw: Raw, pool: np.ndarray, test: np.ndarray, config: DataConfig) -
         if found.tokens is not None:
             words[name] = len(found.tokens.words)
     rows, test_rows, members = several.joined(parts, words, config)
-    said = f"{len(members)} inputs by name: {', '.join(map(str, members))}"
+    count = f"{len(members)} inputs" if len(members) > 1 else "1 input"
+    said = f"{count} by name: {', '.join(map(str, members))}"
     return Inputs(rows, test_rows, "several", [said, *notes], members=members)
 
 
@@ -158,7 +159,11 @@ def shaped(inputs: Any, name: str, config: DataConfig) -> Any:
 
 
 def _shaped(inputs: Any, name: str, config: DataConfig, least: int = 2) -> Any:
-    array = inputs if hasattr(inputs, "shape") else np.asarray(inputs)
+    array = inputs
+    if not hasattr(inputs, "shape") or (
+        hasattr(inputs, "__array__") and not isinstance(inputs, np.ndarray)
+    ):
+        array = np.asarray(inputs)  # lists, data frames, tensors
     if isinstance(array, np.ndarray) and (found := numbered.texts(array, name)) is not None:
         return found
     if not least <= len(array.shape) <= 4 or 0 in array.shape:

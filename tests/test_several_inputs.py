@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -266,6 +267,28 @@ def test_every_form_of_arrays_gives_the_same(tmp_path, monkeypatch, form):
     assert len(found.inputs) == (ROWS if form == "parts" else ROWS - ROWS // 6)
     np.testing.assert_array_equal(back["word"], x["word"][found.ids])
     np.testing.assert_array_equal(back["age"], x["age"][found.ids].astype(np.float32))
+
+
+def test_tensors_and_data_frames_are_arrays(monkeypatch):
+    x, y = made(), torch.arange(ROWS) % 3
+    frame, series, numbers = pd.DataFrame(x["row"]), pd.Series(x["age"]), torch.tensor(x["word"])
+    given = {"x": {"row": frame, "age": series, "word": numbers}, "y": y}
+    monkeypatch.setattr(sys.modules[__name__], "mapping", lambda: given)
+    found = dataset()
+    back = several.arrays(found.inputs, several.members_of(found.shape))
+    for name in given["x"]:
+        np.testing.assert_array_equal(back[name], x[name][found.ids].astype(back[name].dtype))
+    monkeypatch.setattr(sys.modules[__name__], "mapping", lambda: (frame, y))
+    alone = dataset()  # one input
+    np.testing.assert_array_equal(alone.inputs, x["row"][alone.ids].astype(np.float32))
+
+
+def test_a_file_gives_one_input_or_several(tmp_path):
+    x, y = made()["row"], np.arange(ROWS) % 3
+    for names in (("x", "x.row"), ("x.row", "x")):
+        np.savez(tmp_path / "a.npz", y=y, **dict.fromkeys(names, x))
+        with pytest.raises(DataError, match=r"has both x and x\.row"):
+            catalog.load(DataConfig(name=f"npz:{tmp_path / 'a.npz'}"))
 
 
 def test_texts_become_tokens_of_the_pools_vocabulary(monkeypatch):
