@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from engram.sweeps.results import report
+from engram.sweeps.results import report, shelf
 from engram.sweeps.results.evidence import Evidence
+from engram.sweeps.results.inventory import Entry
 from tests import fake_records
 from tests.browser import chromium, needs_chromium
 
@@ -278,6 +279,41 @@ def test_a_telephone_scrolls_the_table_and_not_the_page(browser, pages, size):
     left = page.locator("table.board >> nth=0 >> tbody th.first >> nth=0").bounding_box()["x"]
     assert 0 <= left < 40  # the first column stays in sight
     quiet(page)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1440, "light")])
+def test_the_page_of_executions_fits_and_axe_finds_nothing_serious(
+    browser, tmp_path, monkeypatch, width, scheme
+):
+    monkeypatch.setenv("ENGRAM_HOME", str(tmp_path))
+    question = "Do dropout and more examples lower the variance of a small network? " * 2
+    best = {"measure": "validation_error", "mean": 0.4, "label": "n 2500 · dropout 0.2 · lr 0.001"}
+    entries = [
+        Entry(
+            f"an-execution-{k}",
+            "quickstart",
+            question,
+            "complete",
+            6,
+            6,
+            0,
+            best,
+            "anna",
+            "node-17",
+        )
+        for k in range(3)
+    ]
+    path = shelf.write_index(entries)
+    page = opened(browser, path, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    table = page.locator("table").bounding_box()["width"]
+    assert width < 1440 or table <= page.locator(".scroll").bounding_box()["width"]
+    name = page.get_by_role("columnheader", name="name")
+    assert name.evaluate("e => getComputedStyle(e).textAlign") == "left"  # as the names below it
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = axe.run(page).response["violations"]
+    assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
+    page.close()
 
 
 def test_the_whole_width_is_used_and_the_verdict_is_in_sight(browser, pages):
