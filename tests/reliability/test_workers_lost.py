@@ -89,17 +89,17 @@ def test_a_node_lost_in_mid_trial(tmp_path):
 
 
 # Two workers train it, each two replicas.
-SHARED = LONG.replace("count: 3", "count: 4") + "resources: {workers: 2}\n"
+FOUR = LONG.replace("count: 3", "count: 4")
+SHARED = FOUR + "resources: {workers: 2}\n"
 
 
 def test_a_worker_of_a_trial_killed_in_mid_trial(tmp_path):
     """It costs its own replicas since their last checkpoint: the others go on, and the trial is attempted once.
 
-    Against the same two workers undisturbed: over so many steps another number of workers moves more than last digits
-    (tests/test_shards.py)."""
-    study, home = faults.write(tmp_path, SHARED), tmp_path / "runs"
+    Against one worker undisturbed, which trains all four."""
     undisturbed = tmp_path / "undisturbed" / "runs"
-    faults.finish(study, undisturbed)
+    faults.finish(faults.write(tmp_path, FOUR), undisturbed)
+    study, home = faults.write(tmp_path, SHARED), tmp_path / "runs"
 
     run = faults.Run(study, home)
     kept = home / "studies" / "long" / "checkpoints"
