@@ -26,6 +26,9 @@ _DATE = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?(Z|[+-]\d\d:?\d\d)?"
 # Numbers in another dress: 12 %, $5, 1'200, 5 kg, <3, '7', 08:30; and dates of which nobody knows the order: 03/04/2026.
 _DRESSED = r"['\"]?[<>~≈]?\s*[$€£¥]?\s*[+\-−]?\d[\d.,:' ]*\s*(%|[$€£¥\"]|[^\W\d_]{1,4})?"
 _SOME_DATE = r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}([T ].*)?"
+_IN_ORDER = (
+    r"(?P<a>\d{1,4})(?P<mark>[./-])(?P<b>\d{1,2})(?P=mark)(?P<c>\d{1,4})(?P<time>[T ]\d\d:\d\d.*)?"
+)
 DAY_NS = 86_400 * 10**9
 # What comes round again: its name, and its length in days.
 CYCLES = (("year", 365.2425), ("week", 7.0), ("day", 1.0))
@@ -48,18 +51,19 @@ def coded(features: pd.DataFrame, raw: Raw, config: DataConfig) -> tuple[pd.Data
     notes, columns = list(raw.notes), dict[str, Any]()
     for name in features.columns:
         column = features[name]
+        dated, order = (column, "") if name in asked else _in_iso(column)
         if config.categories == "none":
             columns[name] = column
-        elif name in asked or _are_words(column, raw, config):
+        elif name in asked or _are_words(dated, raw, config):
             text = _text(column)
             words[name] = tuple(sorted(text.dropna().unique()))
             place = {word: float(code) for code, word in enumerate(words[name])}
             columns[name] = text.map(place).astype(float)
-        elif _are_dates(column):
-            parts = _of_dates(column, name)
+        elif _are_dates(dated):
+            parts = _of_dates(dated, name)
             columns |= parts
             more = f" ({', '.join(list(parts)[1:])})" if len(parts) > 1 else ""
-            notes.append(f"column {name!r} holds dates: days since 1970{more}")
+            notes.append(f"column {name!r} holds dates{order}: days since 1970{more}")
         else:
             columns[name] = column
     if not words and len(notes) == len(raw.notes):
@@ -164,6 +168,31 @@ def _are_words(column: pd.Series, raw: Raw, config: DataConfig) -> bool:
         )
         raise bad(config, rule, fix)
     return True
+
+
+def _in_iso(column: pd.Series) -> tuple[pd.Series, str]:
+    """Dates written in one order that their own numbers settle, as 2026-01-31, and that order in words; else the same."""
+    import pandas as pd
+
+    there = column.dropna()
+    if pd.api.types.is_numeric_dtype(column) or not len(there):
+        return column, ""
+    if not all(isinstance(value, str) for value in there):
+        return column, ""
+    parts = there.str.strip().str.extract(f"^{_IN_ORDER}$")
+    if parts["a"].isna().any() or parts["mark"].nunique() > 1:
+        return column, ""
+    one, two = parts["a"].astype(int), parts["b"].astype(int)
+    if (parts["a"].str.len() == 4).all():
+        year, month, day, order = "a", "b", "c", ""
+    elif not (parts["c"].str.len() == 4).all() or (one > 12).any() == (two > 12).any():
+        return column, ""
+    elif (one > 12).any():
+        day, month, year, order = "a", "b", "c", ", the day first"
+    else:
+        month, day, year, order = "a", "b", "c", ", the month first"
+    text = parts[year] + "-" + parts[month].str.zfill(2) + "-" + parts[day].str.zfill(2)
+    return (text + parts["time"].fillna("")).reindex(column.index), order
 
 
 def _are_dates(column: pd.Series) -> bool:

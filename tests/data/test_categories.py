@@ -134,6 +134,37 @@ def test_words_with_digits_in_them_are_words(tmp_path):
         assert found.inputs.shape[1] == 1 + len(set(words))
 
 
+@pytest.mark.parametrize(
+    ("written", "order"),
+    [
+        ("%d/%m/%Y", ", the day first"),
+        ("%m/%d/%Y", ", the month first"),
+        ("%d.%m.%Y", ", the day first"),
+        ("%Y/%m/%d", ""),
+        ("%d.%m.%Y %H:%M", ", the day first"),
+    ],
+)
+def test_dates_are_read_in_the_order_that_they_settle_themselves(tmp_path, written, order):
+    times = pd.Series(pd.date_range("2026-01-01", periods=ROWS, freq="1D"))
+    found = []
+    for form in (written, "%Y-%m-%d %H:%M" if "%H" in written else "%Y-%m-%d"):
+        frame = pd.DataFrame({"day": times.dt.strftime(form), "y": FRAME["y"]})
+        found.append(load(DataConfig(name=saved(tmp_path, frame))))
+    assert np.array_equal(found[0].inputs, found[1].inputs)
+    assert any(f"column 'day' holds dates{order}: days since" in note for note in found[0].notes)
+
+
+def test_numbers_with_zeros_before_them_are_told_of(tmp_path):
+    path = tmp_path / "codes.csv"
+    rows = [f"{k % 7}.5,{'0' if k % 2 else '1'}{1000 + k % 3},{k % 2}" for k in range(ROWS)]
+    path.write_text("\n".join(["size,code,y", *rows]))
+    found = load(DataConfig(name=f"csv:{path}"))
+    said = "column 'code' has numbers such as 01001, read as numbers; if they are codes, list it as data.categories: [code]"
+    assert said in found.notes
+    coded = load(DataConfig(name=f"csv:{path}", categories=("code",)))
+    assert coded.inputs.shape[1] == 1 + 6
+
+
 def test_times_of_day_and_years_are_cycles_too(tmp_path):
     times = pd.date_range("2022-01-01", periods=ROWS, freq="9D3h").strftime("%Y-%m-%dT%H:%M:%S")
     found = load(DataConfig(name=saved(tmp_path, pd.DataFrame({"t": times, "y": FRAME["y"]}))))
@@ -149,8 +180,9 @@ def test_times_of_day_and_years_are_cycles_too(tmp_path):
         (["'5'", "'7'", "'12'"] * 30, "numbers with a mark, quotes or a unit"),
         (["08:30", "12:00", "23:59"] * 30, "numbers with a mark, quotes or a unit"),
         (["5 kg", "7 kg", "12 kg"] * 30, "numbers with a mark, quotes or a unit"),
-        (["03/04/2026", "13/04/2026", "01/02/2026"] * 30, "day and month are not known"),
-        (["1.2.2026", "13.4.2026", "1.12.2026"] * 30, "day and month are not known"),
+        (["03/04/2026", "12/04/2026", "01/02/2026"] * 30, "day and month are not known"),
+        (["13/04/2026", "04/13/2026", "01/02/2026"] * 30, "day and month are not known"),
+        (["1.2.26", "13.4.26", "1.12.26"] * 30, "day and month are not known"),
         (["1", "2", "x"] * 30, "column 'c' is not numeric: 'x' in line 4"),
         (["2024-01-01", "2024-13-45", "2024-01-02"] * 30, "column 'c' is not numeric"),
     ],
