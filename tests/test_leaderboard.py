@@ -350,3 +350,14 @@ def test_bars_and_whiskers_end_where_a_measure_does():
         0.05,
     ]
     assert tables.cell(found, "test_error") == "0.020 ± 0.050"
+
+
+def test_mlflow_gets_the_best_rows_of_a_large_board_and_all_of_a_small_one(tmp_path, monkeypatch):
+    board = boards.rank([record(n, 0.1 + n / 10) for n in range(5)], "validation_error")
+    for most, expected in ((3, [0, 1, 2]), (5, [0, 1, 2, 3, 4])):
+        monkeypatch.setattr(tables, "IN_MLFLOW", most)
+        (path,) = tables.write_tables([board], tmp_path)
+        table = json.loads(path.read_text())
+        trial = table["columns"].index("trial")
+        assert [row[trial] for row in table["data"]] == expected
+    assert len(tables.to_csv(board).splitlines()) == 1 + 5

@@ -354,6 +354,10 @@ def markdown(evidence: Evidence, rows: int = MARKDOWN_ROWS) -> str:
         left = len(board.rows) - rows
         notes = [f"- {_plain(note)}" for note in tables.footnotes(board, None)]
         notes += [f"- {left} more trials"] if left > 0 else []
+        if len(board.rows) > tables.IN_MLFLOW:
+            notes.append(
+                f"- MLflow's tables have the best {tables.IN_MLFLOW:,}; `leaderboard` with `--format csv` has all"
+            )
         parts.append("\n".join(notes))
     effects = findings.effects(evidence)
     if effects:

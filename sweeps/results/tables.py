@@ -29,6 +29,7 @@ from engram.sweeps.results.record import Record
 from engram.sweeps.study.configuration import label
 
 SHOWN = tuple((name, catalog.get(name).heading) for name in catalog.HEADLINES)
+IN_MLFLOW = 1000  # rows of a table there: of 20,000 its page shows none
 MOST_ROWS = 50  # of a table without --top: nobody reads ten thousand
 # The groups are those of comparison.groups; a row need not stand next to the first of its group.
 TIED = "=N cannot be told from row N, the first of its group (95 % for the whole board, paired by replica)"
@@ -203,10 +204,10 @@ def markdown(board: Board) -> str:
 
 
 def write_tables(boards: Sequence[Board], folder: Path) -> list[Path]:
-    """Each board as a table that MLflow shows: leaderboard_<column>.json."""
+    """Each board as a table that MLflow shows: leaderboard_<column>.json, of its best IN_MLFLOW rows."""
     paths = []
     for board in boards:
-        columns, rows = flat(board)
+        columns, rows = flat(Board(board.by, board.rows[:IN_MLFLOW], board.needed))
         path = folder / f"leaderboard_{board.by}.json"
         files.write(path, json.dumps({"columns": columns, "data": rows}))
         paths.append(path)
