@@ -47,8 +47,9 @@ def tidy(raw: Raw, config: DataConfig, pool_size: int | None) -> Dataset:
     check_size("data.pool_size", pool_size, len(pool), config.name)
     check_size("data.test_size", config.test_size, len(test), config.name)
     test = test[: config.test_size]
-    # A table is scaled over its whole pool, of which a vocabulary is too, and cut then.
-    if not raw.standardize and not has_text(raw.inputs):
+    # A table in memory is scaled over its whole pool, of which a vocabulary is too, and cut then.
+    in_memory = raw.standardize and isinstance(raw.inputs, np.ndarray)
+    if not in_memory and not has_text(raw.inputs):
         pool = pool[:pool_size]
     found = read(raw, pool, test, config)
     inputs, test_inputs, kind, tokens = found.pool, found.test, found.kind, found.tokens

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import feather
 
+from engram.data import columnar
 from engram.data.catalog import DataError, load
 from engram.data.config import DataConfig
 
@@ -624,3 +625,59 @@ def test_the_last_of_one_hot_columns_is_no_target_unasked(tmp_path, classes):
     assert (made.classes, made.inputs.shape[1]) == (classes, 2)
     path.write_text(text(A, *columns, B > 0, header=f"a,{','.join(names)},y"))
     assert load(DataConfig(name=f"csv:{path}")).classes == 2  # one-hot features are features
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+@pytest.mark.parametrize(
+    "keys", [{}, {"missing": "median"}, {"groups": "who"}, {"order": "when"}, {"index": "none"}]
+)
+def test_features_that_stay_in_their_file_are_those_of_the_whole_table(
+    tmp_path, monkeypatch, form, keys
+):
+    """Of a large table in several parts, with an id in front and the target in the middle: every array is the same."""
+    rng, rows = np.random.default_rng(0), 600
+    columns = {
+        "id": rng.permutation(rows) + 1000,
+        "a": rng.normal(size=rows).astype(np.float32),
+        "y": rng.integers(3, size=rows),
+        "who": rng.integers(40, size=rows).astype(str),
+        "when": np.arange(rows),
+        "b": rng.integers(-5, 5, size=rows),
+        "c": rng.normal(size=rows),
+    }
+    for name in ("who", "when"):
+        if name not in keys.values():
+            del columns[name]
+    whole = pa.table(columns)
+    if "missing" in keys:
+        gone = pa.array([None if k % 7 == 0 else float(k) for k in range(rows)])
+        whole = whole.append_column("d", gone)
+    path = tmp_path / "large"
+    if form == "parquet":
+        pq.write_table(whole, path, row_group_size=100)
+    else:
+        with pa.ipc.new_file(path, whole.schema) as out:
+            out.write_table(whole, max_chunksize=100)
+    asked = DataConfig(name=f"{form}:{path}", target="y", **keys)
+    expected = load(asked, pool_size=None, seed=0, cache=None)
+    monkeypatch.setattr(columnar, "BY_NEED", 0)
+    found = load(asked, pool_size=None, seed=0, cache=None)
+    assert any("stay in the file" in note for note in found.notes)
+    assert not any("stay in the file" in note for note in expected.notes)
+    for name in ("inputs", "targets", "test_inputs", "test_targets", "ids", "test_ids"):
+        assert np.array_equal(getattr(found, name), getattr(expected, name)), name
+
+
+def test_of_a_large_table_only_the_rows_that_are_used_are_read(tmp_path, monkeypatch):
+    rows, rng, path = 4000, np.random.default_rng(0), tmp_path / "large.parquet"
+    columns = {f"f{k}": rng.normal(size=rows) for k in range(3)}
+    pq.write_table(pa.table({**columns, "y": rng.integers(2, size=rows)}), path, row_group_size=100)
+    monkeypatch.setattr(columnar, "BY_NEED", 0)
+    asked: list[int] = []
+    get = columnar.Numbers.__getitem__
+    monkeypatch.setattr(
+        columnar.Numbers, "__getitem__", lambda self, r: asked.append(len(r)) or get(self, r)
+    )
+    config = DataConfig(name=f"parquet:{path}", target="y", test_size=50)
+    found = load(config, pool_size=200, seed=0, cache=None)
+    assert sum(asked) == len(found.inputs) + len(found.test_inputs) == 250
