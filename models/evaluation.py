@@ -36,13 +36,16 @@ class Evaluation:
     def scores(self, examples: Examples, members: Tensor | None, seed: Seed) -> Tensor:
         """Mean error and loss [2, R], on the device; members [R, m]: each replica on its own examples, None: on all."""
         kind = torch.float32 if self.device.type == "mps" else torch.float64  # MPS has no doubles
-        total = torch.zeros(3, self.cohort.replicas, dtype=kind, device=self.device)
+        total = torch.zeros(2, self.cohort.replicas, dtype=kind, device=self.device)
+        count: Tensor | int = len(examples) if members is None else members.shape[1]
+        if examples.every_step:
+            count = torch.zeros_like(total[0])
         for part, outputs, index in self._passes(examples, members, seed):
             targets = examples.targets[index]
             if members is None:
                 targets = targets.expand(outputs.shape[0], *targets.shape)
             outputs, targets = by_token(outputs, targets)
-            there = None
+            there: Tensor | None = None
             if examples.every_step:  # a position without a target counts nowhere
                 there, targets = targets != NONE, targets.clamp(min=0)
             losses = example_losses(outputs, targets)
@@ -51,16 +54,11 @@ class Evaluation:
                 wrong = (outputs.argmax(-1) != targets).float()
             elif examples.labels:
                 wrong = ((outputs > 0) != targets).float().mean(2)
-            if there is None:
-                found = [
-                    wrong.sum(1),
-                    losses.sum(1),
-                    torch.full_like(losses[:, 0], losses.shape[1]),
-                ]
-            else:
-                found = [wrong.where(there, 0).sum(1), losses.where(there, 0).sum(1), there.sum(1)]
-            total[:, part.replicas] += torch.stack(found)
-        return total[:2] / total[2]
+            if there is not None:
+                wrong, losses = wrong.where(there, 0), losses.where(there, 0)
+                count[part.replicas] += there.sum(1)  # type: ignore[index]  # a tensor then
+            total[:, part.replicas] += torch.stack([wrong.sum(1), losses.sum(1)])
+        return total / count
 
     @torch.no_grad()
     def outputs(self, inputs: Tensor, kept: Callable[[Tensor], Tensor], seed: Seed) -> Tensor:

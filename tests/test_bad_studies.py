@@ -288,8 +288,8 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ENGRAM_HOME", str(tmp_path / "home"))
     rows = [f"{i},{i * 2},{'ab'[i % 2]}" for i in range(40)]
-    (tmp_path / "nan.csv").write_text("x,y,z\n" + "\n".join([*rows, "nan,3,a"]))
-    (tmp_path / "one.csv").write_text("x,y,z\n" + "\n".join(row[:-1] + "a" for row in rows))
+    (tmp_path / "nan.csv").write_text("u,v,z\n" + "\n".join([*rows, "nan,3,a"]))
+    (tmp_path / "one.csv").write_text("u,v,z\n" + "\n".join(row[:-1] + "a" for row in rows))
     (tmp_path / "user_net.py").write_text(
         "import torch\nclass Plain: pass\nclass Net(torch.nn.Module):\n    def __init__(self): ...\n"
     )

@@ -263,7 +263,9 @@ def test_beyond_the_largest_size_only_a_law_that_passed_says_that_more_helps():
     assert last.helps
     assert "its errors follow n to the power -0.49" in last.evidence
     assert last.evidence.endswith("at n = 6400")
-    assert Verdicts(rows[:5]).more_data(rows[4]) is None, "five sizes are no law"
+    five = Verdicts(rows[:5]).more_data(rows[4])
+    assert five is not None
+    assert (five.helps, five.evidence) == (None, "n = 1,600 is the most that was tried"), "no law"
     rising = sizes(lambda n: 0.3 + 0.1 * math.log(n / 100))
     assert Verdicts(rising).more_data(rising[-1]) is None
     twice = [*rows, {**rows[-1], "trial": 9, "params": {**rows[-1]["params"]}}]
@@ -346,7 +348,9 @@ def test_sizes_with_unequal_replicas_are_no_law():
     rows = sizes(lambda n: 3 * n**-0.5 + 0.1)
     for by in ("validation_error", "test_error"):
         rows[2]["replica_values"][by] = rows[2]["replica_values"][by][:5]
-    assert Verdicts(rows).more_data(rows[-1]) is None
+    found = Verdicts(rows).more_data(rows[-1])
+    assert found is not None
+    assert (found.helps, found.evidence) == (None, "n = 3,200 is the most that was tried")
 
 
 def test_an_entry_without_a_run_and_groups_that_are_whole_numbers():

@@ -82,7 +82,7 @@ def test_a_key_that_is_neither_set_nor_swept_is_left_to_the_class(home):
         config = made.configure(point)
         again = Configuration(**config.model_dump())  # as it travels to a worker
         for one in (config, again):
-            built = built_with(one.model)
+            built = built_with(one.model, (40,), None)
             assert built == {
                 "width": point["model.width"],
                 "heads": 2,
@@ -92,7 +92,7 @@ def test_a_key_that_is_neither_set_nor_swept_is_left_to_the_class(home):
         assert again.hash == config.hash
         assert "model.dropout" not in config.dotted()
     said = load(study(model={"family": "their_net:Net", "dropout": 0.0}))
-    assert built_with(said.model)["dropout"] == 0.0
+    assert built_with(said.model, (40,), None)["dropout"] == 0.0
     assert said.configure().hash != load(study()).configure().hash
 
 

@@ -66,11 +66,13 @@ def footnotes(board: Board, top: int | None) -> list[str]:
         )
     if board.by.startswith(HELD_OUT):
         completed = sum(row.record["status"] == "completed" for row in board.rows)
-        luck = (
-            f"; by luck alone the best of {completed} looks about {intervals.expected_best(completed):.1f} standard "
-            "deviations of the noise better than it is"
-        )
-        notes.append(f"selected on validation, reported on test{luck if completed > 1 else ''}")
+        luck = ""
+        if completed > 1:
+            luck = (
+                f"; by luck alone the best of {completed} looks about {intervals.expected_best(completed):.1f} standard "
+                "deviations of the noise better than it is"
+            )
+        notes.append(f"selected on validation, reported on test{luck}")
     elif (
         board.by == "test_error" and default_column([row.record for row in board.rows]) == board.by
     ):

@@ -112,7 +112,7 @@ def test_trials_that_start_after_a_measurement_take_the_new_share(nodes):
     watcher.on_trial_result(0, [], trial, {"memory": 6 * GIB, "progress": []})
     assert told[0][0] == 1.0
     assert bridge.capacity == 2
-    asked = tuning._asked({"CPU": 1.0, "GPU": told[0][0]}, [])
+    asked = tuning._asked({"CPU": 1.0, "GPU": told[0][0]}, 1, [])
     assert asked.bundles == [{"CPU": 1.0, "GPU": 1.0}]
 
 
