@@ -263,13 +263,20 @@ def test_beyond_the_largest_size_only_a_law_that_passed_says_that_more_helps():
     assert last.helps
     assert "its errors follow n to the power -0.49" in last.evidence
     assert last.evidence.endswith("at n = 6400")
-    five = Verdicts(rows[:5]).more_data(rows[4])
-    assert five is not None
-    assert (five.helps, five.evidence) == (None, "n = 1,600 is the most that was tried"), "no law"
+    most = "is the most that was tried"
+    assert untold(rows[:5], rows[4]) == f"n = 1,600 {most}", "five sizes are no law"
     rising = sizes(lambda n: 0.3 + 0.1 * math.log(n / 100))
-    assert Verdicts(rising).more_data(rising[-1]) is None
+    assert untold(rising, rising[-1]) == f"n = 3,200 {most}"
     twice = [*rows, {**rows[-1], "trial": 9, "params": {**rows[-1]["params"]}}]
-    assert Verdicts(twice).more_data(rows[-1]) is None, "a size with two trials is no curve"
+    assert untold(twice, rows[-1]) == f"n = 3,200 {most}", "a size with two trials is no curve"
+
+
+def untold(rows: list[dict], one: dict) -> str:
+    """The evidence where nothing says whether more examples would help."""
+    found = Verdicts(rows).more_data(one)
+    assert found is not None
+    assert found.helps is None
+    return found.evidence
 
 
 def test_a_larger_size_says_that_more_helps_where_the_error_is_clearly_lower():
