@@ -35,8 +35,7 @@ the run. *Depends* says on what. A verdict counts for the datasets it names; for
 about the world. From three on the effect is put together over datasets (random effects: restricted maximum
 likelihood, Hartung and Knapp's interval, and where another dataset is to be expected).
 
-A section says when it was measured. One that does not say what decides was measured with an earlier form of its study, on
-MNIST-1D alone. *mnist* stands for the 10,000 test images of MNIST, which do not ship: `claims NAME --run --on mnist=idx:FOLDER`.
+A section says when it was measured. *mnist* stands for the 10,000 test images of MNIST, which do not ship: `claims NAME --run --on mnist=idx:FOLDER`.
 """
 
 
