@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -103,7 +103,7 @@ def read(path: Path, config: DataConfig, text_columns: tuple[str, ...]) -> Delim
         raise bad(config, rule, "quote every field that holds a separator or a quote")
     frame = frame[keep[1:] if header else keep].iloc[:, : len(names)]
     frame = frame.set_axis(names, axis=1).reset_index(drop=True)
-    _tell_of_codes(frame, text, separator, notes)
+    _tell_of_codes(frame, text, separator, len(columns), notes)
     frame = without_unnamed(frame, config, notes)
     frame, ids = take_index(frame, drop_first, config, notes)
     frame = distinct(frame, config, notes)
@@ -111,17 +111,24 @@ def read(path: Path, config: DataConfig, text_columns: tuple[str, ...]) -> Delim
     return Delimited(frame, lines, ids, notes)
 
 
-def _tell_of_codes(frame: pd.DataFrame, text: str, separator: str, notes: list[str]) -> None:
-    """Whole numbers with zeros before them, as postal codes have, are read as numbers: say so."""
-    if not re.search(rf'(^|["{re.escape(separator)}])\s*0\d', text, re.M):
-        return
+def _tell_of_codes(
+    frame: pd.DataFrame, text: str, separator: str, width: int, notes: list[str]
+) -> None:
+    """Whole numbers with zeros before them, as postal codes have, are read as numbers: say so. width: of the longest record."""
     import pandas as pd
 
-    whole = [
-        i for i in range(frame.shape[1]) if pd.api.types.is_integer_dtype(frame.dtypes.iloc[i])
-    ]
-    options: dict[str, Any] = {"sep": separator, "header": None, "dtype": "str", "usecols": whole}
-    written = pd.read_csv(io.StringIO(text), names=range(frame.shape[1]), **options)
+    whole = [i for i, kind in enumerate(frame.dtypes) if pd.api.types.is_integer_dtype(kind)]
+    if not whole or not re.search(rf'(^|["{re.escape(separator)}])\s*0\d', text, re.M):
+        return
+    written = pd.read_csv(
+        io.StringIO(text),
+        sep=separator,
+        header=None,
+        names=list(range(width)),
+        index_col=False,
+        dtype="str",
+        usecols=whole,
+    )
     for index in whole:
         zeros = written[index].dropna().str.strip().str.fullmatch(r"0\d+")
         if zeros.any():

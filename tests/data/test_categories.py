@@ -163,6 +163,9 @@ def test_numbers_with_zeros_before_them_are_told_of(tmp_path):
     assert said in found.notes
     coded = load(DataConfig(name=f"csv:{path}", categories=("code",)))
     assert coded.inputs.shape[1] == 1 + 6
+    longer = [f"{row},," if k > 40 else row for k, row in enumerate(rows)]  # than the header
+    path.write_text("\n".join(["size,code,y", *longer]))
+    assert said in load(DataConfig(name=f"csv:{path}")).notes
 
 
 def test_times_of_day_and_years_are_cycles_too(tmp_path):
